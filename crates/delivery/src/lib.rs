@@ -1,1 +1,43 @@
-//! placeholder
+//! The delivery logic of outboxd, without any IO.
+//!
+//! ```text
+//!  changes ──► Tables ──► OpenWindow ──► flight (windows in Kafka) ──► Front ──► ConfirmedLsn
+//!  (pgoutput)  (map row)  (group)        produce → acked → committed   (min of what is recorded
+//!                                                                       and what is verified)
+//! ```
+//!
+//! [`Delivery`] takes what happened (`handle_*`, with the time as an argument) and says what to do
+//! ([`Delivery::poll_action`]). It has no clock, socket, thread or random source, so the same code
+//! runs in the relay and in the simulator.
+//!
+//! Invariants, each checked by an assertion that stays on in release builds or by a type:
+//! * only [`Front`] makes a [`ConfirmedLsn`], and never one above what a committed checkpoint
+//!   holds or above the LSN up to which the publication is known to be intact;
+//! * windows commit in the order in which they were made: one linear checkpoint;
+//! * a window is produced only after every record of the one before it is acknowledged (in
+//!   exactly-once mode), so per-partition order is commit order.
+
+mod backoff;
+mod checkpoint;
+mod flight;
+mod front;
+mod halt;
+mod machine;
+mod resume;
+mod startup;
+mod tables;
+mod window;
+
+pub use backoff::{Backoff, RetryPolicy};
+pub use checkpoint::{
+    CHECKPOINT_FORMAT, Checkpoint, CheckpointError, Fingerprint, Identity, Kind,
+    TransactionPosition,
+};
+pub use flight::WindowId;
+pub use front::{ConfirmedLsn, Front};
+pub use halt::Halt;
+pub use machine::{Action, Delivery, Recording, Settings};
+pub use resume::Resume;
+pub use startup::{ServerFacts, SlotFacts, Start, TimelineSwitch, check_slot, check_start};
+pub use tables::Tables;
+pub use window::Progress;

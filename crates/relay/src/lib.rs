@@ -1,1 +1,16 @@
-//! The relay.
+//! The relay: joins the pure crates to Postgres, Kafka, configuration and operators.
+//!
+//! ```text
+//!  source (stream, catalog) ──► pipeline (driver) ──► sink (lanes, checkpoints)
+//!                                   │
+//!                 telemetry ◄───────┘──► admin        cli, config: how it is started
+//! ```
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod failure;
+pub mod pipeline;
+pub mod sink;
+pub mod source;
+pub mod telemetry;

@@ -1,2 +1,5 @@
-//! Binary.
-fn main() {}
+//! The `outboxd` binary.
+
+fn main() -> outboxd::cli::Exit {
+    outboxd::cli::main()
+}

@@ -1,0 +1,197 @@
+//! The checkpoint record: what the relay has made durable in Kafka.
+
+use std::fmt;
+
+use pgoutput::{CommitLsn, Lsn};
+use serde::{Deserialize, Serialize};
+
+/// The version of the record that this relay writes, and the newest that it reads.
+pub const CHECKPOINT_FORMAT: u32 = 1;
+
+/// Which database and slot a checkpoint speaks of. LSNs of two identities can't be compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// `system_identifier` of the cluster.
+    pub system_identifier: String,
+    /// The server's timeline.
+    pub timeline: u32,
+    /// Database name.
+    pub database: String,
+    /// Replication slot name.
+    pub slot: String,
+}
+
+/// How far one source transaction has been published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionPosition {
+    /// Start of the commit record.
+    pub commit_lsn: CommitLsn,
+    /// Transaction id; with the commit time it tells this transaction from another one that
+    /// reuses its LSN after a restore.
+    pub xid: u32,
+    /// Commit time, microseconds since 1970-01-01 UTC.
+    pub commit_time_us: i64,
+    /// Changes dealt with, counted in arrival order before any filter.
+    pub index: u64,
+    /// Whether the transaction's commit has been seen, so that nothing of it is left.
+    pub complete: bool,
+}
+
+/// Why the record was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Before the slot is created: a slot found later is ours.
+    Intent,
+    /// The slot exists; nothing has been published.
+    Genesis,
+    /// Progress of the stream.
+    Progress,
+}
+
+/// A digest of what decides the number and order of changes inside a transaction: publication,
+/// its tables and row filters, protocol options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(u64);
+
+impl Fingerprint {
+    /// FNV-1a over the text: stable over releases and machines, unlike the standard hasher.
+    pub fn of(description: &str) -> Self {
+        let digest = description
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        Self(digest)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl Serialize for Fingerprint {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u64::from_str_radix(&text, 16)
+            .map(Self)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// The record's value, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// [`CHECKPOINT_FORMAT`] of the relay that wrote it.
+    pub format: u32,
+    /// Why it was written.
+    pub kind: Kind,
+    /// Database and slot.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// The last transaction published, wholly or in part.
+    pub position: Option<TransactionPosition>,
+    /// The slot may be confirmed up to here, and is never confirmed beyond it.
+    pub confirmed_up_to: Lsn,
+    /// What decides the meaning of `position.index`.
+    pub fingerprint: Fingerprint,
+    /// How many transactional ids the writer used: all of them must be fenced.
+    pub producers: usize,
+    /// Version of the relay that wrote it.
+    pub relay_version: String,
+}
+
+/// A checkpoint record can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// Not a checkpoint record.
+    #[error("not a checkpoint record")]
+    Malformed(#[from] serde_json::Error),
+    /// Written by a newer relay.
+    #[error("checkpoint format {found} is newer than this relay reads ({CHECKPOINT_FORMAT})")]
+    Newer {
+        /// The record's format.
+        found: u64,
+    },
+}
+
+impl Checkpoint {
+    /// The record's value.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a checkpoint holds nothing that JSON can't")
+    }
+
+    /// Reads a record's value.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CheckpointError> {
+        #[derive(Deserialize)]
+        struct Version {
+            format: u64,
+        }
+        let Version { format: found } = serde_json::from_slice(bytes)?;
+        if found > u64::from(CHECKPOINT_FORMAT) {
+            return Err(CheckpointError::Newer { found });
+        }
+        Ok(serde_json::from_slice(bytes)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn checkpoint() -> Checkpoint {
+        Checkpoint {
+            format: CHECKPOINT_FORMAT,
+            kind: Kind::Progress,
+            identity: Identity {
+                system_identifier: "7".into(),
+                timeline: 1,
+                database: "app".into(),
+                slot: "outboxd".into(),
+            },
+            position: Some(TransactionPosition {
+                commit_lsn: CommitLsn(Lsn::from(0x16_B374_8000)),
+                xid: 7,
+                commit_time_us: 1_700_000_000_000_000,
+                index: 3,
+                complete: false,
+            }),
+            confirmed_up_to: Lsn::from(0x10),
+            fingerprint: Fingerprint::of("publication"),
+            producers: 2,
+            relay_version: "0.1.0".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let written = checkpoint();
+        assert_eq!(Checkpoint::decode(&written.encode()).unwrap(), written);
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_its_number() {
+        let newer = br#"{"format": 99, "kind": "something new"}"#;
+        assert!(matches!(
+            Checkpoint::decode(newer),
+            Err(CheckpointError::Newer { found: 99 })
+        ));
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        assert!(matches!(
+            Checkpoint::decode(b"{"),
+            Err(CheckpointError::Malformed(_))
+        ));
+    }
+}

@@ -1,0 +1,164 @@
+//! Why a pipeline cannot go on.
+
+use envelope::{CompileError, MapError};
+use pgoutput::{CommitLsn, Lsn, Position};
+
+/// A condition that stops the pipeline; the slot holds and nothing is lost.
+///
+/// [`code`](Self::code) is stable and documented with its remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum Halt {
+    /// The slot does not exist, though a checkpoint says that it did.
+    #[error(
+        "replication slot {slot:?} does not exist, but a checkpoint records it up to {confirmed_up_to}"
+    )]
+    SlotMissing {
+        /// The slot.
+        slot: String,
+        /// How far the checkpoint reaches.
+        confirmed_up_to: Lsn,
+    },
+    /// The server has removed WAL or rows that the slot needed.
+    #[error("replication slot {slot:?} is lost: {reason}")]
+    SlotLost {
+        /// The slot.
+        slot: String,
+        /// The server's reason.
+        reason: String,
+    },
+    /// The slot is not a pgoutput slot of this database.
+    #[error("replication slot {slot:?} is not usable: {reason}")]
+    SlotForeign {
+        /// The slot.
+        slot: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The slot was advanced by somebody else, or the checkpoint is older than the slot.
+    #[error(
+        "replication slot {slot:?} is confirmed up to {slot_confirmed}, beyond the checkpoint's {confirmed_up_to}: the events between are not known to be in Kafka"
+    )]
+    SlotAhead {
+        /// The slot.
+        slot: String,
+        /// The slot's `confirmed_flush_lsn`.
+        slot_confirmed: Lsn,
+        /// How far the checkpoint reaches.
+        confirmed_up_to: Lsn,
+    },
+    /// There is a slot, but no checkpoint: it was lost, or the slot is somebody else's.
+    #[error("replication slot {slot:?} exists, but the checkpoint topic has no record of it")]
+    SlotWithoutRecord {
+        /// The slot.
+        slot: String,
+    },
+    /// The checkpoint was written for another cluster, database or slot.
+    #[error("the checkpoint belongs to {recorded}, but the server is {found}")]
+    ForeignSystem {
+        /// From the checkpoint.
+        recorded: String,
+        /// From the server.
+        found: String,
+    },
+    /// The checkpoint's timeline is not in the server's history.
+    #[error(
+        "the checkpoint is on timeline {recorded}, which is not in the history of the server's timeline {found}"
+    )]
+    TimelineLost {
+        /// From the checkpoint.
+        recorded: u32,
+        /// From the server.
+        found: u32,
+    },
+    /// The server's WAL ends before the checkpoint: it was restored from a backup.
+    #[error(
+        "the server's WAL ends at {wal_end}, before the checkpoint's {confirmed_up_to}: it looks restored from a backup"
+    )]
+    WalBehind {
+        /// End of the server's WAL.
+        wal_end: Lsn,
+        /// How far the checkpoint reaches.
+        confirmed_up_to: Lsn,
+    },
+    /// The stream passed the checkpoint's transaction without showing it.
+    #[error(
+        "the checkpoint's transaction at {commit_lsn} did not reappear in the stream, as the slot says it must"
+    )]
+    TransactionMissing {
+        /// The transaction's commit LSN.
+        commit_lsn: CommitLsn,
+    },
+    /// Another transaction stands at the checkpoint's LSN.
+    #[error(
+        "the transaction at {commit_lsn} is not the one that the checkpoint names: xid {found} instead of {recorded}, or another commit time"
+    )]
+    TransactionForeign {
+        /// The commit LSN.
+        commit_lsn: CommitLsn,
+        /// From the checkpoint.
+        recorded: u32,
+        /// From the stream.
+        found: u32,
+    },
+    /// The publication changed while a transaction was published in part.
+    #[error(
+        "the publication or its options changed while the transaction at {commit_lsn} was published in part"
+    )]
+    FingerprintChanged {
+        /// The half-published transaction.
+        commit_lsn: CommitLsn,
+    },
+    /// A table's mapping does not fit its columns.
+    #[error("table mapping does not fit")]
+    Mapping(#[from] CompileError),
+    /// A row can't become an event.
+    #[error("the change at {position} of {table} can't be published")]
+    Unpublishable {
+        /// Where it is.
+        position: Position,
+        /// The table.
+        table: String,
+        /// Why.
+        source: MapError,
+    },
+    /// An event is larger than `event.max_bytes`.
+    #[error(
+        "the event at {position} of {table} has {bytes} bytes, more than event.max_bytes = {max_bytes}"
+    )]
+    EventTooLarge {
+        /// Where it is.
+        position: Position,
+        /// The table.
+        table: String,
+        /// Size of key, value and headers.
+        bytes: usize,
+        /// The limit.
+        max_bytes: usize,
+    },
+    /// The server sent messages in an order that the protocol does not allow.
+    #[error("replication protocol violated: {0}")]
+    Protocol(String),
+}
+
+impl Halt {
+    /// The stable name of this condition.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::SlotMissing { .. } => "slot-missing",
+            Self::SlotLost { .. } => "slot-lost",
+            Self::SlotForeign { .. } => "slot-foreign",
+            Self::SlotAhead { .. } => "slot-ahead",
+            Self::SlotWithoutRecord { .. } => "slot-without-record",
+            Self::ForeignSystem { .. } => "foreign-system",
+            Self::TimelineLost { .. } => "timeline-lost",
+            Self::WalBehind { .. } => "wal-behind",
+            Self::TransactionMissing { .. } => "transaction-missing",
+            Self::TransactionForeign { .. } => "transaction-foreign",
+            Self::FingerprintChanged { .. } => "fingerprint-changed",
+            Self::Mapping(_) => "mapping",
+            Self::Unpublishable { .. } => "unpublishable-event",
+            Self::EventTooLarge { .. } => "event-too-large",
+            Self::Protocol(_) => "protocol",
+        }
+    }
+}

@@ -1,0 +1,556 @@
+//! The state machine: inputs `handle_*`, outputs [`Delivery::poll_action`].
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use envelope::{Origin, RecordBatch, TableSpec, TopicPolicy};
+use pgoutput::{Begin, Commit, Insert, Lsn, Message, PgTimestamp, Position, Relation};
+
+use crate::flight::Flight;
+use crate::resume::{Skip, Skipper};
+use crate::window::{Bounds, Cut, OpenWindow};
+use crate::{
+    CHECKPOINT_FORMAT, Checkpoint, ConfirmedLsn, Fingerprint, Front, Halt, Identity, Kind,
+    Progress, Resume, Tables, TransactionPosition, WindowId,
+};
+
+/// How many emptied batches are kept for the next windows.
+const SPARE_BATCHES: usize = 4;
+
+/// Where the checkpoint is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recording {
+    /// In the same Kafka transaction as the events: exactly once.
+    InTransaction,
+    /// In its own transaction, beside the events and after them: at least once.
+    Beside,
+    /// Nowhere: only the slot remembers.
+    Nowhere,
+}
+
+/// Fixed for a session.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the checkpoint is recorded.
+    pub recording: Recording,
+    /// Windows in flight at most; with transactions, the size of the producer ring.
+    pub producers: usize,
+    /// Events after which a window closes at the next transaction boundary.
+    pub max_events: usize,
+    /// Bytes after which a window closes, inside a transaction if it must.
+    pub max_bytes: usize,
+    /// How long a window stays open under load while a producer is free.
+    pub max_wait: Duration,
+    /// Largest event: key, value and headers.
+    pub event_max_bytes: usize,
+    /// How often progress without events is recorded.
+    pub checkpoint_interval: Duration,
+    /// For the checkpoint record.
+    pub identity: Identity,
+    /// For the checkpoint record.
+    pub fingerprint: Fingerprint,
+    /// For the checkpoint record.
+    pub relay_version: String,
+}
+
+/// What the driver has to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Produce a window on producer `id % producers`, then report `handle_acknowledged`.
+    Produce {
+        /// The window.
+        window: WindowId,
+        /// Its records, possibly none.
+        batch: RecordBatch,
+        /// To be produced in the same transaction.
+        checkpoint: Option<Checkpoint>,
+    },
+    /// Commit the transaction of a window, then report `handle_committed`.
+    Commit {
+        /// The window.
+        window: WindowId,
+    },
+    /// Record a checkpoint beside the events, then report `handle_recorded`.
+    Record {
+        /// The record.
+        checkpoint: Checkpoint,
+    },
+    /// Report this LSN to the server as flushed.
+    Confirm(ConfirmedLsn),
+}
+
+#[derive(Debug)]
+struct OpenTransaction {
+    begin: Begin,
+    /// Changes seen so far.
+    index: u64,
+    skip: Skip,
+}
+
+impl OpenTransaction {
+    /// Whether the next change has been published before.
+    fn skips_next(&self) -> bool {
+        match self.skip {
+            Skip::Nothing => false,
+            Skip::First(count) => self.index < count,
+            Skip::Everything => true,
+        }
+    }
+
+    /// The position after the changes seen so far; none for what the checkpoint covers anyway.
+    fn position(&self, complete: bool) -> Option<TransactionPosition> {
+        if self.skip == Skip::Everything || self.index == 0 {
+            return None;
+        }
+        Some(TransactionPosition {
+            commit_lsn: self.begin.final_lsn,
+            xid: self.begin.xid,
+            commit_time_us: self.begin.commit_time.unix_micros(),
+            index: self.index,
+            complete,
+        })
+    }
+}
+
+/// One session of a pipeline: from the start of the stream to its end, whatever ends it.
+///
+/// After any failure the driver drops it, and the next session resumes from the checkpoint.
+#[derive(Debug)]
+pub struct Delivery {
+    settings: Settings,
+    tables: Tables,
+    skipper: Skipper,
+    transaction: Option<OpenTransaction>,
+    window: OpenWindow,
+    flight: Flight,
+    front: Front,
+    /// What the newest window or checkpoint handed out covers.
+    handed_out: Progress,
+    /// What acknowledgements have made durable (only beside).
+    durable: Progress,
+    recording_now: Option<Lsn>,
+    last_record: Instant,
+    source_idle: bool,
+    urgent: bool,
+    draining: bool,
+    ignored: u64,
+    spare: Vec<RecordBatch>,
+    actions: VecDeque<Action>,
+}
+
+impl Delivery {
+    /// Starts a session. `verified` is an LSN below which the publication is known to be intact.
+    pub fn new(
+        settings: Settings,
+        specs: Vec<TableSpec>,
+        policy: TopicPolicy,
+        resume: &Resume,
+        verified: Lsn,
+        now: Instant,
+    ) -> Self {
+        let start = Progress {
+            position: resume.position,
+            confirm: resume.confirmed_up_to,
+        };
+        Self {
+            settings,
+            tables: Tables::new(specs, policy),
+            skipper: Skipper::new(resume),
+            transaction: None,
+            window: OpenWindow::new(start),
+            flight: Flight::default(),
+            front: Front::new(resume.confirmed_up_to, verified),
+            handed_out: start,
+            durable: start,
+            recording_now: None,
+            last_record: now,
+            source_idle: false,
+            urgent: false,
+            draining: false,
+            ignored: 0,
+            spare: Vec::new(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// A pgoutput message has come.
+    pub fn handle_message(&mut self, message: Message<'_>, now: Instant) -> Result<(), Halt> {
+        self.source_idle = false;
+        match message {
+            Message::Begin(begin) => self.begin(begin)?,
+            Message::Commit(commit) => self.commit(&commit)?,
+            Message::Insert(insert) => self.change(Some(&insert), now)?,
+            Message::Update { .. } | Message::Delete { .. } | Message::Truncate(_) => {
+                self.change(None, now)?;
+            }
+            Message::Logical(message) if message.transactional => self.change(None, now)?,
+            Message::Logical(_) | Message::Origin(_) | Message::Type(_) => {}
+            Message::Relation(relation) => self.tables.announce(Relation::from(relation))?,
+        }
+        self.advance(now);
+        Ok(())
+    }
+
+    /// The server has sent everything that commits below `wal_end`, of which all came before this.
+    ///
+    /// That makes it safe to confirm even with a transaction half received, whose commit record
+    /// starts at or after `wal_end` (`WalSndKeepalive` in `walsender.c` reports `sentPtr`).
+    pub fn handle_keepalive(
+        &mut self,
+        wal_end: Lsn,
+        reply_requested: bool,
+        now: Instant,
+    ) -> Result<(), Halt> {
+        self.skipper.passed(wal_end)?;
+        self.window.advance(wal_end);
+        self.urgent |= reply_requested;
+        self.advance(now);
+        Ok(())
+    }
+
+    /// The source has nothing more at hand.
+    pub fn handle_source_idle(&mut self, now: Instant) {
+        self.source_idle = true;
+        self.advance(now);
+    }
+
+    /// Every record of the window is acknowledged.
+    pub fn handle_acknowledged(&mut self, window: WindowId, now: Instant) {
+        self.flight.acknowledge(window);
+        match self.settings.recording {
+            Recording::InTransaction => self.start_commit(),
+            Recording::Beside | Recording::Nowhere => {
+                while let Some(progress) = self.flight.take_acknowledged() {
+                    self.durable = progress;
+                }
+            }
+        }
+        self.advance(now);
+    }
+
+    /// The window's transaction is known to be committed.
+    pub fn handle_committed(&mut self, window: WindowId, now: Instant) {
+        let progress = self.flight.committed(window);
+        self.durable = progress;
+        self.front.record(progress.confirm);
+        self.start_commit();
+        self.advance(now);
+    }
+
+    /// The checkpoint recorded beside the events is committed.
+    pub fn handle_recorded(&mut self, now: Instant) {
+        let lsn = self
+            .recording_now
+            .take()
+            .expect("a checkpoint was being recorded");
+        self.front.record(lsn);
+        self.advance(now);
+    }
+
+    /// The publication was found intact by a check begun when the server's WAL ended at `lsn`.
+    pub fn handle_publication_verified(&mut self, lsn: Lsn) {
+        self.front.verify(lsn);
+    }
+
+    /// Time has passed; see [`poll_timeout`](Self::poll_timeout).
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.advance(now);
+    }
+
+    /// Take in nothing more, and make durable what is complete.
+    pub fn handle_drain(&mut self, now: Instant) {
+        self.draining = true;
+        self.urgent = true;
+        self.advance(now);
+    }
+
+    /// Writes a checkpoint even without progress, to learn whether Kafka takes it.
+    pub fn handle_probe(&mut self, now: Instant) {
+        if self.flight.is_empty()
+            && self.window.boundary_records() == 0
+            && self.recording_now.is_none()
+        {
+            self.record(self.window.boundary(), now);
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions
+            .pop_front()
+            .or_else(|| self.front.poll().map(Action::Confirm))
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due, if at all.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let unrecorded = self.recordable().confirm > self.handed_out.confirm;
+        (unrecorded && self.recording_now.is_none() && self.flight.is_empty())
+            .then(|| self.last_record + self.settings.checkpoint_interval)
+    }
+
+    /// Whether the driver may feed more messages: bounds the memory.
+    pub fn wants_input(&self) -> bool {
+        !self.draining
+            && !self
+                .window
+                .is_full(self.bounds(), self.transaction.is_some())
+    }
+
+    /// Nothing that was taken in is left to be made durable, save an incomplete transaction.
+    pub fn is_drained(&self) -> bool {
+        self.is_caught_up()
+            && self.recording_now.is_none()
+            && self.front.recorded() >= self.window.boundary().confirm
+    }
+
+    /// Every event taken in is durable in Kafka.
+    pub fn is_caught_up(&self) -> bool {
+        self.flight.is_empty() && self.window.batch.is_empty()
+    }
+
+    /// Commit time of the oldest event taken in that is not durable yet.
+    pub fn oldest_undelivered(&self) -> Option<PgTimestamp> {
+        self.flight
+            .oldest_commit()
+            .or_else(|| self.window.oldest_commit())
+    }
+
+    /// What is durable, and where the stream has been read to.
+    pub fn durable(&self) -> Progress {
+        self.durable
+    }
+
+    /// The last LSN handed out for confirmation.
+    pub fn confirmed(&self) -> ConfirmedLsn {
+        self.front.confirmed()
+    }
+
+    /// Windows in Kafka's hands.
+    pub fn windows_in_flight(&self) -> usize {
+        self.flight.len()
+    }
+
+    /// Rows of relations that no configured table names.
+    pub fn ignored_changes(&self) -> u64 {
+        self.ignored
+    }
+
+    /// Gives back the buffer of a window that is done.
+    pub fn recycle(&mut self, mut batch: RecordBatch) {
+        if self.spare.len() < SPARE_BATCHES {
+            batch.clear();
+            self.spare.push(batch);
+        }
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            max_events: self.settings.max_events,
+            max_bytes: self.settings.max_bytes,
+        }
+    }
+
+    fn begin(&mut self, begin: Begin) -> Result<(), Halt> {
+        if self.transaction.is_some() {
+            return Err(Halt::Protocol(format!(
+                "Begin {} inside a transaction",
+                begin.final_lsn
+            )));
+        }
+        let skip = self.skipper.skip(&begin)?;
+        self.transaction = Some(OpenTransaction {
+            begin,
+            index: 0,
+            skip,
+        });
+        Ok(())
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<(), Halt> {
+        let transaction = self.transaction.take();
+        let Some(transaction) = transaction.filter(|t| t.begin.final_lsn == commit.commit_lsn)
+        else {
+            return Err(Halt::Protocol(format!(
+                "Commit {} without its Begin",
+                commit.commit_lsn
+            )));
+        };
+        self.window
+            .complete(transaction.position(true), commit.end_lsn.0);
+        Ok(())
+    }
+
+    fn change(&mut self, insert: Option<&Insert<'_>>, now: Instant) -> Result<(), Halt> {
+        let Some(transaction) = &mut self.transaction else {
+            return Err(Halt::Protocol("a change outside a transaction".into()));
+        };
+        let skip = transaction.skips_next();
+        let position = Position {
+            commit_lsn: transaction.begin.final_lsn,
+            index: transaction.index,
+        };
+        let commit_time = transaction.begin.commit_time;
+        transaction.index += 1;
+        match insert {
+            Some(insert) if !skip => self.publish(
+                insert,
+                Origin {
+                    position,
+                    commit_time,
+                },
+                now,
+            ),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn publish(&mut self, insert: &Insert<'_>, origin: Origin, now: Instant) -> Result<(), Halt> {
+        let Some(known) = self.tables.get(insert.relation_oid) else {
+            let oid = insert.relation_oid;
+            return Err(Halt::Protocol(format!(
+                "a row of relation {oid} before its Relation"
+            )));
+        };
+        let Some(mapper) = &mut known.mapper else {
+            self.ignored += 1;
+            return Ok(());
+        };
+        let position = origin.position;
+        mapper
+            .map(insert.tuple, origin, &mut self.window.batch)
+            .map_err(|source| Halt::Unpublishable {
+                position,
+                table: known.name.clone(),
+                source,
+            })?;
+        let bytes = self.window.batch.last_record_bytes();
+        if bytes > self.settings.event_max_bytes {
+            let max_bytes = self.settings.event_max_bytes;
+            return Err(Halt::EventTooLarge {
+                position,
+                table: known.name.clone(),
+                bytes,
+                max_bytes,
+            });
+        }
+        self.window.touch(now);
+        Ok(())
+    }
+
+    fn advance(&mut self, now: Instant) {
+        while let Some(cut) = self.closable(now) {
+            self.close(cut, now);
+        }
+        self.record_progress(now);
+    }
+
+    /// Whether and how the open window can go to a producer now.
+    fn closable(&self, now: Instant) -> Option<Cut> {
+        let waits = self.settings.recording == Recording::InTransaction
+            && self.flight.newest_is_producing();
+        if waits || self.flight.len() >= self.settings.producers {
+            return None;
+        }
+        let waited = |opened: Instant| now.duration_since(opened) >= self.settings.max_wait;
+        let ripe = self.source_idle || self.draining || self.window.opened_at().is_some_and(waited);
+        self.window.cut(self.bounds(), ripe)
+    }
+
+    fn close(&mut self, cut: Cut, now: Instant) {
+        let open = self.transaction.as_ref().and_then(|t| t.position(false));
+        let oldest = self.window.oldest_commit();
+        let empty = self.spare.pop().unwrap_or_default();
+        let (batch, progress) = self.window.take(cut, open, empty, now);
+        self.hand_out(batch, progress, oldest, now);
+    }
+
+    fn hand_out(
+        &mut self,
+        batch: RecordBatch,
+        progress: Progress,
+        oldest: Option<PgTimestamp>,
+        now: Instant,
+    ) {
+        let window = self.flight.push(progress, oldest);
+        let checkpoint = match self.settings.recording {
+            Recording::InTransaction => {
+                self.handed_out = progress;
+                self.last_record = now;
+                Some(self.checkpoint(progress))
+            }
+            Recording::Beside | Recording::Nowhere => None,
+        };
+        self.actions.push_back(Action::Produce {
+            window,
+            batch,
+            checkpoint,
+        });
+    }
+
+    fn start_commit(&mut self) {
+        if let Some(window) = self.flight.start_commit() {
+            self.actions.push_back(Action::Commit { window });
+        }
+    }
+
+    /// What could be recorded now: the boundary if nothing before it is under way.
+    fn recordable(&self) -> Progress {
+        if self.flight.is_empty() && self.window.boundary_records() == 0 {
+            return self.window.boundary();
+        }
+        self.durable
+    }
+
+    /// Records progress that no window carries: idle advance, and every checkpoint beside.
+    fn record_progress(&mut self, now: Instant) {
+        let progress = self.recordable();
+        if progress.confirm <= self.handed_out.confirm
+            && progress.position == self.handed_out.position
+        {
+            self.urgent = false;
+            return;
+        }
+        let due = now.duration_since(self.last_record) >= self.settings.checkpoint_interval;
+        if !(due || self.urgent || self.draining) {
+            return;
+        }
+        let quiet = self.flight.is_empty() && self.window.boundary_records() == 0;
+        match self.settings.recording {
+            Recording::InTransaction if !quiet => {}
+            Recording::Beside if self.recording_now.is_some() => {}
+            Recording::InTransaction | Recording::Beside | Recording::Nowhere => {
+                self.record(progress, now);
+            }
+        }
+    }
+
+    fn record(&mut self, progress: Progress, now: Instant) {
+        self.handed_out = progress;
+        self.last_record = now;
+        match self.settings.recording {
+            Recording::InTransaction => {
+                let batch = self.spare.pop().unwrap_or_default();
+                self.hand_out(batch, progress, None, now);
+            }
+            Recording::Beside => {
+                self.recording_now = Some(progress.confirm);
+                let checkpoint = self.checkpoint(progress);
+                self.actions.push_back(Action::Record { checkpoint });
+            }
+            Recording::Nowhere => self.front.record(progress.confirm),
+        }
+    }
+
+    fn checkpoint(&self, progress: Progress) -> Checkpoint {
+        Checkpoint {
+            format: CHECKPOINT_FORMAT,
+            kind: Kind::Progress,
+            identity: self.settings.identity.clone(),
+            position: progress.position,
+            confirmed_up_to: progress.confirm,
+            fingerprint: self.settings.fingerprint,
+            producers: self.settings.producers,
+            relay_version: self.settings.relay_version.clone(),
+        }
+    }
+}

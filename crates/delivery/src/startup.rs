@@ -1,0 +1,416 @@
+//! The decision at every start, reconnect and takeover: go on, or stop because of a gap.
+
+use pgoutput::Lsn;
+
+use crate::{Checkpoint, Fingerprint, Halt, Identity, Kind, Resume};
+
+/// A row of `pg_replication_slots`.
+#[derive(Debug, Clone)]
+pub struct SlotFacts {
+    /// Output plugin; `None` for a physical slot.
+    pub plugin: Option<String>,
+    /// The slot's database; `None` for a physical slot.
+    pub database: Option<String>,
+    /// `confirmed_flush_lsn`.
+    pub confirmed_flush: Lsn,
+    /// Why the server has given the slot up, if it has.
+    pub lost: Option<String>,
+}
+
+/// Where a past timeline of the server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimelineSwitch {
+    /// The timeline.
+    pub timeline: u32,
+    /// The first LSN that is not on it any more.
+    pub ends_at: Lsn,
+}
+
+/// What the server says of itself, read on the session that then streams.
+#[derive(Debug, Clone)]
+pub struct ServerFacts {
+    /// Cluster, timeline, database and the configured slot.
+    pub identity: Identity,
+    /// End of the flushed WAL.
+    pub wal_end: Lsn,
+    /// The past timelines of the server.
+    pub history: Vec<TimelineSwitch>,
+    /// The slot, if it exists.
+    pub slot: Option<SlotFacts>,
+    /// Of the publication and protocol options.
+    pub fingerprint: Fingerprint,
+}
+
+/// How to start.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// Nothing exists yet: record the intent, create the slot, record the genesis.
+    Create,
+    /// The slot exists and is ours (or is to be adopted): record the genesis at its LSN.
+    Adopt {
+        /// The slot's `confirmed_flush_lsn`.
+        at: Lsn,
+    },
+    /// Stream, skipping what the checkpoint covers.
+    Resume(Resume),
+}
+
+/// Decides from the committed checkpoint and the server how to start.
+///
+/// `adopt_slot` is the operator's word that a slot without a record may be taken over.
+pub fn check_start(
+    checkpoint: Option<&Checkpoint>,
+    server: &ServerFacts,
+    adopt_slot: bool,
+) -> Result<Start, Halt> {
+    check_slot(server)?;
+    let Some(checkpoint) = checkpoint else {
+        return start_without_record(server, adopt_slot);
+    };
+    check_identity(&checkpoint.identity, &server.identity)?;
+    match (checkpoint.kind, &server.slot) {
+        (Kind::Intent, None) => Ok(Start::Create),
+        (Kind::Intent, Some(slot)) => Ok(Start::Adopt {
+            at: slot.confirmed_flush,
+        }),
+        (Kind::Genesis | Kind::Progress, None) => Err(Halt::SlotMissing {
+            slot: server.identity.slot.clone(),
+            confirmed_up_to: checkpoint.confirmed_up_to,
+        }),
+        (Kind::Genesis | Kind::Progress, Some(slot)) => {
+            resume(checkpoint, server, slot).map(Start::Resume)
+        }
+    }
+}
+
+fn start_without_record(server: &ServerFacts, adopt_slot: bool) -> Result<Start, Halt> {
+    match &server.slot {
+        None => Ok(Start::Create),
+        Some(slot) if adopt_slot => Ok(Start::Adopt {
+            at: slot.confirmed_flush,
+        }),
+        Some(_) => Err(Halt::SlotWithoutRecord {
+            slot: server.identity.slot.clone(),
+        }),
+    }
+}
+
+/// Whether the slot, if there is one, is a living pgoutput slot of this database.
+pub fn check_slot(server: &ServerFacts) -> Result<(), Halt> {
+    let identity = &server.identity;
+    let Some(slot) = &server.slot else {
+        return Ok(());
+    };
+    let foreign = |reason: String| Halt::SlotForeign {
+        slot: identity.slot.clone(),
+        reason,
+    };
+    match slot.plugin.as_deref() {
+        Some("pgoutput") => {}
+        Some(plugin) => return Err(foreign(format!("its plugin is {plugin:?}, not pgoutput"))),
+        None => return Err(foreign("it is a physical slot".into())),
+    }
+    match &slot.database {
+        Some(database) if *database == identity.database => {}
+        other => {
+            let database = other.as_deref().unwrap_or("none");
+            return Err(foreign(format!("it belongs to database {database:?}")));
+        }
+    }
+    match &slot.lost {
+        Some(reason) => Err(Halt::SlotLost {
+            slot: identity.slot.clone(),
+            reason: reason.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn check_identity(recorded: &Identity, found: &Identity) -> Result<(), Halt> {
+    let same = recorded.system_identifier == found.system_identifier
+        && recorded.database == found.database
+        && recorded.slot == found.slot;
+    if same {
+        return Ok(());
+    }
+    let name = |i: &Identity| {
+        format!(
+            "system {}, database {:?}, slot {:?}",
+            i.system_identifier, i.database, i.slot
+        )
+    };
+    Err(Halt::ForeignSystem {
+        recorded: name(recorded),
+        found: name(found),
+    })
+}
+
+fn resume(checkpoint: &Checkpoint, server: &ServerFacts, slot: &SlotFacts) -> Result<Resume, Halt> {
+    let void_from = void_from(checkpoint, server)?;
+    let confirmed_up_to = match void_from {
+        Some(void) => checkpoint.confirmed_up_to.min(void),
+        None => checkpoint.confirmed_up_to,
+    };
+    if server.wal_end < confirmed_up_to {
+        return Err(Halt::WalBehind {
+            wal_end: server.wal_end,
+            confirmed_up_to,
+        });
+    }
+    if slot.confirmed_flush > confirmed_up_to {
+        return Err(Halt::SlotAhead {
+            slot: server.identity.slot.clone(),
+            slot_confirmed: slot.confirmed_flush,
+            confirmed_up_to,
+        });
+    }
+    check_fingerprint(checkpoint, server)?;
+    Ok(Resume {
+        position: checkpoint.position,
+        confirmed_up_to,
+        slot_confirmed: slot.confirmed_flush,
+        void_from,
+    })
+}
+
+/// Where the checkpoint's timeline ended, if the server has left it.
+fn void_from(checkpoint: &Checkpoint, server: &ServerFacts) -> Result<Option<Lsn>, Halt> {
+    let recorded = checkpoint.identity.timeline;
+    if recorded == server.identity.timeline {
+        return Ok(None);
+    }
+    match server
+        .history
+        .iter()
+        .find(|switch| switch.timeline == recorded)
+    {
+        Some(switch) => Ok(Some(switch.ends_at)),
+        None => Err(Halt::TimelineLost {
+            recorded,
+            found: server.identity.timeline,
+        }),
+    }
+}
+
+fn check_fingerprint(checkpoint: &Checkpoint, server: &ServerFacts) -> Result<(), Halt> {
+    match checkpoint.position {
+        Some(position) if !position.complete && checkpoint.fingerprint != server.fingerprint => {
+            Err(Halt::FingerprintChanged {
+                commit_lsn: position.commit_lsn,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use pgoutput::CommitLsn;
+
+    use super::*;
+    use crate::{CHECKPOINT_FORMAT, TransactionPosition};
+
+    fn identity() -> Identity {
+        Identity {
+            system_identifier: "7".into(),
+            timeline: 1,
+            database: "app".into(),
+            slot: "outboxd".into(),
+        }
+    }
+
+    fn server() -> ServerFacts {
+        ServerFacts {
+            identity: identity(),
+            wal_end: Lsn::from(200),
+            history: Vec::new(),
+            slot: Some(SlotFacts {
+                plugin: Some("pgoutput".into()),
+                database: Some("app".into()),
+                confirmed_flush: Lsn::from(90),
+                lost: None,
+            }),
+            fingerprint: Fingerprint::of("a"),
+        }
+    }
+
+    fn checkpoint() -> Checkpoint {
+        Checkpoint {
+            format: CHECKPOINT_FORMAT,
+            kind: Kind::Progress,
+            identity: identity(),
+            position: Some(TransactionPosition {
+                commit_lsn: CommitLsn(Lsn::from(95)),
+                xid: 1,
+                commit_time_us: 0,
+                index: 2,
+                complete: true,
+            }),
+            confirmed_up_to: Lsn::from(100),
+            fingerprint: Fingerprint::of("a"),
+            producers: 2,
+            relay_version: "0.1.0".into(),
+        }
+    }
+
+    fn check(checkpoint: Option<Checkpoint>, server: ServerFacts) -> String {
+        match check_start(checkpoint.as_ref(), &server, false) {
+            Ok(Start::Create) => "create".into(),
+            Ok(Start::Adopt { at }) => format!("adopt {}", at.as_u64()),
+            Ok(Start::Resume(r)) => format!("resume {}", r.confirmed_up_to.as_u64()),
+            Err(halt) => halt.code().into(),
+        }
+    }
+
+    #[test]
+    fn a_first_start_creates() {
+        assert_eq!(
+            check(
+                None,
+                ServerFacts {
+                    slot: None,
+                    ..server()
+                }
+            ),
+            "create"
+        );
+        let intent = Checkpoint {
+            kind: Kind::Intent,
+            ..checkpoint()
+        };
+        assert_eq!(
+            check(
+                Some(intent),
+                ServerFacts {
+                    slot: None,
+                    ..server()
+                }
+            ),
+            "create"
+        );
+    }
+
+    #[test]
+    fn a_slot_made_after_our_intent_is_ours() {
+        let intent = Checkpoint {
+            kind: Kind::Intent,
+            ..checkpoint()
+        };
+        assert_eq!(check(Some(intent), server()), "adopt 90");
+    }
+
+    #[test]
+    fn a_slot_without_record_is_adopted_only_on_the_operators_word() {
+        assert_eq!(check(None, server()), "slot-without-record");
+        assert!(matches!(
+            check_start(None, &server(), true),
+            Ok(Start::Adopt { .. })
+        ));
+    }
+
+    #[test]
+    fn a_restart_resumes() {
+        assert_eq!(check(Some(checkpoint()), server()), "resume 100");
+    }
+
+    #[test]
+    fn every_gap_has_its_own_code() {
+        let slot = server().slot.unwrap();
+        let with_slot = |slot| ServerFacts {
+            slot: Some(slot),
+            ..server()
+        };
+        let cases = [
+            (
+                "slot-missing",
+                ServerFacts {
+                    slot: None,
+                    ..server()
+                },
+            ),
+            (
+                "slot-lost",
+                with_slot(SlotFacts {
+                    lost: Some("wal".into()),
+                    ..slot.clone()
+                }),
+            ),
+            (
+                "slot-foreign",
+                with_slot(SlotFacts {
+                    plugin: None,
+                    ..slot.clone()
+                }),
+            ),
+            (
+                "slot-foreign",
+                with_slot(SlotFacts {
+                    plugin: Some("x".into()),
+                    ..slot.clone()
+                }),
+            ),
+            (
+                "slot-foreign",
+                with_slot(SlotFacts {
+                    database: Some("x".into()),
+                    ..slot.clone()
+                }),
+            ),
+            (
+                "slot-ahead",
+                with_slot(SlotFacts {
+                    confirmed_flush: Lsn::from(101),
+                    ..slot
+                }),
+            ),
+            (
+                "wal-behind",
+                ServerFacts {
+                    wal_end: Lsn::from(99),
+                    ..server()
+                },
+            ),
+        ];
+        for (code, server) in cases {
+            assert_eq!(check(Some(checkpoint()), server), code);
+        }
+    }
+
+    #[test]
+    fn another_system_database_or_slot_is_foreign() {
+        for change in [
+            |i: &mut Identity| i.system_identifier = "8".into(),
+            |i: &mut Identity| i.database = "other".into(),
+            |i: &mut Identity| i.slot = "other".into(),
+        ] {
+            let mut checkpoint = checkpoint();
+            change(&mut checkpoint.identity);
+            assert_eq!(check(Some(checkpoint), server()), "foreign-system");
+        }
+    }
+
+    #[test]
+    fn a_promotion_voids_what_lies_beyond_the_switch_point() {
+        let mut promoted = server();
+        promoted.identity.timeline = 2;
+        assert_eq!(check(Some(checkpoint()), promoted.clone()), "timeline-lost");
+        promoted.history = vec![TimelineSwitch {
+            timeline: 1,
+            ends_at: Lsn::from(94),
+        }];
+        assert_eq!(check(Some(checkpoint()), promoted), "resume 94");
+    }
+
+    #[test]
+    fn a_changed_publication_matters_only_in_mid_transaction() {
+        let changed = ServerFacts {
+            fingerprint: Fingerprint::of("b"),
+            ..server()
+        };
+        assert_eq!(check(Some(checkpoint()), changed.clone()), "resume 100");
+        let mut half = checkpoint();
+        half.position.as_mut().unwrap().complete = false;
+        assert_eq!(check(Some(half), changed), "fingerprint-changed");
+    }
+}

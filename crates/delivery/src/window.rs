@@ -1,0 +1,133 @@
+//! The window that is being filled.
+
+use std::time::Instant;
+
+use envelope::RecordBatch;
+use pgoutput::{Lsn, PgTimestamp};
+
+use crate::TransactionPosition;
+
+/// A place in the stream: what has been dealt with before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// The last transaction dealt with, wholly or in part.
+    pub position: Option<TransactionPosition>,
+    /// Everything that commits below this LSN has been dealt with.
+    pub confirm: Lsn,
+}
+
+/// Where a window may end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// After the last complete transaction.
+    Boundary,
+    /// Inside the open transaction, which alone exceeds the byte bound.
+    Middle,
+}
+
+/// Bounds of a window.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub max_events: usize,
+    pub max_bytes: usize,
+}
+
+/// Records gathered for the next window: those of complete transactions up to the boundary, and
+/// behind it those of the open one.
+#[derive(Debug)]
+pub(crate) struct OpenWindow {
+    pub batch: RecordBatch,
+    /// Records that belong to complete transactions.
+    boundary_records: usize,
+    /// The stream's place at the boundary.
+    boundary: Progress,
+    opened_at: Option<Instant>,
+}
+
+impl OpenWindow {
+    pub fn new(start: Progress) -> Self {
+        Self {
+            batch: RecordBatch::new(),
+            boundary_records: 0,
+            boundary: start,
+            opened_at: None,
+        }
+    }
+
+    pub fn boundary(&self) -> Progress {
+        self.boundary
+    }
+
+    pub fn boundary_records(&self) -> usize {
+        self.boundary_records
+    }
+
+    /// A record has been added.
+    pub fn touch(&mut self, now: Instant) {
+        self.opened_at.get_or_insert(now);
+    }
+
+    /// The open transaction is complete; `position` is given if any of it had to be published.
+    pub fn complete(&mut self, position: Option<TransactionPosition>, end: Lsn) {
+        self.boundary_records = self.batch.len();
+        self.boundary.position = position.or(self.boundary.position);
+        self.advance(end);
+    }
+
+    /// Nothing below `lsn` is left to come.
+    pub fn advance(&mut self, lsn: Lsn) {
+        self.boundary.confirm = self.boundary.confirm.max(lsn);
+    }
+
+    /// No more may be added before a window has been cut off.
+    pub fn is_full(&self, bounds: Bounds, in_transaction: bool) -> bool {
+        self.batch.bytes() >= bounds.max_bytes
+            || (!in_transaction && self.boundary_records >= bounds.max_events)
+    }
+
+    /// How the window can be closed now, if it can: `ripe` says that complete transactions need
+    /// not wait for company.
+    pub fn cut(&self, bounds: Bounds, ripe: bool) -> Option<Cut> {
+        let full = self.batch.bytes() >= bounds.max_bytes;
+        if self.boundary_records > 0 {
+            let enough = full || self.boundary_records >= bounds.max_events;
+            return (enough || ripe).then_some(Cut::Boundary);
+        }
+        (full && !self.batch.is_empty()).then_some(Cut::Middle)
+    }
+
+    /// When the first record of this window came.
+    pub fn opened_at(&self) -> Option<Instant> {
+        self.opened_at
+    }
+
+    /// Commit time of the first record gathered.
+    pub fn oldest_commit(&self) -> Option<PgTimestamp> {
+        self.batch.get(0).map(|record| record.commit_time)
+    }
+
+    /// Takes the window out; records behind the cut stay, in `empty`.
+    ///
+    /// `open` is the open transaction's position, used for a cut in its middle.
+    pub fn take(
+        &mut self,
+        cut: Cut,
+        open: Option<TransactionPosition>,
+        mut empty: RecordBatch,
+        now: Instant,
+    ) -> (RecordBatch, Progress) {
+        let progress = match cut {
+            Cut::Boundary => {
+                self.batch.move_tail(self.boundary_records, &mut empty);
+                self.boundary
+            }
+            Cut::Middle => {
+                self.boundary.position = open.or(self.boundary.position);
+                self.boundary
+            }
+        };
+        self.boundary_records = 0;
+        self.opened_at = (!empty.is_empty()).then_some(now);
+        (std::mem::replace(&mut self.batch, empty), progress)
+    }
+}

@@ -1,0 +1,98 @@
+//! The admin endpoints: up from the first moment, whatever the pipelines do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::telemetry::{Metrics, PipelineMetrics, Readiness, Status, Vitals};
+
+/// What the endpoints show.
+#[derive(Clone)]
+pub struct Shown {
+    /// Every metric.
+    pub metrics: Metrics,
+    /// Each pipeline's vitals and metrics.
+    pub pipelines: Arc<Vec<(Arc<Vitals>, PipelineMetrics)>>,
+}
+
+impl Shown {
+    fn vitals(&self) -> impl Iterator<Item = &Vitals> {
+        self.pipelines.iter().map(|(vitals, _)| &**vitals)
+    }
+}
+
+/// Listens; port 0 chooses a free one.
+pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Serves until the process ends.
+pub async fn serve(listener: TcpListener, shown: Shown) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/live", get(live))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/version", get(version))
+        .route("/status", get(status))
+        .with_state(shown);
+    axum::serve(listener, router).await
+}
+
+/// 200 while the loops turn; a pipeline that waits or is stopped is alive.
+async fn live(State(shown): State<Shown>) -> Response {
+    let hung: Vec<_> = shown
+        .vitals()
+        .filter(|v| !v.is_alive())
+        .map(Vitals::pipeline)
+        .collect();
+    let status = if hung.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        Json(json!({ "live": hung.is_empty(), "hung": hung })),
+    )
+        .into_response()
+}
+
+/// 200 only when events can flow in every pipeline.
+async fn ready(State(shown): State<Shown>) -> Response {
+    let pipelines: Vec<Readiness> = shown.vitals().map(Vitals::readiness).collect();
+    let ready = pipelines.iter().all(|p| p.ready);
+    let standby = !pipelines.is_empty() && pipelines.iter().all(|p| p.role == "standby");
+    let role = if standby { "standby" } else { "active" };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        Json(json!({ "ready": ready, "role": role, "pipelines": pipelines })),
+    )
+        .into_response()
+}
+
+async fn metrics(State(shown): State<Shown>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let text = shown.metrics.expose(&shown.pipelines);
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+async fn version() -> Json<serde_json::Value> {
+    Json(json!({ "name": "outboxd", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+async fn status(State(shown): State<Shown>) -> Json<serde_json::Value> {
+    let pipelines: Vec<Status> = shown.vitals().map(Vitals::status).collect();
+    Json(json!({ "version": env!("CARGO_PKG_VERSION"), "pipelines": pipelines }))
+}

@@ -1,0 +1,151 @@
+//! `outboxd run`.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::{Exit, Settings};
+use crate::admin::{self, Shown};
+use crate::config::{Config, SinkKind};
+use crate::pipeline::{self, Context};
+use crate::telemetry::{Metrics, Vitals, init_logging};
+
+/// What may be left to do once every pipeline has had its time to drain.
+const EXIT_COURTESY: Duration = Duration::from_secs(3);
+
+#[derive(Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    settings: Settings,
+    /// Take over a slot that the checkpoint topic does not know. What it was confirmed up to
+    /// before is taken as published.
+    #[arg(long)]
+    adopt_slot: bool,
+}
+
+pub(super) fn run(args: &RunArgs) -> Result<(), Exit> {
+    let config = args.settings.load()?;
+    init_logging(&config.log).map_err(|e| {
+        eprintln!("outboxd: {e}");
+        Exit::Config
+    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("admin")
+        .enable_all()
+        .build()
+        .map_err(|e| {
+            tracing::error!(error = %e, "the runtime could not be started");
+            Exit::Failure
+        })?;
+    let outcome = runtime.block_on(serve(&config, args.adopt_slot));
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(config: &Config, adopt_slot: bool) -> Result<(), Exit> {
+    let (shutdown_tx, shutdown) = watch::channel(false);
+    let metrics = Metrics::new();
+    let contexts: Vec<Context> = config
+        .pipelines
+        .iter()
+        .map(|pipeline| Context {
+            adopt_slot,
+            log_events: config.log.events,
+            shutdown_timeout: config.shutdown_timeout,
+            vitals: Arc::new(Vitals::new(&pipeline.name)),
+            metrics: metrics.pipeline(pipeline),
+            pipeline: pipeline.clone(),
+        })
+        .collect();
+    let shown = contexts
+        .iter()
+        .map(|c| (Arc::clone(&c.vitals), c.metrics.clone()))
+        .collect();
+    start_admin(
+        config,
+        Shown {
+            metrics,
+            pipelines: Arc::new(shown),
+        },
+    )
+    .await?;
+    let threads = start_pipelines(contexts, &shutdown)?;
+    await_signal().await;
+    tracing::info!("shutting down");
+    let _ = shutdown_tx.send(true);
+    join(threads, config.shutdown_timeout + EXIT_COURTESY).await
+}
+
+async fn start_admin(config: &Config, shown: Shown) -> Result<(), Exit> {
+    let address = config.admin.listen;
+    let listener = admin::listen(address).await.map_err(|e| {
+        tracing::error!(%address, error = %e, "the admin address can't be listened on: change admin.listen");
+        Exit::Failure
+    })?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "admin endpoints are up");
+    }
+    tokio::spawn(async move {
+        if let Err(e) = admin::serve(listener, shown).await {
+            tracing::error!(error = %e, "the admin endpoints ended");
+        }
+    });
+    Ok(())
+}
+
+fn start_pipelines(
+    contexts: Vec<Context>,
+    shutdown: &watch::Receiver<bool>,
+) -> Result<Vec<JoinHandle<()>>, Exit> {
+    let mut threads = Vec::with_capacity(contexts.len());
+    for context in contexts {
+        if context.pipeline.sink == SinkKind::Stdout {
+            tracing::warn!(
+                "printing events to standard output: nothing is recorded, and a restart starts at the present"
+            );
+        }
+        let started = pipeline::spawn(context, shutdown.clone());
+        threads.push(started.map_err(|e| {
+            tracing::error!(error = %e, "a pipeline's thread could not be started");
+            Exit::Failure
+        })?);
+    }
+    Ok(threads)
+}
+
+async fn await_signal() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Waits for the pipelines' threads; one that is stuck in a call to Kafka is left behind.
+async fn join(threads: Vec<JoinHandle<()>>, patience: Duration) -> Result<(), Exit> {
+    let joining =
+        tokio::task::spawn_blocking(|| threads.into_iter().all(|thread| thread.join().is_ok()));
+    match tokio::time::timeout(patience, joining).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false) | Err(_)) => {
+            tracing::error!("a pipeline's thread panicked");
+            Err(Exit::Failure)
+        }
+        Err(_) => {
+            tracing::warn!(
+                "a pipeline did not end in time: what it had not published, the slot holds"
+            );
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Keys of the process.
+
+use std::time::Duration;
+
+use super::super::Config;
+use super::super::allowed::Allowed;
+use super::super::field::Field;
+use super::{Key, key};
+
+/// Keys at the top of the file.
+pub(in super::super) static GLOBAL: &[Key<Config>] = &[
+    key(
+        "shutdown_timeout",
+        |c| Field::Time(&mut c.shutdown_timeout),
+        Allowed::Time(Duration::from_secs(1), Duration::from_secs(600)),
+        "Time for draining after SIGTERM. What is not published by then is published after the \
+         next start.",
+    ),
+    key(
+        "admin.listen",
+        |c| Field::Address(&mut c.admin.listen),
+        Allowed::Anything,
+        "Address of the admin endpoints. They have no authentication, so they listen on loopback \
+         unless told otherwise. Port 0 takes a free one.",
+    ),
+    key(
+        "log.format",
+        |c| Field::Choice(&mut c.log.format),
+        Allowed::Anything,
+        "`json` writes one object per line, `text` is for reading at a terminal.",
+    ),
+    key(
+        "log.level",
+        |c| Field::Text(&mut c.log.level),
+        Allowed::Texts(
+            "error, warn, info, debug or trace, or several target=level separated by commas",
+            is_log_level,
+        ),
+        "Least severe level that is written, for everything or for each target.",
+    ),
+    key(
+        "log.events",
+        |c| Field::Flag(&mut c.log.events),
+        Allowed::Anything,
+        "Writes one line per event with its eventId and transferId. Payloads are never written.",
+    ),
+];
+
+fn is_log_level(text: &str) -> bool {
+    let is_level = |word: &str| {
+        ["off", "error", "warn", "info", "debug", "trace"].contains(&word.to_lowercase().as_str())
+    };
+    let is_target = |word: &str| {
+        !word.is_empty()
+            && word
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_:-".contains(c))
+    };
+    text.split(',')
+        .map(str::trim)
+        .all(|part| match part.split_once('=') {
+            Some((target, level)) => is_target(target) && is_level(level),
+            None => is_level(part),
+        })
+}

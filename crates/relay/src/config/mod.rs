@@ -1,0 +1,203 @@
+//! Configuration: read once at the start, checked as a whole, and plain data from then on.
+//!
+//! ```text
+//!  defaults ─► file ─► environment ─► flags        later sources win, key by key
+//!                 └───────┴─────────────┴──► draft ──► validate ──► Config
+//! ```
+//!
+//! The table in `keys` says for each key where it lies in the draft, what it may be and what it
+//! means. The file, the environment, [`print`], the reference page and the annotated example all
+//! follow it. Sources and drafts know nothing of Postgres or Kafka, and nothing here does IO of its
+//! own: files are read by a function that the caller gives.
+//!
+//! Everything that is wrong is reported at once, each with its place, its key and a remedy, and
+//! without the value of any secret.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use draft::Draft;
+use error::{Fault, Faults};
+use field::Sources;
+
+pub use error::{ConfigError, ConfigErrors, Place};
+pub use flags::Overrides;
+pub use kafka::{Kafka, Property, TopicDefaults};
+pub use pipeline::{Batch, Event, Mode, Pipeline, Retry, SinkKind, Sla};
+pub use postgres::{Host, HostAddr, Postgres, SslMode};
+pub use print::print;
+pub use reference::{example, reference};
+pub use secret::{REDACTED, Secret};
+
+mod allowed;
+mod choice;
+mod connection;
+mod connection_url;
+mod draft;
+mod environment;
+mod error;
+mod field;
+mod file;
+mod flags;
+mod kafka;
+mod keys;
+mod librdkafka;
+mod nearest;
+mod pipeline;
+mod postgres;
+mod print;
+mod reference;
+mod secret;
+#[cfg(test)]
+mod tests;
+mod units;
+mod validate;
+mod value;
+
+/// Reads and checks the configuration: defaults, the file that `overrides` or `OUTBOXD_CONFIG`
+/// names, the variables of `env`, then `overrides`.
+///
+/// `read_file` reads the configuration file and the files of secrets.
+///
+/// # Errors
+/// Everything that is wrong, not only the first thing.
+pub fn load(
+    overrides: &Overrides,
+    env: impl IntoIterator<Item = (String, String)>,
+    read_file: impl Fn(&Path) -> io::Result<String>,
+) -> Result<Config, ConfigErrors> {
+    let env: BTreeMap<_, _> = env.into_iter().collect();
+    let sources = Sources {
+        env: &env,
+        read_file: &read_file,
+    };
+    let mut faults = Faults::default();
+    let mut draft = Draft::new();
+    let file_is_read = read_named_file(overrides, &mut draft, &sources, &mut faults);
+    draft.fill_in();
+    environment::read(&mut draft, &sources, &mut faults);
+    flags::read(overrides, &mut draft, &sources, &mut faults);
+    // What a broken file would have said must not be reported as missing.
+    let config = file_is_read.then(|| validate::finish(&draft, &sources, &mut faults));
+    faults.into_result(config)
+}
+
+/// Reads the file, if one is named; false if it is named and cannot be read.
+fn read_named_file(
+    overrides: &Overrides,
+    draft: &mut Draft,
+    sources: &Sources<'_>,
+    faults: &mut Faults,
+) -> bool {
+    let Some((path, place)) = file_name(overrides, sources.env) else {
+        return true;
+    };
+    match (sources.read_file)(&path) {
+        Ok(text) => file::read(&path, &text, draft, sources, faults),
+        Err(error) => {
+            let problem = format!("cannot read {}: {error}", path.display());
+            let remedy = "check that the file exists and that the relay's user may read it";
+            faults.push(&place, "", Fault::new(problem, remedy));
+            false
+        }
+    }
+}
+
+/// [`load`] with the variables and files of this process. Variables that are not UTF-8 are passed
+/// over.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_from_process(overrides: &Overrides) -> Result<Config, ConfigErrors> {
+    let env = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    load(overrides, env, |path| std::fs::read_to_string(path))
+}
+
+/// The file to read, if any, and who named it.
+fn file_name(overrides: &Overrides, env: &BTreeMap<String, String>) -> Option<(PathBuf, Place)> {
+    let flag = overrides
+        .config
+        .clone()
+        .map(|path| (path, Place::Flag("--config")));
+    flag.or_else(|| {
+        let path = env.get(environment::FILE).filter(|path| !path.is_empty())?;
+        Some((
+            PathBuf::from(path),
+            Place::Variable(environment::FILE.into()),
+        ))
+    })
+}
+
+/// The whole configuration, valid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Admin endpoints.
+    pub admin: Admin,
+    /// Log output.
+    pub log: Log,
+    /// Time for draining after SIGTERM.
+    pub shutdown_timeout: Duration,
+    /// Never empty after loading; names are unique.
+    pub pipelines: Vec<Pipeline>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            admin: Admin::default(),
+            log: Log::default(),
+            shutdown_timeout: Duration::from_secs(10),
+            pipelines: vec![Pipeline::default()],
+        }
+    }
+}
+
+/// Admin endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where they listen.
+    pub listen: SocketAddr,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+        }
+    }
+}
+
+/// Log output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Form of a line.
+    pub format: LogFormat,
+    /// A level, or several `target=level` separated by commas.
+    pub level: String,
+    /// One line per event.
+    pub events: bool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Json,
+            level: "info".into(),
+            events: false,
+        }
+    }
+}
+
+/// Form of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    #[default]
+    Json,
+    /// For reading at a terminal.
+    Text,
+}

@@ -1,0 +1,158 @@
+//! One pipeline: a slot and publication of one database, the tables in it, and where they go.
+
+use std::time::Duration;
+
+use envelope::{TableSpec, TopicPolicy};
+
+use super::kafka::Kafka;
+use super::postgres::Postgres;
+
+/// One database's way to Kafka.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pipeline {
+    /// Its name: `[a-z0-9_-]`, 1 to 40 characters, unique in the configuration.
+    pub name: String,
+    /// The guarantee.
+    pub mode: Mode,
+    /// Where events go.
+    pub sink: SinkKind,
+    /// Transactional producers in the ring, 1 to 16.
+    pub concurrency: usize,
+    /// Source.
+    pub postgres: Postgres,
+    /// Destination.
+    pub kafka: Kafka,
+    /// Outbox tables. Never empty after loading.
+    pub tables: Vec<TableSpec>,
+    /// Topics that routing may use. The checkpoint topics of all pipelines are always denied.
+    pub topics: TopicPolicy,
+    /// When a window closes.
+    pub batch: Batch,
+    /// Bounds of one event.
+    pub event: Event,
+    /// How transient failures are retried.
+    pub retry: Retry,
+    /// When the pipeline counts as late.
+    pub sla: Sla,
+}
+
+impl Default for Pipeline {
+    fn default() -> Self {
+        let kafka = Kafka::default();
+        Self {
+            name: "outbox".into(),
+            mode: Mode::ExactlyOnce,
+            sink: SinkKind::Kafka,
+            concurrency: 2,
+            postgres: Postgres::default(),
+            tables: vec![TableSpec::default()],
+            topics: TopicPolicy {
+                deny: [kafka.checkpoint_topic.clone()].into(),
+                ..TopicPolicy::default()
+            },
+            kafka,
+            batch: Batch::default(),
+            event: Event::default(),
+            retry: Retry::default(),
+            sla: Sla::default(),
+        }
+    }
+}
+
+/// What a consumer may rely on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Transactions that carry the checkpoint: a `read_committed` consumer sees each event once.
+    #[default]
+    ExactlyOnce,
+    /// Idempotent producer without transactions: a crash may repeat events.
+    AtLeastOnce,
+}
+
+/// Where events go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SinkKind {
+    /// Kafka, with checkpoints.
+    #[default]
+    Kafka,
+    /// JSON lines on standard output, without checkpoints: for trying out.
+    Stdout,
+}
+
+/// When a window closes, whichever comes first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Events in a window.
+    pub max_events: usize,
+    /// Bytes in a window.
+    pub max_bytes: usize,
+    /// Age of the oldest event in a window.
+    pub max_wait: Duration,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            max_events: 10_000,
+            max_bytes: 4 << 20,
+            max_wait: Duration::from_millis(20),
+        }
+    }
+}
+
+/// Bounds of one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Bytes of key, value and headers together.
+    pub max_bytes: usize,
+}
+
+impl Default for Event {
+    fn default() -> Self {
+        Self {
+            max_bytes: 1_000_000,
+        }
+    }
+}
+
+/// Exponential backoff with full jitter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// Upper bound of the first pause.
+    pub initial_backoff: Duration,
+    /// Upper bound of every pause.
+    pub max_backoff: Duration,
+    /// Growth of the bound from one pause to the next, at least 1.
+    pub multiplier: f64,
+    /// Further attempts on a failure that may be permanent. Outages are retried without end.
+    pub max_retries: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            initial_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(30),
+            multiplier: 2.0,
+            max_retries: 5,
+        }
+    }
+}
+
+/// When the pipeline counts as late; alerts and `/status` compare with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sla {
+    /// Age of the oldest committed event that is not yet durable in Kafka.
+    pub publish_lag: Duration,
+    /// Committed events that are not yet durable in Kafka.
+    pub backlog: u64,
+}
+
+impl Default for Sla {
+    fn default() -> Self {
+        Self {
+            publish_lag: Duration::from_secs(30),
+            backlog: 10_000,
+        }
+    }
+}

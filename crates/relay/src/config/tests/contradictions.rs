@@ -1,0 +1,137 @@
+//! Settings that are right alone and wrong together, or not enough.
+
+use super::{Given, LEAST, check, from_toml, message, messages};
+
+#[test]
+fn keys_that_contradict_each_other_are_refused() {
+    check(
+        "retry.initial_backoff = '1m'",
+        "retry.initial_backoff",
+        "retry.initial_backoff is above retry.max_backoff",
+        "raise retry.max_backoff or lower retry.initial_backoff",
+    );
+    check(
+        "batch.max_bytes = '64KiB'",
+        "batch.max_bytes",
+        "event.max_bytes is above batch.max_bytes: such an event would fit into no window",
+        "raise batch.max_bytes or lower event.max_bytes",
+    );
+    check(
+        "batch.max_wait = '9s'\nkafka.transaction_timeout = '10s'",
+        "batch.max_wait",
+        "batch.max_wait leaves less than half of kafka.transaction_timeout for the commit",
+        "raise kafka.transaction_timeout or lower batch.max_wait",
+    );
+    check(
+        "kafka.topics = { replication_factor = 1, min_insync_replicas = 2 }",
+        "kafka.topics.min_insync_replicas",
+        "kafka.topics.min_insync_replicas is above kafka.topics.replication_factor: nothing could be written",
+        "lower it; one less than the replicas survives the loss of one broker",
+    );
+    check(
+        "kafka.properties.message.max.bytes = 1000",
+        "kafka.properties",
+        "message.max.bytes is below event.max_bytes: librdkafka would refuse events that are allowed",
+        "raise message.max.bytes or lower event.max_bytes",
+    );
+    check(
+        "postgres.sslkey = '/k'",
+        "postgres.sslkey",
+        "needs postgres.sslcert",
+        "give the key's certificate, or remove it",
+    );
+    check(
+        "postgres.user = 'me'",
+        "postgres.user",
+        "is given twice: here and in postgres.url",
+        "keep one of the two",
+    );
+}
+
+#[test]
+fn librdkafka_properties_that_break_guarantees_are_refused() {
+    check(
+        "kafka.properties.acks = 1",
+        "kafka.properties.\"acks\"",
+        "cannot be set: an event counts as published only when all in-sync replicas have it (acks=all): with less it can be lost with one broker",
+        "remove it",
+    );
+    check(
+        "kafka.properties.'transactional.id' = 'x'",
+        "kafka.properties.\"transactional.id\"",
+        "cannot be set: each producer of the ring has an id of its own, which fences its predecessor",
+        "use kafka.transactional_id_prefix",
+    );
+    check(
+        "kafka.properties.lingr.ms = 1",
+        "kafka.properties.\"lingr.ms\"",
+        "librdkafka has no property \"lingr.ms\"",
+        "did you mean \"linger.ms\"?",
+    );
+}
+
+#[test]
+fn tables_stand_once() {
+    let expected = "  outboxd.toml:5: pipelines[0].tables[1].table: public.a stands twice in this pipeline\n    remedy: remove one of the two, or name another table";
+    let toml = "tables = [{ table = 'a' }, {\ntable = 'a' }, { schema = 'other', table = 'a' }]";
+    assert_eq!(messages(toml), expected);
+}
+
+#[test]
+fn pipelines_share_neither_name_nor_slot_nor_topics() {
+    let second = "[[pipelines]]\n\
+                  kafka.bootstrap = 'localhost:9092'\n\
+                  postgres.url = 'postgres://relay@localhost/other'\n";
+    let messages = messages(second);
+    for expected in [
+        "pipelines[1].name: outbox is the name of pipelines[0] too",
+        "pipelines[1].postgres.slot: outboxd is on the same server the slot of pipelines[0] too",
+        "pipelines[1].kafka.checkpoint_topic: outboxd.checkpoint.outbox is the checkpoint topic of \
+         pipelines[0] too",
+        "pipelines[1].kafka.transactional_id_prefix: outboxd.outbox is the transactional id prefix \
+         of pipelines[0] too",
+    ] {
+        assert!(messages.contains(expected), "{messages}");
+    }
+    // Only the name differs, and another server may have a slot of the same name.
+    let second = second.replace("localhost/other", "remote/other");
+    let config = from_toml(&format!("{LEAST}{second}name = 'second'\n"));
+    assert_eq!(config.pipelines.len(), 2);
+    for pipeline in &config.pipelines {
+        let denied: Vec<_> = pipeline.topics.deny.iter().map(String::as_str).collect();
+        assert_eq!(
+            denied,
+            ["outboxd.checkpoint.outbox", "outboxd.checkpoint.second"]
+        );
+    }
+}
+
+#[test]
+fn half_a_connection_says_which_half_is_missing() {
+    let check = |lines: &str, expected: &str| {
+        let toml = format!("[[pipelines]]\nsink = 'stdout'\n{lines}");
+        let message = message(&Given {
+            toml: Some(&toml),
+            ..Given::default()
+        });
+        assert_eq!(
+            message,
+            format!("the configuration has 1 error\n  {expected}")
+        );
+    };
+    check(
+        "postgres.url = 'postgres://h'",
+        "outboxd.toml:3: pipelines[0].postgres.database: no database is given\n    remedy: put it \
+         into the URL, or set database",
+    );
+    check(
+        "postgres.database = 'd'",
+        "pipelines[0].postgres.hosts: no server is given\n    remedy: put it into the URL, or set \
+         hosts",
+    );
+    check(
+        "postgres.url = { env = 'ABSENT' }",
+        "outboxd.toml:3: pipelines[0].postgres.url: the environment variable ABSENT is not set\n    \
+         remedy: set it, or name another",
+    );
+}

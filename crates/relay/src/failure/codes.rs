@@ -1,0 +1,289 @@
+//! The table of error codes: the source of `outboxd explain` and of the error reference.
+
+/// What a failure means for its pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// It passes by itself: retried with backoff, without end.
+    Transient,
+    /// A person must act. The pipeline holds its slot, loses nothing, and re-checks by itself.
+    Stopped,
+}
+
+/// One kind of failure.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Code {
+    /// Stable name.
+    pub name: &'static str,
+    /// What happens.
+    pub severity: Severity,
+    /// What it means.
+    pub cause: &'static str,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+const fn transient(name: &'static str, cause: &'static str, remedy: &'static str) -> Code {
+    Code {
+        name,
+        severity: Severity::Transient,
+        cause,
+        remedy,
+    }
+}
+
+const fn stopped(name: &'static str, cause: &'static str, remedy: &'static str) -> Code {
+    Code {
+        name,
+        severity: Severity::Stopped,
+        cause,
+        remedy,
+    }
+}
+
+/// The code with this name.
+pub fn find(name: &str) -> Option<&'static Code> {
+    CODES.iter().find(|code| code.name == name)
+}
+
+/// Every code. The first stands in for a name that is not in the table.
+pub static CODES: &[Code] = &[
+    stopped(
+        "internal",
+        "outboxd met a condition that it should not be able to meet.",
+        "Restart it; nothing is lost. Report the log lines before this one.",
+    ),
+    // Passing by themselves.
+    transient(
+        "postgres-unreachable",
+        "No configured server accepts a connection, or none of them is the primary.",
+        "Check that the server runs and that host, port and firewall are right. outboxd reconnects by itself.",
+    ),
+    transient(
+        "postgres-lost",
+        "The connection to Postgres broke.",
+        "Nothing, if the server was restarted: outboxd reconnects by itself. If it repeats, look at the server's log.",
+    ),
+    transient(
+        "postgres-silent",
+        "The server has sent nothing, not even a keepalive, for longer than wal_sender_timeout.",
+        "Check whether the server or the network between is frozen. outboxd reconnects by itself.",
+    ),
+    transient(
+        "postgres-shutdown",
+        "The server is shutting down or starting up.",
+        "Nothing: outboxd lets it stop and reconnects when it is back.",
+    ),
+    transient(
+        "slot-active",
+        "Another session holds the replication slot: another outboxd, or one that has just died.",
+        "Nothing, if this is a standby or a restart: outboxd waits for the slot. Otherwise find the holder with: SELECT active_pid FROM pg_replication_slots.",
+    ),
+    transient(
+        "kafka-unreachable",
+        "No broker answers.",
+        "Check that the brokers run and that kafka.bootstrap and the firewall are right. outboxd goes on when they are back; the slot holds.",
+    ),
+    transient(
+        "kafka-delivery",
+        "Kafka did not take a window: a timeout, too few in-sync replicas, or a moved leader.",
+        "Check the brokers' health. The window is published again, exactly once, from the slot.",
+    ),
+    transient(
+        "kafka-fenced",
+        "Another producer has taken over the transactional ids, or the broker timed the transaction out.",
+        "Nothing, after a takeover. If two relays run with the same pipeline name against different slots, rename one.",
+    ),
+    // Postgres set-up.
+    stopped(
+        "postgres-auth",
+        "Postgres refuses the role or its password, or pg_hba.conf has no entry for it.",
+        "Correct the user and password of the connection URL, or add a pg_hba.conf entry for this database and role, then reload the server.",
+    ),
+    stopped(
+        "postgres-tls",
+        "The TLS connection to Postgres could not be verified or established.",
+        "Check sslmode and sslrootcert against the server's certificate and its name.",
+    ),
+    stopped(
+        "database-missing",
+        "The database of the connection URL does not exist.",
+        "Correct the database name in the connection URL, or create the database.",
+    ),
+    stopped(
+        "replication-denied",
+        "The role may not stream: it lacks the REPLICATION attribute.",
+        "Run as a superuser: ALTER ROLE <role> REPLICATION;",
+    ),
+    stopped(
+        "permission-denied",
+        "The role lacks a privilege that outboxd needs.",
+        "Run `outboxd init` to see the grants that are needed; --apply runs them.",
+    ),
+    stopped(
+        "wal-level",
+        "The server's wal_level is below logical, so it can't decode changes.",
+        "Run: ALTER SYSTEM SET wal_level = 'logical'; then restart the server.",
+    ),
+    stopped(
+        "slots-exhausted",
+        "The server has no free replication slot or walsender.",
+        "Raise max_replication_slots or max_wal_senders and restart the server, or drop a slot that nobody needs.",
+    ),
+    stopped(
+        "table-missing",
+        "A configured outbox table does not exist.",
+        "Create it (`outboxd init` prints the SQL, --apply runs it), or correct schema and table in the configuration.",
+    ),
+    stopped(
+        "publication-missing",
+        "The publication does not exist. Rows committed without it can't be read from the WAL.",
+        "Create it with `outboxd init --apply`. If it existed before and was dropped while rows were written, compare table and topics before you go on.",
+    ),
+    stopped(
+        "publication-table",
+        "A configured table is not in the publication, so its rows would be passed over in silence.",
+        "Run: ALTER PUBLICATION <publication> ADD TABLE <table>; for a partitioned table also SET (publish_via_partition_root = true).",
+    ),
+    stopped(
+        "publication-insert",
+        "The publication does not publish inserts.",
+        "Run: ALTER PUBLICATION <publication> SET (publish = 'insert');",
+    ),
+    stopped(
+        "publication-changed",
+        "The publication, or a table in it, was dropped and made again while outboxd was running.",
+        "Compare table and topics for rows written in between; outboxd goes on with the new publication by itself.",
+    ),
+    // Slot and identity.
+    stopped(
+        "slot-missing",
+        "The replication slot was dropped. WAL written since is not held for outboxd.",
+        "Rows committed since the recorded LSN may be unpublished: compare the table with the topics. Then delete the checkpoint topic and run `outboxd init --apply` to start with a new slot.",
+    ),
+    stopped(
+        "slot-lost",
+        "The server has invalidated the slot, usually because it kept more WAL than max_slot_wal_keep_size allows.",
+        "Raise max_slot_wal_keep_size. Rows committed since the recorded LSN may be unpublished: compare the table with the topics, drop the slot, delete the checkpoint topic, and run `outboxd init --apply`.",
+    ),
+    stopped(
+        "slot-foreign",
+        "The slot of that name is not a pgoutput slot of this database.",
+        "Choose another slot name (postgres.slot), or drop the slot if nobody uses it: SELECT pg_drop_replication_slot('<slot>');",
+    ),
+    stopped(
+        "slot-ahead",
+        "The slot was advanced past the checkpoint by somebody else, or was dropped and made again, or the checkpoint topic was restored from an older state.",
+        "The rows between the two LSNs may be unpublished: compare the table with the topics. Then delete the checkpoint topic and run with --adopt-slot to go on from the slot.",
+    ),
+    stopped(
+        "slot-without-record",
+        "The slot exists but the checkpoint topic knows nothing of it: the topic was lost, or the slot was made by hand.",
+        "If the slot was made for outboxd and nothing has been read from it, run with --adopt-slot. If the checkpoint topic was lost, rows may be published twice: compare table and topics first.",
+    ),
+    stopped(
+        "foreign-system",
+        "The checkpoint was written for another cluster, database or slot.",
+        "Point outboxd at the database that it served before, or give this pipeline another name.",
+    ),
+    stopped(
+        "timeline-lost",
+        "The server's history does not contain the timeline of the checkpoint: it is not a descendant of the server that was streamed.",
+        "Point outboxd at the right server. If this one is right, compare table and topics, then start anew with a fresh checkpoint topic and slot.",
+    ),
+    stopped(
+        "wal-behind",
+        "The server's WAL ends before what has been published: it was restored from a backup or a snapshot.",
+        "Events were published for rows that this server does not have. Compare table and topics, then start anew with a fresh checkpoint topic and slot.",
+    ),
+    stopped(
+        "transaction-missing",
+        "The slot says that the last published transaction must come again, but it did not.",
+        "The server was restored, or the publication was narrowed. Compare table and topics before you go on with a fresh checkpoint topic and slot.",
+    ),
+    stopped(
+        "transaction-foreign",
+        "Another transaction stands at the LSN of the last published one: the server was restored and reuses LSNs.",
+        "Compare table and topics, then start anew with a fresh checkpoint topic and slot.",
+    ),
+    stopped(
+        "fingerprint-changed",
+        "The publication changed while a transaction was published in part, so its rows can't be counted any more.",
+        "Restore the publication as it was (tables, row filters, publish_via_partition_root) until that transaction is through.",
+    ),
+    // Rows.
+    stopped(
+        "mapping",
+        "The configured columns do not fit the table.",
+        "Correct [pipelines.tables.columns], or add the column to the table.",
+    ),
+    stopped(
+        "unpublishable-event",
+        "A row can't become an event.",
+        "Correct the mapping, topics.allow or the row's producer. The row is named by its position; nothing behind it is published until then.",
+    ),
+    stopped(
+        "event-too-large",
+        "An event is larger than event.max_bytes, or than the topic's max.message.bytes.",
+        "Raise event.max_bytes together with the topic's max.message.bytes, or make the payload smaller.",
+    ),
+    stopped(
+        "protocol",
+        "The server sent what the replication protocol does not allow, or what this version does not know.",
+        "Check the server's version against the compatibility table. Report the message.",
+    ),
+    // Kafka set-up.
+    stopped(
+        "kafka-config",
+        "librdkafka refuses a property of the configuration.",
+        "Correct kafka.properties.",
+    ),
+    stopped(
+        "kafka-auth",
+        "The brokers refuse the credentials or the TLS handshake.",
+        "Correct the SASL or TLS properties under kafka.properties.",
+    ),
+    stopped(
+        "topic-missing",
+        "A topic does not exist. Topics are never created by accident.",
+        "Create it, or run `outboxd init --apply --topic <name>`.",
+    ),
+    stopped(
+        "topic-denied",
+        "The principal may not write to a topic.",
+        "Grant WRITE and DESCRIBE on the topic to outboxd's principal.",
+    ),
+    stopped(
+        "transactional-id-denied",
+        "The principal may not use the transactional ids.",
+        "Grant WRITE and DESCRIBE on transactional ids with the pipeline's prefix, or set mode = \"at-least-once\".",
+    ),
+    stopped(
+        "checkpoint-topic",
+        "The checkpoint topic does not have the shape that it must have: one partition, compacted.",
+        "Correct it as the message says; `outboxd init` shows the right settings.",
+    ),
+    stopped(
+        "checkpoint-unreadable",
+        "The newest checkpoint can't be read by this version.",
+        "Run the version that wrote it, or a newer one.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_kebab_case() {
+        let names: BTreeSet<_> = CODES.iter().map(|c| c.name).collect();
+        assert_eq!(names.len(), CODES.len());
+        for name in names {
+            assert!(
+                name.chars().all(|c| c.is_ascii_lowercase() || c == '-'),
+                "{name}"
+            );
+        }
+    }
+}

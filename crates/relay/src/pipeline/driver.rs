@@ -1,0 +1,347 @@
+//! Joins the state machine to the stream and the sink. It decides nothing: it carries what has
+//! happened in, and what is to be done out.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use delivery::{Action, Delivery, WindowId};
+use envelope::RecordBatch;
+use tokio::sync::{mpsc, watch as signal};
+
+use super::open::{Opened, open};
+use super::watch::{self, Sighting};
+use super::{Backlog, Context};
+use crate::failure::Failure;
+use crate::sink::{Report, Sink};
+use crate::source::{self, Frame, PgStream, WalSource};
+use crate::telemetry::State;
+
+/// Frames taken in before the sink's reports are looked at again.
+const FRAMES_PER_TURN: usize = 256;
+/// A server that is shutting down waits for us at most this long (and then as long to send the
+/// last confirmation).
+const SHUTDOWN_COURTESY: Duration = Duration::from_millis(1500);
+/// How often Kafka is probed while it is in trouble and there is nothing to publish.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+/// The loop shows a sign of life at least this often.
+const HEARTBEAT: Duration = Duration::from_millis(250);
+
+/// One session. `Ok` when it was ended by `shutdown`.
+pub(super) async fn session(
+    context: &Context,
+    backlog: &mut Backlog,
+    shutdown: &mut signal::Receiver<bool>,
+) -> Result<(), Failure> {
+    let opened = tokio::select! {
+        opened = open(context) => opened?,
+        _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+    };
+    let Opened {
+        stream,
+        catalog,
+        publication,
+        sink,
+        delivery,
+    } = opened;
+    context.vitals.enter(State::Streaming);
+    context.metrics.session();
+    let (sightings_tx, sightings) = mpsc::channel(8);
+    let tables = context.pipeline.tables.clone();
+    let slot = context.pipeline.slot_name();
+    let watcher = tokio::spawn(watch::run(catalog, publication, tables, slot, sightings_tx));
+    let mut driver = Driver {
+        context,
+        backlog,
+        stream,
+        sink,
+        delivery,
+        flight: VecDeque::new(),
+        heard: Instant::now(),
+        probed: Instant::now(),
+    };
+    let ended = driver.run(sightings, shutdown).await;
+    watcher.abort();
+    context.metrics.flight(0);
+    let courtesy = if ended.is_ok() {
+        SHUTDOWN_COURTESY
+    } else {
+        driver.courtesy(&ended)
+    };
+    driver.stream.close(courtesy).await;
+    ended
+}
+
+/// A window in Kafka's hands; its buffer is there once it is acknowledged.
+struct Flying {
+    window: WindowId,
+    since: Instant,
+    batch: Option<RecordBatch>,
+}
+
+struct Driver<'a> {
+    context: &'a Context,
+    backlog: &'a mut Backlog,
+    stream: PgStream,
+    sink: Sink,
+    delivery: Delivery,
+    flight: VecDeque<Flying>,
+    /// When the server last said anything, or when we last were not listening.
+    heard: Instant,
+    probed: Instant,
+}
+
+enum Turn {
+    Frame(Result<Frame, Failure>),
+    Report(Report),
+    Sighting(Option<Sighting>),
+    Due,
+    Shutdown,
+}
+
+impl Driver<'_> {
+    async fn run(
+        &mut self,
+        mut sightings: mpsc::Receiver<Sighting>,
+        shutdown: &mut signal::Receiver<bool>,
+    ) -> Result<(), Failure> {
+        loop {
+            self.carry_out();
+            self.show_vitals();
+            match self.turn(&mut sightings, shutdown).await {
+                Turn::Frame(frame) => self.take_in(frame?).await?,
+                Turn::Report(report) => self.reported(report)?,
+                Turn::Sighting(Some(Sighting::Ended(failure))) => {
+                    // Most likely the server is shutting down: do not hold it up.
+                    self.drain(SHUTDOWN_COURTESY).await;
+                    return Err(failure);
+                }
+                Turn::Sighting(sighting) => self.sighted(sighting)?,
+                Turn::Due => self.due()?,
+                Turn::Shutdown => {
+                    self.context.vitals.enter(State::Draining);
+                    self.drain(self.context.shutdown_timeout).await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Waits for the next thing to happen.
+    async fn turn(
+        &mut self,
+        sightings: &mut mpsc::Receiver<Sighting>,
+        shutdown: &mut signal::Receiver<bool>,
+    ) -> Turn {
+        let listening = self.delivery.wants_input();
+        if !listening {
+            self.heard = Instant::now();
+        }
+        let heartbeat = Instant::now() + HEARTBEAT;
+        let due = self
+            .delivery
+            .poll_timeout()
+            .map_or(heartbeat, |t| t.min(heartbeat));
+        tokio::select! {
+            biased;
+            report = self.sink.report() => Turn::Report(report),
+            _ = shutdown.wait_for(|stop| *stop) => Turn::Shutdown,
+            sighting = sightings.recv() => Turn::Sighting(sighting),
+            frame = self.stream.next(), if listening => Turn::Frame(frame),
+            () = tokio::time::sleep_until(due.into()) => Turn::Due,
+        }
+    }
+
+    /// Takes a frame in, and what else is at hand.
+    async fn take_in(&mut self, first: Frame) -> Result<(), Failure> {
+        let now = Instant::now();
+        self.heard = now;
+        self.note(&first);
+        source::feed(first, &mut self.delivery, now)?;
+        let mut yielded = false;
+        for _ in 0..FRAMES_PER_TURN {
+            if !self.delivery.wants_input() {
+                return Ok(());
+            }
+            match self.stream.try_next() {
+                Some(frame) => {
+                    let frame = frame?;
+                    self.note(&frame);
+                    source::feed(frame, &mut self.delivery, now)?;
+                    yielded = false;
+                }
+                // The reader runs on this thread too: it may have more once it had its turn.
+                None if !yielded => {
+                    tokio::task::yield_now().await;
+                    yielded = true;
+                }
+                None => {
+                    self.delivery.handle_source_idle(Instant::now());
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, frame: &Frame) {
+        if let Frame::Keepalive { wal_end, .. } = frame {
+            self.context.vitals.progressed();
+            self.backlog.streamed_to(*wal_end);
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(action) = self.delivery.poll_action() {
+            match action {
+                Action::Produce {
+                    window,
+                    batch,
+                    checkpoint,
+                } => {
+                    self.backlog.taken_in(&batch);
+                    self.context.metrics.window(&batch);
+                    self.flight.push_back(Flying {
+                        window,
+                        since: Instant::now(),
+                        batch: None,
+                    });
+                    self.sink.produce(window, batch, checkpoint.as_ref());
+                }
+                Action::Commit { window } => self.sink.commit(window),
+                Action::Record { checkpoint } => self.sink.record(&checkpoint),
+                Action::Confirm(lsn) => {
+                    self.stream.confirm(lsn);
+                    self.context.metrics.confirmed(lsn.lsn());
+                    self.context.vitals.confirmed(lsn.lsn());
+                }
+            }
+        }
+        self.context
+            .metrics
+            .flight(self.delivery.windows_in_flight());
+    }
+
+    fn reported(&mut self, report: Report) -> Result<(), Failure> {
+        let now = Instant::now();
+        match report {
+            Report::Acknowledged { window, batch } => {
+                self.delivery.handle_acknowledged(window, now);
+                if let Some(flying) = self.flight.iter_mut().find(|f| f.window == window) {
+                    flying.batch = Some(batch);
+                }
+                if !self.context.pipeline.commits_windows() {
+                    self.landed(window, now);
+                }
+            }
+            Report::Committed { window } => {
+                self.delivery.handle_committed(window, now);
+                self.landed(window, now);
+            }
+            Report::Recorded => {
+                self.delivery.handle_recorded(now);
+                self.context.vitals.committed();
+            }
+            Report::Failed(failure) => return Err(failure),
+            Report::Trouble(failure) => self.context.vitals.trouble(&failure),
+        }
+        Ok(())
+    }
+
+    /// A window is durable.
+    fn landed(&mut self, window: WindowId, now: Instant) {
+        self.context.vitals.committed();
+        self.context.vitals.progressed();
+        let Some(index) = self.flight.iter().position(|f| f.window == window) else {
+            return;
+        };
+        let Some(Flying {
+            since,
+            batch: Some(batch),
+            ..
+        }) = self.flight.remove(index)
+        else {
+            return;
+        };
+        self.context
+            .metrics
+            .published(&batch, now.duration_since(since));
+        self.backlog.published(&batch);
+        if self.context.log_events {
+            crate::telemetry::log_published(&self.context.pipeline, &batch);
+        }
+        self.delivery.recycle(batch);
+    }
+
+    fn sighted(&mut self, sighting: Option<Sighting>) -> Result<(), Failure> {
+        match sighting {
+            Some(Sighting::Verified {
+                lsn,
+                counters,
+                slot,
+            }) => {
+                self.delivery.handle_publication_verified(lsn);
+                self.backlog.counted(lsn, counters);
+                self.context.metrics.slot(&slot);
+                self.context.vitals.slot(slot);
+                Ok(())
+            }
+            Some(Sighting::Ended(failure)) | Some(Sighting::Refused(failure)) => Err(failure),
+            None => Err(Failure::new("postgres-lost", "the catalog watcher ended")),
+        }
+    }
+
+    fn due(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
+        self.delivery.handle_timeout(now);
+        let silence = now.duration_since(self.heard);
+        if silence > self.context.pipeline.postgres.wal_sender_timeout {
+            let message = format!("nothing from the server for {} s", silence.as_secs());
+            return Err(Failure::new("postgres-silent", message));
+        }
+        if self.context.vitals.in_trouble() && now.duration_since(self.probed) > PROBE_INTERVAL {
+            self.probed = now;
+            self.delivery.handle_probe(now);
+        }
+        Ok(())
+    }
+
+    /// Makes durable and confirms what has been taken in, for at most `patience`.
+    async fn drain(&mut self, patience: Duration) {
+        self.delivery.handle_drain(Instant::now());
+        let draining = async {
+            self.carry_out();
+            while !self.delivery.is_drained() {
+                let report = self.sink.report().await;
+                if let Err(failure) = self.reported(report) {
+                    tracing::warn!(%failure, "not everything was published before the end");
+                    return;
+                }
+                self.carry_out();
+            }
+        };
+        if tokio::time::timeout(patience, draining).await.is_err() {
+            tracing::warn!("not everything was published before the end: the slot holds it");
+        }
+    }
+
+    /// How long the stream may take to send the last confirmation.
+    fn courtesy(&self, ended: &Result<(), Failure>) -> Duration {
+        match ended {
+            Err(failure) if failure.code.name == "postgres-shutdown" => Duration::from_millis(500),
+            Ok(()) | Err(_) => Duration::ZERO,
+        }
+    }
+
+    fn show_vitals(&mut self) {
+        let oldest_window = self.flight.front().map(|f| f.since);
+        let caught_up = self.delivery.is_caught_up();
+        self.backlog.caught_up(caught_up);
+        let vitals = &self.context.vitals;
+        vitals.beat(self.heard, oldest_window);
+        vitals.lag(
+            self.delivery.oldest_undelivered(),
+            self.backlog.is_caught_up(),
+        );
+        self.context.metrics.backlog(self.backlog);
+    }
+}

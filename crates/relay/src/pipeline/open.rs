@@ -1,0 +1,151 @@
+//! From nothing to a stream: acquire the slot, fence, read the checkpoint, compare.
+
+use std::time::Instant;
+
+use delivery::{Delivery, Kind, Recording, Resume, ServerFacts, Settings, Start, check_start};
+use pgoutput::Lsn;
+
+use super::Context;
+use crate::config::{Mode, Pipeline, SinkKind};
+use crate::failure::Failure;
+use crate::sink::{Sink, opening_checkpoint};
+use crate::source::catalog::Catalog;
+use crate::source::publication::PublicationFacts;
+use crate::source::{self, PgStream, Session};
+
+/// How often progress without events is recorded in Kafka.
+const CHECKPOINT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// A session ready to stream.
+pub(super) struct Opened {
+    pub stream: PgStream,
+    pub catalog: Catalog,
+    pub publication: PublicationFacts,
+    pub sink: Sink,
+    pub delivery: Delivery,
+}
+
+/// Opens a session: the same steps in the same order at start, reconnect and takeover.
+pub(super) async fn open(context: &Context) -> Result<Opened, Failure> {
+    let pipeline = &context.pipeline;
+    let mut session = source::connect(pipeline).await?;
+    delivery::check_slot(&session.facts)?;
+    if session.facts.slot.is_none() {
+        create_slot(pipeline, &mut session).await?;
+    }
+    let publication = session.publication.clone();
+    let verified = session.verified;
+    // From here on nobody else holds the slot, so fencing hits no living relay.
+    let (stream, catalog, facts) = session.start().await?;
+    let (sink, resume) = tokio::select! {
+        joined = join_kafka(context, &facts) => joined?,
+        failure = catalog.ended() => return Err(failure),
+    };
+    tracing::info!(
+        pipeline = pipeline.name,
+        slot = facts.identity.slot,
+        lsn = %resume.confirmed_up_to,
+        timeline = facts.identity.timeline,
+        "streaming"
+    );
+    let settings = settings(pipeline, &facts);
+    let (tables, topics) = (pipeline.tables.clone(), pipeline.topics.clone());
+    let delivery = Delivery::new(settings, tables, topics, &resume, verified, Instant::now());
+    Ok(Opened {
+        stream,
+        catalog,
+        publication,
+        sink,
+        delivery,
+    })
+}
+
+/// A first start without a stream: creates the slot and records it, if there is none.
+pub async fn bootstrap(pipeline: &Pipeline) -> Result<bool, Failure> {
+    let mut session = source::connect(pipeline).await?;
+    delivery::check_slot(&session.facts)?;
+    if session.facts.slot.is_some() {
+        return Ok(false);
+    }
+    create_slot(pipeline, &mut session).await?;
+    Ok(true)
+}
+
+/// The slot does not exist: unless a checkpoint says that it did, this is a first start.
+///
+/// The intent is recorded before the slot is made, so that after a crash in between the slot is
+/// known to be ours.
+async fn create_slot(pipeline: &Pipeline, session: &mut Session) -> Result<(), Failure> {
+    if pipeline.sink == SinkKind::Stdout {
+        session.create_slot(true).await?;
+        return session.refresh_slot().await;
+    }
+    let (mut sink, checkpoint) = Sink::open(pipeline).await?;
+    check_start(checkpoint.as_ref(), &session.facts, false)?;
+    let record = |kind: Kind, at: Lsn| {
+        let facts = &session.facts;
+        let producers = pipeline.concurrency;
+        opening_checkpoint(kind, &facts.identity, facts.fingerprint, at, producers)
+    };
+    let (intent, genesis) = (record(Kind::Intent, Lsn::INVALID), |at| {
+        record(Kind::Genesis, at)
+    });
+    sink.record_now(&intent).await?;
+    let mut genesis = genesis(Lsn::INVALID);
+    genesis.confirmed_up_to = session.create_slot(false).await?;
+    sink.record_now(&genesis).await?;
+    let slot = genesis.identity.slot;
+    tracing::info!(pipeline = pipeline.name, slot, lsn = %genesis.confirmed_up_to, "slot created");
+    session.refresh_slot().await
+}
+
+/// Fences older relays, reads the checkpoint, and decides where the stream is taken up.
+async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Resume), Failure> {
+    let pipeline = &context.pipeline;
+    let (mut sink, checkpoint) = Sink::open(pipeline).await?;
+    let adopt = context.adopt_slot || pipeline.sink == SinkKind::Stdout;
+    let at = match check_start(checkpoint.as_ref(), facts, adopt)? {
+        Start::Resume(resume) => return Ok((sink, resume)),
+        Start::Adopt { at } => at,
+        Start::Create => {
+            return Err(Failure::new(
+                "postgres-lost",
+                "the slot vanished while it was acquired",
+            ));
+        }
+    };
+    if pipeline.sink == SinkKind::Kafka {
+        let producers = pipeline.concurrency;
+        let (identity, fingerprint) = (&facts.identity, facts.fingerprint);
+        let genesis = opening_checkpoint(Kind::Genesis, identity, fingerprint, at, producers);
+        sink.record_now(&genesis).await?;
+    }
+    Ok((
+        sink,
+        Resume {
+            confirmed_up_to: at,
+            slot_confirmed: at,
+            ..Resume::default()
+        },
+    ))
+}
+
+fn settings(pipeline: &Pipeline, facts: &ServerFacts) -> Settings {
+    let recording = match (pipeline.sink, pipeline.mode) {
+        (SinkKind::Stdout, _) => Recording::Nowhere,
+        (SinkKind::Kafka, Mode::ExactlyOnce) => Recording::InTransaction,
+        (SinkKind::Kafka, Mode::AtLeastOnce) => Recording::Beside,
+    };
+    Settings {
+        recording,
+        producers: pipeline.concurrency,
+        max_events: pipeline.batch.max_events,
+        max_bytes: pipeline.batch.max_bytes,
+        max_wait: pipeline.batch.max_wait,
+        event_max_bytes: pipeline.event.max_bytes,
+        checkpoint_interval: CHECKPOINT_INTERVAL,
+        identity: facts.identity.clone(),
+        fingerprint: facts.fingerprint,
+        relay_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}

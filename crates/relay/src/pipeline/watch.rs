@@ -1,0 +1,90 @@
+//! Looks at the catalog about once a second: is the publication intact, where does the WAL end,
+//! how many rows have been written.
+
+use std::time::Duration;
+
+use envelope::TableSpec;
+use pgoutput::Lsn;
+use tokio::sync::mpsc;
+
+use crate::failure::Failure;
+use crate::source::catalog::{Catalog, SlotUse};
+use crate::source::publication::PublicationFacts;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the watcher saw.
+#[derive(Debug)]
+pub(super) enum Sighting {
+    /// The publication is intact.
+    Verified {
+        /// End of the WAL before the look.
+        lsn: Lsn,
+        /// Rows written so far, per table; `None` where it can't be known.
+        counters: Vec<Option<i64>>,
+        /// What the slot costs.
+        slot: SlotUse,
+    },
+    /// The pipeline must stop.
+    Refused(Failure),
+    /// The catalog connection has ended.
+    Ended(Failure),
+}
+
+/// Looks until the connection ends or a look finds a reason to stop.
+pub(super) async fn run(
+    catalog: Catalog,
+    publication: PublicationFacts,
+    tables: Vec<TableSpec>,
+    slot: String,
+    sightings: mpsc::Sender<Sighting>,
+) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            failure = catalog.ended() => {
+                let _ = sightings.send(Sighting::Ended(failure)).await;
+                return;
+            }
+        }
+        let sighting = tokio::select! {
+            looked = look(&catalog, &publication, &tables, &slot) => looked,
+            failure = catalog.ended() => Err(failure),
+        };
+        let sighting = match sighting {
+            Ok(sighting) => sighting,
+            Err(failure) if failure.code.name == "postgres-shutdown" => Sighting::Ended(failure),
+            // A look that fails for a passing reason confirms nothing; the next one may succeed.
+            Err(failure) if failure.is_transient() => {
+                tracing::debug!(%failure, "catalog not readable");
+                continue;
+            }
+            Err(failure) => Sighting::Refused(failure),
+        };
+        if sightings.send(sighting).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn look(
+    catalog: &Catalog,
+    publication: &PublicationFacts,
+    tables: &[TableSpec],
+    slot: &str,
+) -> Result<Sighting, Failure> {
+    let counters = catalog.rows_written(tables).await?;
+    // The LSN comes first: the look after it vouches for all WAL before it.
+    let lsn = catalog.wal_end().await?;
+    let now = PublicationFacts::read(catalog, publication.name()).await?;
+    now.check(catalog, tables).await?;
+    publication.check_unchanged(&now, tables)?;
+    let slot = catalog.slot_use(slot).await?;
+    Ok(Sighting::Verified {
+        lsn,
+        counters,
+        slot,
+    })
+}

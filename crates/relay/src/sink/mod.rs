@@ -1,0 +1,225 @@
+//! Where windows go. Each lane is a thread that owns one producer; the state machine says what
+//! happens in which order, and a lane only carries it out.
+
+mod checkpoints;
+mod error;
+mod idempotent;
+pub mod kafka;
+mod lane;
+mod stdout;
+mod topics;
+mod transactional;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use delivery::{Checkpoint, Fingerprint, Identity, Kind, WindowId};
+use envelope::RecordBatch;
+use pgoutput::Lsn;
+use tokio::sync::mpsc;
+
+use crate::config::{Mode, Pipeline, SinkKind};
+use crate::failure::Failure;
+
+pub use checkpoints::read_latest;
+pub use lane::{Command, Lane};
+pub use topics::Directory;
+
+/// What a lane has done.
+#[derive(Debug)]
+pub enum Report {
+    /// Every record of the window is acknowledged; the buffer comes back.
+    Acknowledged {
+        /// The window.
+        window: WindowId,
+        /// Its buffer.
+        batch: RecordBatch,
+    },
+    /// The window's transaction is known to be committed.
+    Committed {
+        /// The window.
+        window: WindowId,
+    },
+    /// A checkpoint written beside the events is committed.
+    Recorded,
+    /// The session cannot go on; what was under way has an unknown outcome.
+    Failed(Failure),
+    /// librdkafka is in trouble and goes on trying.
+    Trouble(Failure),
+}
+
+/// Lanes to Kafka (or to standard output), and their reports.
+pub struct Sink {
+    lanes: Vec<Lane>,
+    recorder: Option<Lane>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    abandoned: Arc<AtomicBool>,
+}
+
+impl Sink {
+    /// Opens the lanes. With Kafka this fences every older relay of this pipeline and then reads
+    /// the newest checkpoint: in this order, or the older relay could commit after the reading.
+    pub async fn open(pipeline: &Pipeline) -> Result<(Self, Option<Checkpoint>), Failure> {
+        let (reports_tx, reports) = mpsc::unbounded_channel();
+        let abandoned = Arc::default();
+        let mut sink = Self {
+            lanes: Vec::new(),
+            recorder: None,
+            reports,
+            abandoned,
+        };
+        if pipeline.sink == SinkKind::Stdout {
+            sink.lanes = vec![Lane::spawn(
+                "stdout",
+                &reports_tx,
+                &sink.abandoned,
+                stdout::run,
+            )];
+            return Ok((sink, None));
+        }
+        let directory = Directory::connect(pipeline).await?;
+        directory.require_checkpoint_topic()?;
+        let checkpoint = match pipeline.mode {
+            Mode::ExactlyOnce => {
+                let (producers, checkpoint) = fence(pipeline, pipeline.concurrency).await?;
+                for producer in producers {
+                    sink.lanes.push(sink.transactional(
+                        producer,
+                        pipeline,
+                        &directory,
+                        &reports_tx,
+                    ));
+                }
+                checkpoint
+            }
+            Mode::AtLeastOnce => {
+                let (producers, checkpoint) = fence(pipeline, 1).await?;
+                for producer in producers {
+                    sink.recorder =
+                        Some(sink.transactional(producer, pipeline, &directory, &reports_tx));
+                }
+                let producer = idempotent::open(pipeline)?;
+                sink.lanes = vec![Lane::spawn(
+                    "producer",
+                    &reports_tx,
+                    &sink.abandoned,
+                    move |end| {
+                        idempotent::run(producer, end, &directory);
+                    },
+                )];
+                checkpoint
+            }
+        };
+        Ok((sink, checkpoint))
+    }
+
+    fn transactional(
+        &self,
+        producer: producer::Producer,
+        pipeline: &Pipeline,
+        directory: &Directory,
+        reports: &mpsc::UnboundedSender<Report>,
+    ) -> Lane {
+        let directory = directory.clone();
+        let topic = pipeline.kafka.checkpoint_topic.clone();
+        let timeout = pipeline.kafka.transaction_timeout;
+        Lane::spawn("transactional", reports, &self.abandoned, move |end| {
+            transactional::run(producer, end, &directory, &topic, timeout);
+        })
+    }
+
+    /// Sends a window on its way.
+    pub fn produce(&self, window: WindowId, batch: RecordBatch, checkpoint: Option<&Checkpoint>) {
+        let checkpoint = checkpoint.map(Checkpoint::encode);
+        self.lane(window).send(Command::Produce {
+            window,
+            batch,
+            checkpoint,
+        });
+    }
+
+    /// Commits a window whose records are acknowledged.
+    pub fn commit(&self, window: WindowId) {
+        self.lane(window).send(Command::Commit { window });
+    }
+
+    /// Writes a checkpoint in a transaction of its own.
+    pub fn record(&self, checkpoint: &Checkpoint) {
+        let lane = self.recorder.as_ref().unwrap_or(&self.lanes[0]);
+        lane.send(Command::Record {
+            checkpoint: checkpoint.encode(),
+        });
+    }
+
+    /// The next report; cancel-safe.
+    pub async fn report(&mut self) -> Report {
+        match self.reports.recv().await {
+            Some(report) => report,
+            None => Report::Failed(Failure::new("internal", "every lane to the sink has ended")),
+        }
+    }
+
+    /// Writes a checkpoint and waits until it is committed.
+    pub async fn record_now(&mut self, checkpoint: &Checkpoint) -> Result<(), Failure> {
+        self.record(checkpoint);
+        loop {
+            match self.report().await {
+                Report::Recorded => return Ok(()),
+                Report::Failed(failure) => return Err(failure),
+                Report::Trouble(_) | Report::Acknowledged { .. } | Report::Committed { .. } => {}
+            }
+        }
+    }
+
+    fn lane(&self, window: WindowId) -> &Lane {
+        let count = self.lanes.len() as u64;
+        &self.lanes[(window.0 % count) as usize]
+    }
+}
+
+impl Drop for Sink {
+    /// Lanes end by themselves, once the call that they are in returns.
+    fn drop(&mut self) {
+        self.abandoned
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// Acquires `count` transactional ids and reads the newest checkpoint. If its writer had a larger
+/// ring, the rest of that ring is fenced too and the checkpoint read again.
+async fn fence(
+    pipeline: &Pipeline,
+    count: usize,
+) -> Result<(Vec<producer::Producer>, Option<Checkpoint>), Failure> {
+    let producers = transactional::fence(pipeline, 0..count).await?;
+    let mut fenced = count;
+    loop {
+        let checkpoint = read_latest(pipeline).await?;
+        let recorded = checkpoint.as_ref().map_or(0, |c| c.producers);
+        if recorded <= fenced {
+            return Ok((producers, checkpoint));
+        }
+        drop(transactional::fence(pipeline, fenced..recorded).await?);
+        fenced = recorded;
+    }
+}
+
+/// A checkpoint that is not progress: intent or genesis.
+pub fn opening_checkpoint(
+    kind: Kind,
+    identity: &Identity,
+    fingerprint: Fingerprint,
+    at: Lsn,
+    producers: usize,
+) -> Checkpoint {
+    Checkpoint {
+        format: delivery::CHECKPOINT_FORMAT,
+        kind,
+        identity: identity.clone(),
+        position: None,
+        confirmed_up_to: at,
+        fingerprint,
+        producers,
+        relay_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}

@@ -1,0 +1,98 @@
+//! Which topics exist. They are looked up before anything is produced to them, by a request that
+//! asks for all topics: naming one could create it on brokers that allow that.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use envelope::RecordBatch;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::{error, kafka};
+use crate::config::Pipeline;
+use crate::failure::Failure;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The topics of the cluster as last seen, with their partition counts.
+#[derive(Clone)]
+pub struct Directory {
+    config: ClientConfig,
+    checkpoint_topic: String,
+    topics: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Directory {
+    /// Asks the brokers.
+    pub async fn connect(pipeline: &Pipeline) -> Result<Self, Failure> {
+        let directory = Self {
+            config: kafka::client_config(pipeline),
+            checkpoint_topic: pipeline.kafka.checkpoint_topic.clone(),
+            topics: Arc::default(),
+        };
+        let asking = directory.clone();
+        let asked = tokio::task::spawn_blocking(move || asking.refresh()).await;
+        asked.map_err(|e| Failure::caused("internal", "asking for topics", &e))??;
+        Ok(directory)
+    }
+
+    fn refresh(&self) -> Result<(), Failure> {
+        let attempt = "asking the brokers for their topics";
+        let consumer: BaseConsumer = self
+            .config
+            .create()
+            .map_err(|e| error::client("creating a Kafka client", &e))?;
+        let metadata = consumer
+            .fetch_metadata(None, PATIENCE)
+            .map_err(|e| error::client(attempt, &e))?;
+        let found = metadata
+            .topics()
+            .iter()
+            .map(|t| (t.name().to_owned(), t.partitions().len()));
+        *self.topics.lock().unwrap_or_else(PoisonError::into_inner) = found.collect();
+        Ok(())
+    }
+
+    /// Partitions of a topic, if it exists.
+    pub fn partitions(&self, topic: &str) -> Option<usize> {
+        self.topics
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(topic)
+            .copied()
+    }
+
+    /// The checkpoint topic must exist and have one partition.
+    pub fn require_checkpoint_topic(&self) -> Result<(), Failure> {
+        let topic = &self.checkpoint_topic;
+        match self.partitions(topic) {
+            Some(1) => Ok(()),
+            Some(count) => Err(Failure::new(
+                "checkpoint-topic",
+                format!("checkpoint topic {topic} has {count} partitions instead of one"),
+            )),
+            None => Err(Failure::new(
+                "topic-missing",
+                format!("checkpoint topic {topic} does not exist: run `outboxd init --apply`"),
+            )),
+        }
+    }
+
+    /// Every topic of the batch must exist. Blocks while asking for one not seen yet.
+    pub(super) fn require_topics(&self, batch: &RecordBatch) -> Result<(), Failure> {
+        let missing = |name: &&str| self.partitions(name).is_none();
+        let distinct: HashSet<&str> = batch.iter().map(|record| record.topic).collect();
+        if !distinct.iter().any(|name| missing(&name)) {
+            return Ok(());
+        }
+        self.refresh()?;
+        match distinct.iter().find(|name| missing(name)) {
+            None => Ok(()),
+            Some(topic) => Err(Failure::new(
+                "topic-missing",
+                format!("topic {topic} does not exist"),
+            )),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Queries beside the stream, on an ordinary connection.
+
+use delivery::SlotFacts;
+use envelope::{OptionalColumn, TableSpec};
+use pgoutput::Lsn;
+use tokio::sync::watch;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row};
+
+use super::{error, tls};
+use crate::config::{Host, HostAddr, Postgres};
+use crate::failure::Failure;
+
+/// A connection for catalog queries.
+pub struct Catalog {
+    client: Client,
+    version: i32,
+    /// Set once the connection has ended, with the reason.
+    ended: watch::Receiver<Option<Failure>>,
+}
+
+impl Catalog {
+    /// Connects, within the connect timeout, and pins what the session depends on.
+    pub async fn connect(postgres: &Postgres, host: &Host) -> Result<Self, Failure> {
+        let attempt = format!("connecting to {host}");
+        let connecting = Self::open(postgres, host, &attempt);
+        let mut catalog = match tokio::time::timeout(postgres.connect_timeout, connecting).await {
+            Ok(connected) => connected?,
+            Err(_) => {
+                return Err(Failure::new(
+                    "postgres-unreachable",
+                    format!("{attempt}: timed out"),
+                ));
+            }
+        };
+        let row = catalog
+            .one("SELECT current_setting('server_version_num')::int", &[])
+            .await?;
+        catalog.version = row.get(0);
+        Ok(catalog)
+    }
+
+    async fn open(postgres: &Postgres, host: &Host, attempt: &str) -> Result<Self, Failure> {
+        let mut config = tokio_postgres::Config::new();
+        match &host.host {
+            HostAddr::Tcp(name) => config.host(name),
+            HostAddr::Unix(folder) => config.host_path(folder),
+        };
+        config
+            .port(host.port)
+            .user(&postgres.user)
+            .dbname(&postgres.database)
+            .application_name(format!("{} catalog", postgres.application_name))
+            .options("-c statement_timeout=10s -c timezone=UTC -c search_path=pg_catalog")
+            .keepalives_idle(std::time::Duration::from_secs(10));
+        if let Some(password) = &postgres.password {
+            config.password(password.expose());
+        }
+        let (ended_tx, ended) = watch::channel(None);
+        let client = tls::connect(&config, postgres, host, attempt, move |result| {
+            let failure = match result {
+                Ok(()) => Failure::new("postgres-lost", "the catalog connection was closed"),
+                Err(e) => error::catalog("the catalog connection broke", &e),
+            };
+            let _ = ended_tx.send(Some(failure));
+        })
+        .await?;
+        Ok(Self {
+            client,
+            version: 0,
+            ended,
+        })
+    }
+
+    /// `server_version_num`, such as 180004.
+    pub fn server_version(&self) -> i32 {
+        self.version
+    }
+
+    /// The underlying connection, for the commands of the CLI.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Resolves with the reason once the connection has ended.
+    pub async fn ended(&self) -> Failure {
+        let mut ended = self.ended.clone();
+        let reason = match ended.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone(),
+            Err(_) => None,
+        };
+        reason.unwrap_or_else(|| Failure::new("postgres-lost", "the catalog connection ended"))
+    }
+
+    /// One row of a query.
+    pub(super) async fn one(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, Failure> {
+        self.client
+            .query_one(sql, params)
+            .await
+            .map_err(|e| error::catalog("querying the catalog", &e))
+    }
+
+    /// All rows of a query.
+    pub(super) async fn all(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Failure> {
+        self.client
+            .query(sql, params)
+            .await
+            .map_err(|e| error::catalog("querying the catalog", &e))
+    }
+
+    /// Refuses a server in recovery: a standby can't be streamed from safely.
+    pub async fn require_primary(&self, host: &Host) -> Result<(), Failure> {
+        if self.one("SELECT pg_is_in_recovery()", &[]).await?.get(0) {
+            let message = format!("{host} is a standby, not the primary");
+            return Err(Failure::new("postgres-unreachable", message));
+        }
+        Ok(())
+    }
+
+    /// Refuses a server that can't decode.
+    pub async fn require_logical(&self) -> Result<(), Failure> {
+        let level: String = self
+            .one("SELECT current_setting('wal_level')", &[])
+            .await?
+            .get(0);
+        if level != "logical" {
+            return Err(Failure::new(
+                "wal-level",
+                format!("the server's wal_level is {level:?}"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// End of the flushed WAL.
+    pub async fn wal_end(&self) -> Result<Lsn, Failure> {
+        lsn(
+            &self
+                .one("SELECT pg_current_wal_flush_lsn()::text", &[])
+                .await?,
+            0,
+        )
+    }
+
+    /// The slot's row, if there is one. Read as JSON, for its columns differ between versions.
+    pub async fn slot(&self, name: &str) -> Result<Option<SlotFacts>, Failure> {
+        let sql = "SELECT to_jsonb(s)::text FROM pg_replication_slots s WHERE slot_name = $1";
+        let rows = self.all(sql, &[&name]).await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let text: String = row.get(0);
+        let slot: serde_json::Value = serde_json::from_str(&text)
+            .map_err(|e| Failure::caused("protocol", "reading pg_replication_slots", &e))?;
+        Ok(Some(slot_facts(&slot)))
+    }
+}
+
+fn slot_facts(slot: &serde_json::Value) -> SlotFacts {
+    let text = |key: &str| slot.get(key).and_then(|v| v.as_str()).map(str::to_owned);
+    let conflicting = slot.get("conflicting").and_then(serde_json::Value::as_bool) == Some(true);
+    let lost = match (text("invalidation_reason"), text("wal_status").as_deref()) {
+        (Some(reason), _) => Some(reason),
+        (None, Some("lost")) => Some("wal_removed".into()),
+        (None, _) => conflicting.then(|| "conflicting".into()),
+    };
+    let confirmed = text("confirmed_flush_lsn").and_then(|t| t.parse().ok());
+    SlotFacts {
+        plugin: text("plugin"),
+        database: text("database"),
+        confirmed_flush: confirmed.unwrap_or(Lsn::INVALID),
+        lost,
+    }
+}
+
+pub(super) fn lsn(row: &Row, column: usize) -> Result<Lsn, Failure> {
+    let text: String = row.get(column);
+    text.parse()
+        .map_err(|e| Failure::caused("protocol", "reading an LSN", &e))
+}
+
+/// What the slot costs.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct SlotUse {
+    /// End of the server's WAL.
+    pub wal_end: Lsn,
+    /// The slot's `confirmed_flush_lsn`.
+    pub confirmed_flush: Option<Lsn>,
+    /// WAL written since then.
+    pub lag_bytes: i64,
+    /// WAL kept for the slot.
+    pub retained_bytes: i64,
+    /// `wal_status` of the slot.
+    pub wal_status: Option<String>,
+}
+
+const SLOT_USE: &str = "SELECT pg_current_wal_flush_lsn()::text, confirmed_flush_lsn::text, \
+     coalesce(pg_wal_lsn_diff(pg_current_wal_flush_lsn(), confirmed_flush_lsn), 0)::bigint, \
+     coalesce(pg_wal_lsn_diff(pg_current_wal_flush_lsn(), restart_lsn), 0)::bigint, wal_status \
+     FROM pg_replication_slots WHERE slot_name = $1";
+
+/// Rows ever written: the identity sequence of the `seq` column, else the insert statistics.
+const ROWS_WRITTEN: &str = "SELECT coalesce( \
+       (SELECT pg_sequence_last_value(s::regclass) \
+          FROM pg_get_serial_sequence(format('%I.%I', $1::text, $2::text), $3::text) s), \
+       (SELECT pg_stat_get_tuples_inserted(c.oid) FROM pg_class c \
+          JOIN pg_namespace n ON n.oid = c.relnamespace \
+          WHERE n.nspname = $1 AND c.relname = $2))";
+
+impl Catalog {
+    /// What the slot costs.
+    pub async fn slot_use(&self, slot: &str) -> Result<SlotUse, Failure> {
+        let rows = self.all(SLOT_USE, &[&slot]).await?;
+        let Some(row) = rows.first() else {
+            return Err(Failure::new(
+                "postgres-lost",
+                format!("slot {slot:?} has vanished"),
+            ));
+        };
+        let confirmed: Option<String> = row.get(1);
+        Ok(SlotUse {
+            wal_end: lsn(row, 0)?,
+            confirmed_flush: confirmed.and_then(|text| text.parse().ok()),
+            lag_bytes: row.get(2),
+            retained_bytes: row.get(3),
+            wal_status: row.get(4),
+        })
+    }
+
+    /// Rows written so far, per table; `None` where neither source can be read.
+    pub async fn rows_written(&self, tables: &[TableSpec]) -> Result<Vec<Option<i64>>, Failure> {
+        let mut counters = Vec::with_capacity(tables.len());
+        for table in tables {
+            let seq = match &table.columns.seq {
+                OptionalColumn::Unmapped => "",
+                OptionalColumn::IfPresent(name) | OptionalColumn::Mapped(name) => name,
+            };
+            let counter = self
+                .all(ROWS_WRITTEN, &[&table.schema, &table.table, &seq])
+                .await;
+            counters.push(counter.ok().and_then(|rows| rows.first()?.get(0)));
+        }
+        Ok(counters)
+    }
+}

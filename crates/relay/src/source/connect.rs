@@ -1,0 +1,278 @@
+//! Opening a session: catalog and replication connection to the same server, the primary.
+
+use std::time::Duration;
+
+use delivery::{Fingerprint, Identity, ServerFacts, TimelineSwitch};
+use pgoutput::Lsn;
+use pgwire_replication::{ReplicationClient, ReplicationConfig, SslMode as WireSslMode, TlsConfig};
+
+use super::catalog::Catalog;
+use super::publication::PublicationFacts;
+use super::{PgStream, error, stream};
+use crate::config::{Host, HostAddr, Pipeline, Postgres, SslMode};
+use crate::failure::Failure;
+
+/// How long the server may take to accept `START_REPLICATION`: it may have to read much WAL first.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// Creating a slot waits for every running transaction to end.
+const CREATE_PATIENCE: Duration = Duration::from_secs(600);
+
+/// A connected session that does not hold the slot yet.
+pub struct Session {
+    /// Catalog queries, on a connection of their own.
+    pub catalog: Catalog,
+    /// What the server says of itself.
+    pub facts: ServerFacts,
+    /// The publication as found.
+    pub publication: PublicationFacts,
+    /// An LSN read before the publication was checked.
+    pub verified: Lsn,
+    client: ReplicationClient,
+    slot: String,
+    patience: Duration,
+}
+
+/// Connects to the first configured host that is the primary, and reads what the start-up checks
+/// need.
+pub async fn connect(pipeline: &Pipeline) -> Result<Session, Failure> {
+    let mut last = None;
+    for host in &pipeline.postgres.hosts {
+        match connect_to(pipeline, host).await {
+            Ok(session) => return Ok(session),
+            Err(failure) => {
+                tracing::debug!(%host, %failure, "host not usable");
+                last = Some(failure);
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| Failure::new("postgres-unreachable", "no host is configured")))
+}
+
+async fn connect_to(pipeline: &Pipeline, host: &Host) -> Result<Session, Failure> {
+    let postgres = &pipeline.postgres;
+    let catalog = Catalog::connect(postgres, host).await?;
+    catalog.require_primary(host).await?;
+    catalog.require_logical().await?;
+    let verified = catalog.wal_end().await?;
+    let publication = PublicationFacts::read(&catalog, &postgres.publication).await?;
+    publication.check(&catalog, &pipeline.tables).await?;
+    let mut client = open(pipeline, host).await?;
+    let facts = read_facts(&mut client, &catalog, pipeline, publication.fingerprint()).await?;
+    Ok(Session {
+        catalog,
+        facts,
+        publication,
+        verified,
+        client,
+        slot: pipeline.slot_name(),
+        patience: postgres.connect_timeout,
+    })
+}
+
+async fn open(pipeline: &Pipeline, host: &Host) -> Result<ReplicationClient, Failure> {
+    let postgres = &pipeline.postgres;
+    let attempt = format!("opening a replication connection to {host}");
+    let connecting = async {
+        let mut client =
+            ReplicationClient::connect_gated(replication_config(pipeline, host)).await?;
+        // The connection is opened in the background: the first query tells how it went.
+        client.simple_query("SELECT 1").await?;
+        Ok(client)
+    };
+    match tokio::time::timeout(postgres.connect_timeout, connecting).await {
+        Ok(connected) => connected.map_err(|e| error::replication(&attempt, &e)),
+        Err(_) => Err(Failure::new(
+            "postgres-unreachable",
+            format!("{attempt}: timed out"),
+        )),
+    }
+}
+
+fn replication_config(pipeline: &Pipeline, host: &Host) -> ReplicationConfig {
+    let postgres = &pipeline.postgres;
+    let name = match &host.host {
+        HostAddr::Tcp(name) => name.clone(),
+        HostAddr::Unix(folder) => folder.display().to_string(),
+    };
+    let password = postgres
+        .password
+        .as_ref()
+        .map_or("", |secret| secret.expose());
+    // The server splits the list of names as SQL identifiers, so the name is quoted as one.
+    let publication = format!("\"{}\"", postgres.publication.replace('"', "\"\""));
+    let options = format!(
+        "-c wal_sender_timeout={}ms -c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC \
+         -c bytea_output=hex -c extra_float_digits=1 -c statement_timeout=0 -c lock_timeout=0 \
+         -c idle_in_transaction_session_timeout=0",
+        postgres.wal_sender_timeout.as_millis()
+    );
+    ReplicationConfig::new(
+        name,
+        &postgres.user,
+        password,
+        &postgres.database,
+        pipeline.slot_name(),
+        publication.as_str(),
+    )
+    .with_port(host.port)
+    .with_tls(tls(postgres, host))
+    .with_status_interval(stream::STATUS_INTERVAL)
+    // Silence from us makes the server send a keepalive at half its timeout, which we answer; our
+    // own periodic status would suppress it (`WalSndKeepaliveIfNecessary`) and blind the watchdog.
+    .with_wakeup_interval(postgres.wal_sender_timeout.mul_f64(0.8))
+    .with_buffer_size(stream::BUFFERED_FRAMES)
+    .with_options(options)
+    .with_application_name(&postgres.application_name)
+}
+
+fn tls(postgres: &Postgres, host: &Host) -> TlsConfig {
+    let mode = match (&host.host, postgres.sslmode) {
+        (HostAddr::Unix(_), _) | (_, SslMode::Disable) => WireSslMode::Disable,
+        (_, SslMode::Require) => WireSslMode::Require,
+        (_, SslMode::VerifyCa) => WireSslMode::VerifyCa,
+        (_, SslMode::VerifyFull) => WireSslMode::VerifyFull,
+    };
+    TlsConfig {
+        mode,
+        ca_pem_path: postgres.sslrootcert.clone(),
+        sni_hostname: None,
+        client_cert_pem_path: postgres.sslcert.clone(),
+        client_key_pem_path: postgres.sslkey.clone(),
+    }
+}
+
+async fn read_facts(
+    client: &mut ReplicationClient,
+    catalog: &Catalog,
+    pipeline: &Pipeline,
+    fingerprint: Fingerprint,
+) -> Result<ServerFacts, Failure> {
+    let attempt = "identifying the server";
+    let slot = pipeline.slot_name();
+    let system = client
+        .identify_system()
+        .await
+        .map_err(|e| error::replication(attempt, &e))?;
+    let history = match system.timeline {
+        0 | 1 => Vec::new(),
+        timeline => {
+            let history = client.timeline_history(timeline).await;
+            let history = history.map_err(|e| error::replication("reading timelines", &e))?;
+            parse_history(&String::from_utf8_lossy(&history.content))
+        }
+    };
+    Ok(ServerFacts {
+        identity: Identity {
+            system_identifier: system.system_id,
+            timeline: system.timeline,
+            database: pipeline.postgres.database.clone(),
+            slot: slot.clone(),
+        },
+        wal_end: Lsn::from(system.xlogpos.as_u64()),
+        history,
+        slot: catalog.slot(&slot).await?,
+        fingerprint,
+    })
+}
+
+/// A history file has a line per past timeline: its number, the LSN where it ended, a reason.
+fn parse_history(content: &str) -> Vec<TimelineSwitch> {
+    let switch = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let timeline = fields.next()?.parse().ok()?;
+        let ends_at = fields.next()?.parse().ok()?;
+        Some(TimelineSwitch { timeline, ends_at })
+    };
+    content.lines().filter_map(switch).collect()
+}
+
+impl Session {
+    /// Reads the slot's row again.
+    pub async fn refresh_slot(&mut self) -> Result<(), Failure> {
+        self.facts.slot = self.catalog.slot(&self.slot).await?;
+        Ok(())
+    }
+
+    /// Creates the slot on this session and returns its consistent point. On 17 and later it is
+    /// made a failover slot, so that a promoted standby has it.
+    pub async fn create_slot(&mut self, temporary: bool) -> Result<Lsn, Failure> {
+        let failover = !temporary && self.catalog.server_version() >= 170_000;
+        let options = if failover {
+            "SNAPSHOT 'nothing', FAILOVER"
+        } else {
+            "SNAPSHOT 'nothing'"
+        };
+        let legacy = self.catalog.server_version() < 150_000;
+        let options = if legacy {
+            "NOEXPORT_SNAPSHOT".into()
+        } else {
+            format!("({options})")
+        };
+        let sql = {
+            let temporary = if temporary { "TEMPORARY " } else { "" };
+            format!(
+                "CREATE_REPLICATION_SLOT \"{}\" {temporary}LOGICAL pgoutput {options}",
+                self.slot
+            )
+        };
+        let attempt = format!("creating replication slot {:?}", self.slot);
+        let creating = self.client.simple_query(&sql);
+        let rows = match tokio::time::timeout(CREATE_PATIENCE, creating).await {
+            Ok(rows) => rows.map_err(|e| error::replication(&attempt, &e))?,
+            Err(_) => {
+                let why = format!("{attempt}: a transaction has been running for too long");
+                return Err(Failure::new("postgres-lost", why));
+            }
+        };
+        let point = rows.first().and_then(|row| row.get(1)?.as_ref());
+        let point = point.and_then(|bytes| std::str::from_utf8(bytes).ok()?.parse().ok());
+        point.ok_or_else(|| Failure::new("protocol", format!("{attempt}: unexpected answer")))
+    }
+
+    /// Starts streaming from the slot's confirmed LSN: from then on this session holds the slot.
+    ///
+    /// Starting at 0/0 means just that (`CreateDecodingContext` in `logical.c`); a higher LSN
+    /// would be obeyed, and would skip.
+    pub async fn start(mut self) -> Result<(PgStream, Catalog, ServerFacts), Failure> {
+        let attempt = format!("starting replication from slot {:?}", self.slot);
+        let starting = async {
+            self.client.start().await?;
+            self.client.wait_started().await
+        };
+        match tokio::time::timeout(START_PATIENCE.max(self.patience), starting).await {
+            Ok(started) => started.map_err(|e| error::replication(&attempt, &e))?,
+            Err(_) => {
+                self.client.abort();
+                return Err(Failure::new(
+                    "postgres-lost",
+                    format!("{attempt}: timed out"),
+                ));
+            }
+        }
+        let stream = PgStream::new(self.client);
+        // Read once more, now that nobody else can move it.
+        self.facts.slot = self.catalog.slot(&self.slot).await?;
+        Ok((stream, self.catalog, self.facts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeline_history_is_read_line_by_line() {
+        let content = "1\t0/30000A0\tno recovery target specified\n\n2\t0/5000148\treason\n";
+        let expected = [
+            TimelineSwitch {
+                timeline: 1,
+                ends_at: Lsn::from(0x30000A0),
+            },
+            TimelineSwitch {
+                timeline: 2,
+                ends_at: Lsn::from(0x5000148),
+            },
+        ];
+        assert_eq!(parse_history(content), expected);
+    }
+}

@@ -1,0 +1,9 @@
+//! What the outside sees: vitals for the admin endpoints, metrics, and log lines.
+
+mod logging;
+mod metrics;
+mod vitals;
+
+pub use logging::{init as init_logging, log_published};
+pub use metrics::{Metrics, PipelineMetrics};
+pub use vitals::{Readiness, State, Status, Vitals};

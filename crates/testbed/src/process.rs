@@ -1,0 +1,238 @@
+//! Server processes that cannot outlive this one.
+//!
+//! Each child gets a parent-death signal through `setpriv --pdeathsig` (prctl(2),
+//! `PR_SET_PDEATHSIG`). The kernel sends it when the *thread* that forked the child ends, so one
+//! thread that lives as long as the process forks them all. Children have a process group of
+//! their own: a Ctrl-C is for this process, which then stops them in its own order.
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::time::Duration;
+use std::{io, thread};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::account::Account;
+use crate::error::{Error, Result};
+use crate::log::LogPart;
+use crate::wait::wait_for;
+use crate::{port, procfs, tool};
+
+/// How long a killed or stopped process may take to show it.
+pub(crate) const SIGNAL_TAKES: Duration = Duration::from_secs(10);
+
+/// What the kernel does to a server whose parent has died.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum OnParentDeath {
+    /// SIGQUIT: Postgres's immediate shutdown, so that the postmaster ends its backends, too.
+    Quit,
+    /// SIGKILL.
+    Kill,
+}
+
+/// A command that runs `program` as `account` and ends it with this process.
+pub(crate) fn guarded(
+    program: &Path,
+    account: Option<&Account>,
+    on_parent_death: OnParentDeath,
+) -> Result<Command> {
+    let mut command = Command::new(tool::find("setpriv")?);
+    command.arg("--pdeathsig").arg(match on_parent_death {
+        OnParentDeath::Quit => "QUIT",
+        OnParentDeath::Kill => "KILL",
+    });
+    if let Some(account) = account {
+        command.arg(format!("--reuid={}", account.uid));
+        command.arg(format!("--regid={}", account.gid));
+        command.arg("--clear-groups");
+    }
+    command
+        .arg("--")
+        .arg(program)
+        .current_dir("/")
+        .stdin(Stdio::null());
+    Ok(command)
+}
+
+/// A child, its exit status once it has one, and what keeps it from surviving while stopped.
+#[derive(Debug)]
+pub(crate) struct ServerProcess {
+    pid: u32,
+    child: Mutex<Child>,
+    watch: Mutex<Option<Watch>>,
+}
+
+impl ServerProcess {
+    pub fn spawn(command: Command) -> Result<ServerProcess> {
+        let child = spawn_on_lasting_thread(command)?;
+        Ok(ServerProcess {
+            pid: child.id(),
+            child: Mutex::new(child),
+            watch: Mutex::default(),
+        })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its exit status, if it has ended.
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        lock(&self.child).try_wait().ok().flatten()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&self, within: Duration) -> Option<ExitStatus> {
+        wait_for(within, || self.exit_status())
+    }
+
+    /// Sends a signal, unless the process has ended.
+    pub fn signal(&self, signal: Signal) {
+        let mut child = lock(&self.child);
+        // Not reaped yet, so the number cannot belong to anybody else.
+        if let Ok(None) = child.try_wait() {
+            send(self.pid, signal);
+        }
+    }
+
+    /// SIGKILL to the process and all its descendants, then waits until none is left.
+    ///
+    /// The root is stopped first, so that it can neither fork nor react to a child's death.
+    pub fn kill_tree(&self) -> bool {
+        self.signal(Signal::STOP);
+        wait_for(SIGNAL_TAKES, || {
+            (procfs::is_stopped(self.pid) || self.has_ended()).then_some(())
+        });
+        let children = procfs::descendants(self.pid);
+        self.signal(Signal::KILL);
+        children.iter().for_each(|pid| send(*pid, Signal::KILL));
+        lock(&self.watch).take();
+        let all_gone = || self.has_ended() && children.iter().all(|pid| procfs::is_gone(*pid));
+        wait_for(SIGNAL_TAKES, || all_gone().then_some(())).is_some()
+    }
+
+    /// SIGSTOP to the process and all its descendants.
+    pub fn pause_tree(&self) -> Result<()> {
+        self.signal(Signal::STOP);
+        wait_for(SIGNAL_TAKES, || {
+            (procfs::is_stopped(self.pid) || self.has_ended()).then_some(())
+        });
+        let mut tree = procfs::descendants(self.pid);
+        tree.iter().for_each(|pid| send(*pid, Signal::STOP));
+        tree.push(self.pid);
+        let stopped = |pid: &u32| procfs::is_stopped(*pid) || procfs::is_gone(*pid);
+        wait_for(SIGNAL_TAKES, || tree.iter().all(stopped).then_some(()));
+        *lock(&self.watch) = Some(Watch::over(&tree)?);
+        Ok(())
+    }
+
+    /// SIGCONT to the process and all its descendants.
+    pub fn resume_tree(&self) {
+        procfs::descendants(self.pid)
+            .iter()
+            .for_each(|pid| send(*pid, Signal::CONT));
+        self.signal(Signal::CONT);
+        lock(&self.watch).take();
+    }
+
+    /// The error that its early end is.
+    pub fn early_end(&self, name: String, status: ExitStatus, log: &LogPart) -> Error {
+        match log.contains(port::CLASH) {
+            true => Error::PortTaken { server: name },
+            false => Error::Failed {
+                program: name,
+                status: status.to_string(),
+                tail: log.tail(),
+            },
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.exit_status().is_some()
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        if !self.has_ended() {
+            self.kill_tree();
+        }
+    }
+}
+
+/// Kills stopped processes when this process dies.
+///
+/// A stopped postmaster cannot act on SIGQUIT, and its stopped backends would not notice its
+/// death. The shell reads from a pipe whose other end only this process holds.
+#[derive(Debug)]
+struct Watch {
+    shell: Child,
+}
+
+impl Watch {
+    fn over(pids: &[u32]) -> Result<Watch> {
+        let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "read -r word || kill -KILL \"$@\"", "watch"])
+            .args(pids)
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let shell = command.spawn().map_err(|source| Error::Spawn {
+            program: "sh".to_owned(),
+            source,
+        })?;
+        Ok(Watch { shell })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(mut pipe) = self.shell.stdin.take() {
+            // An end without a word would kill; if the shell is gone already, nothing is watched.
+            let _ = pipe.write_all(b"done\n");
+        }
+        let _ = self.shell.wait();
+    }
+}
+
+fn send(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    // Fails only when the process has just ended, which every caller waits for anyway.
+    let _ = pid.map(|pid| kill_process(pid, signal));
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Order {
+    command: Command,
+    reply: mpsc::Sender<io::Result<Child>>,
+}
+
+fn spawn_on_lasting_thread(mut command: Command) -> Result<Child> {
+    static SPAWNER: OnceLock<Mutex<mpsc::Sender<Order>>> = OnceLock::new();
+    command.process_group(0);
+    let program = command.get_program().to_string_lossy().into_owned();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (orders, inbox) = mpsc::channel::<Order>();
+        thread::spawn(move || {
+            for mut order in inbox {
+                let _ = order.reply.send(order.command.spawn());
+            }
+        });
+        Mutex::new(orders)
+    });
+    let (reply, answer) = mpsc::channel();
+    let sent = lock(spawner).send(Order { command, reply });
+    sent.map_err(io::Error::other)
+        .and_then(|()| answer.recv().map_err(io::Error::other))
+        .flatten()
+        .map_err(|source| Error::Spawn { program, source })
+}
