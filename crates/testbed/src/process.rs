@@ -3,9 +3,11 @@
 //! Each child gets a parent-death signal through `setpriv --pdeathsig` (prctl(2),
 //! `PR_SET_PDEATHSIG`). The kernel sends it when the *thread* that forked the child ends, so one
 //! thread that lives as long as the process forks them all. Children have a process group of
-//! their own: a Ctrl-C is for this process, which then stops them in its own order.
+//! their own: a Ctrl-C is for this process, which then stops them in its own order. A stopped
+//! postmaster dies with its parent, too: its group is then an orphaned one with a stopped member,
+//! which the kernel continues (setpgid(2)); after 5 s it kills the backends that are still
+//! stopped (test `paused_servers_die_with_a_killed_parent`).
 
-use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -22,7 +24,7 @@ use crate::wait::wait_for;
 use crate::{port, procfs, tool};
 
 /// How long a killed or stopped process may take to show it.
-pub(crate) const SIGNAL_TAKES: Duration = Duration::from_secs(10);
+const SIGNAL_TAKES: Duration = Duration::from_secs(10);
 
 /// What the kernel does to a server whose parent has died.
 #[derive(Debug, Clone, Copy)]
@@ -57,12 +59,11 @@ pub(crate) fn guarded(
     Ok(command)
 }
 
-/// A child, its exit status once it has one, and what keeps it from surviving while stopped.
+/// A child and its exit status once it has one; killed with all its descendants on drop.
 #[derive(Debug)]
 pub(crate) struct ServerProcess {
     pid: u32,
     child: Mutex<Child>,
-    watch: Mutex<Option<Watch>>,
 }
 
 impl ServerProcess {
@@ -71,7 +72,6 @@ impl ServerProcess {
         Ok(ServerProcess {
             pid: child.id(),
             child: Mutex::new(child),
-            watch: Mutex::default(),
         })
     }
 
@@ -109,13 +109,12 @@ impl ServerProcess {
         let children = procfs::descendants(self.pid);
         self.signal(Signal::KILL);
         children.iter().for_each(|pid| send(*pid, Signal::KILL));
-        lock(&self.watch).take();
         let all_gone = || self.has_ended() && children.iter().all(|pid| procfs::is_gone(*pid));
         wait_for(SIGNAL_TAKES, || all_gone().then_some(())).is_some()
     }
 
-    /// SIGSTOP to the process and all its descendants.
-    pub fn pause_tree(&self) -> Result<()> {
+    /// SIGSTOP to the process and all its descendants; false if one still runs.
+    pub fn pause_tree(&self) -> bool {
         self.signal(Signal::STOP);
         wait_for(SIGNAL_TAKES, || {
             (procfs::is_stopped(self.pid) || self.has_ended()).then_some(())
@@ -124,9 +123,7 @@ impl ServerProcess {
         tree.iter().for_each(|pid| send(*pid, Signal::STOP));
         tree.push(self.pid);
         let stopped = |pid: &u32| procfs::is_stopped(*pid) || procfs::is_gone(*pid);
-        wait_for(SIGNAL_TAKES, || tree.iter().all(stopped).then_some(()));
-        *lock(&self.watch) = Some(Watch::over(&tree)?);
-        Ok(())
+        wait_for(SIGNAL_TAKES, || tree.iter().all(stopped).then_some(())).is_some()
     }
 
     /// SIGCONT to the process and all its descendants.
@@ -135,7 +132,6 @@ impl ServerProcess {
             .iter()
             .for_each(|pid| send(*pid, Signal::CONT));
         self.signal(Signal::CONT);
-        lock(&self.watch).take();
     }
 
     /// The error that its early end is.
@@ -150,6 +146,16 @@ impl ServerProcess {
         }
     }
 
+    /// The error when a signal has had no effect in time.
+    pub fn unmoved(&self, name: String, signal: &str, log: &Path) -> Error {
+        let what = format!("{signal} to {name}");
+        Error::Timeout {
+            what,
+            within: SIGNAL_TAKES,
+            tail: tool::log_tail(log),
+        }
+    }
+
     fn has_ended(&self) -> bool {
         self.exit_status().is_some()
     }
@@ -160,44 +166,6 @@ impl Drop for ServerProcess {
         if !self.has_ended() {
             self.kill_tree();
         }
-    }
-}
-
-/// Kills stopped processes when this process dies.
-///
-/// A stopped postmaster cannot act on SIGQUIT, and its stopped backends would not notice its
-/// death. The shell reads from a pipe whose other end only this process holds.
-#[derive(Debug)]
-struct Watch {
-    shell: Child,
-}
-
-impl Watch {
-    fn over(pids: &[u32]) -> Result<Watch> {
-        let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", "read -r word || kill -KILL \"$@\"", "watch"])
-            .args(pids)
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let shell = command.spawn().map_err(|source| Error::Spawn {
-            program: "sh".to_owned(),
-            source,
-        })?;
-        Ok(Watch { shell })
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        if let Some(mut pipe) = self.shell.stdin.take() {
-            // An end without a word would kill; if the shell is gone already, nothing is watched.
-            let _ = pipe.write_all(b"done\n");
-        }
-        let _ = self.shell.wait();
     }
 }
 

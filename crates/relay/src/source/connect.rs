@@ -252,6 +252,7 @@ impl Session {
         let stream = PgStream::new(self.client);
         // Read once more, now that nobody else can move it.
         self.facts.slot = self.catalog.slot(&self.slot).await?;
+        self.facts.wal_end = self.catalog.wal_end().await?;
         Ok((stream, self.catalog, self.facts))
     }
 }

@@ -1,6 +1,6 @@
 //! Log output. Payloads never appear in it.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use envelope::RecordBatch;
 use tracing_subscriber::EnvFilter;
@@ -9,18 +9,25 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat, Pipeline};
 
+/// Clients that report their errors to the driver, which logs them once: their own lines would
+/// repeat them, or call the end of a partition an error.
+const SILENCED: &str = "pgwire_replication=off,tokio_postgres=off,librdkafka=off,rdkafka=off";
+
 /// Starts logging to standard error.
-///
-/// The replication client reports its errors to the driver, which logs them once; its own lines
-/// would repeat them.
 pub fn init(log: &Log) -> Result<(), String> {
-    let directives = format!("{},pgwire_replication=off,tokio_postgres=off", log.level);
+    let directives = format!("{},{SILENCED}", log.level);
     let filter = EnvFilter::try_new(directives).map_err(|e| format!("log.level: {e}"))?;
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let started = match log.format {
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
-        LogFormat::Text => registry.with(layer.with_target(false)).try_init(),
+        LogFormat::Text => registry
+            .with(
+                layer
+                    .with_target(false)
+                    .with_ansi(io::stderr().is_terminal()),
+            )
+            .try_init(),
     };
     started.map_err(|e| e.to_string())
 }

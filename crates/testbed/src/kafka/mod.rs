@@ -19,9 +19,8 @@ pub use builder::KafkaBuilder;
 pub use distribution::KAFKA_VERSION;
 
 use crate::error::{Error, Result};
-use crate::process::{SIGNAL_TAKES, ServerProcess};
+use crate::process::ServerProcess;
 use crate::proxy::Proxy;
-use crate::tool;
 use node::Node;
 
 /// A controlled shutdown waits for a controller, which may be gone.
@@ -132,22 +131,23 @@ impl Kafka {
     /// # Errors
     /// When it does not run, or is still there after 10 s.
     pub fn kill9(&self) -> Result<()> {
-        if self.current()?.kill_tree() {
-            return Ok(());
+        let process = self.current()?;
+        match process.kill_tree() {
+            true => Ok(()),
+            false => Err(process.unmoved(self.node.name(), "SIGKILL", &self.node.log())),
         }
-        Err(Error::Timeout {
-            what: format!("death of {}", self.node.name()),
-            within: SIGNAL_TAKES,
-            tail: tool::log_tail(&self.node.log()),
-        })
     }
 
     /// SIGSTOP: connections stay open and nobody answers.
     ///
     /// # Errors
-    /// When it does not run.
+    /// When it does not run, or has not stopped after 10 s.
     pub fn pause(&self) -> Result<()> {
-        self.current()?.pause_tree()
+        let process = self.current()?;
+        match process.pause_tree() {
+            true => Ok(()),
+            false => Err(process.unmoved(self.node.name(), "SIGSTOP", &self.node.log())),
+        }
     }
 
     /// SIGCONT.

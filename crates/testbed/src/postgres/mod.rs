@@ -189,22 +189,23 @@ impl Postgres {
     /// # Errors
     /// When it does not run, or a process is still there after 10 s.
     pub fn kill9(&self) -> Result<()> {
-        if self.current()?.kill_tree() {
-            return Ok(());
+        let process = self.current()?;
+        match process.kill_tree() {
+            true => Ok(()),
+            false => Err(process.unmoved(self.cluster.name(), "SIGKILL", &self.cluster.log)),
         }
-        Err(Error::Timeout {
-            what: format!("death of {}", self.cluster.name()),
-            within: crate::process::SIGNAL_TAKES,
-            tail: tool::log_tail(&self.cluster.log),
-        })
     }
 
     /// SIGSTOP to all its processes: connections stay open and nobody answers.
     ///
     /// # Errors
-    /// When it does not run.
+    /// When it does not run, or has not stopped after 10 s.
     pub fn pause(&self) -> Result<()> {
-        self.current()?.pause_tree()
+        let process = self.current()?;
+        match process.pause_tree() {
+            true => Ok(()),
+            false => Err(process.unmoved(self.cluster.name(), "SIGSTOP", &self.cluster.log)),
+        }
     }
 
     /// SIGCONT to all its processes.
