@@ -66,6 +66,7 @@ pub(crate) fn installed(
     }
     create_open(&partial)?;
     install(&partial)?;
+    open_tree(&partial)?;
     fs::rename(&partial, &ready).on("move into place", &ready)?;
     Ok(ready)
 }
@@ -77,6 +78,28 @@ pub(crate) fn create_open(path: &Path) -> Result<()> {
     }
     fs::create_dir_all(path).on("create", path)?;
     open_to_all(path)
+}
+
+/// Lets everybody read a folder and all in it, whatever the umask was.
+fn open_tree(path: &Path) -> Result<()> {
+    let found = fs::symlink_metadata(path).on("read", path)?;
+    if found.is_symlink() {
+        return Ok(());
+    }
+    let mode = found.permissions().mode();
+    let open = if found.is_dir() || mode & 0o100 != 0 {
+        0o555
+    } else {
+        0o444
+    };
+    fs::set_permissions(path, Permissions::from_mode(mode | open))
+        .on("change the mode of", path)?;
+    if found.is_dir() {
+        for entry in fs::read_dir(path).on("read", path)? {
+            open_tree(&entry.on("read", path)?.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Lets everybody read and enter a folder, whatever the umask was when it was created.
@@ -159,6 +182,28 @@ mod tests {
         });
         fs::remove_dir_all(&cache).unwrap();
         assert_eq!(installs.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn what_was_installed_can_be_read_by_all() {
+        let cache = scratch("modes");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let close = |path: &Path, mode| {
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        };
+        let folder = installed(&cache, "thing", |folder| {
+            fs::create_dir(folder.join("bin")).unwrap();
+            fs::write(folder.join("bin/program"), "1").unwrap();
+            fs::write(folder.join("bin/data"), "1").unwrap();
+            close(&folder.join("bin/program"), 0o700);
+            close(&folder.join("bin/data"), 0o600);
+            close(&folder.join("bin"), 0o700);
+            Ok(())
+        });
+        let folder = folder.unwrap();
+        let modes = ["bin", "bin/program", "bin/data"].map(|name| mode(&folder.join(name)));
+        fs::remove_dir_all(&cache).unwrap();
+        assert_eq!(modes, [0o755, 0o755, 0o644]);
     }
 
     #[test]

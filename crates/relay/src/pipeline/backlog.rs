@@ -15,6 +15,8 @@ struct Table {
     base: Option<i64>,
     /// Events made durable since then.
     published: i64,
+    /// Events in Kafka's hands: a lower bound, for the counter is only looked at now and then.
+    in_flight: i64,
 }
 
 /// The backlog of every table of a pipeline, over all its sessions.
@@ -62,16 +64,21 @@ impl Backlog {
         self.rebase();
     }
 
+    /// A session begins: nothing is in Kafka's hands.
+    pub fn start(&mut self) {
+        self.delivered = false;
+        for table in &mut self.tables {
+            table.in_flight = 0;
+        }
+    }
+
     /// A window is on its way: before anything else is known, its first number is the base.
     pub fn taken_in(&mut self, batch: &RecordBatch) {
         for record in batch.iter() {
-            let Some(table) = self.tables.get_mut(usize::from(record.table.0)) else {
-                continue;
-            };
-            if table.base.is_some() {
-                continue;
+            if let Some(table) = self.tables.get_mut(usize::from(record.table.0)) {
+                table.in_flight += 1;
+                table.base = table.base.or_else(|| record.seq.map(|seq| seq.saturating_sub(1)));
             }
-            table.base = record.seq.map(|seq| seq - 1);
         }
     }
 
@@ -80,6 +87,7 @@ impl Backlog {
         for record in batch.iter() {
             if let Some(table) = self.tables.get_mut(usize::from(record.table.0)) {
                 table.published += 1;
+                table.in_flight -= 1;
             }
         }
     }
@@ -98,7 +106,10 @@ impl Backlog {
             .map(move |(service, table)| {
                 let estimate = match (table.written, table.base) {
                     _ if caught_up => Some(0),
-                    (Some(written), Some(base)) => Some(written - base - table.published),
+                    (Some(written), Some(base)) => {
+                    let missing = written.saturating_sub(base).saturating_sub(table.published);
+                    Some(missing.max(table.in_flight))
+                }
                     (Some(_) | None, _) => None,
                 };
                 (

@@ -45,6 +45,7 @@ pub(super) async fn session(
     } = opened;
     context.vitals.enter(State::Streaming);
     context.metrics.session();
+    backlog.start();
     let (sightings_tx, sightings) = mpsc::channel(8);
     let tables = context.pipeline.tables.clone();
     let slot = context.pipeline.slot_name();
