@@ -93,6 +93,31 @@ fn the_folder_goes_with_the_server() {
 }
 
 #[test]
+fn a_killed_server_leaves_no_shared_memory_behind() {
+    let postgres = Postgres::builder().start().unwrap();
+    let pid_file = std::fs::read_to_string(postgres.data_dir().join("postmaster.pid")).unwrap();
+    let segment = pid_file
+        .lines()
+        .nth(6)
+        .unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .to_owned();
+    let is_there = || {
+        let segments = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+        segments
+            .lines()
+            .any(|line| line.split_whitespace().nth(1) == Some(segment.as_str()))
+    };
+    assert!(is_there());
+    postgres.kill9().unwrap();
+    assert!(is_there());
+    drop(postgres);
+    assert!(!is_there());
+}
+
+#[test]
 fn a_smart_stop_that_waits_for_a_client_is_bounded() {
     let postgres = Postgres::builder().start().unwrap();
     thread::scope(|scope| {

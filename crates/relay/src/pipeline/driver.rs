@@ -91,6 +91,14 @@ struct Driver<'a> {
     probed: Instant,
 }
 
+/// What was tried to get another frame.
+#[derive(Clone, Copy)]
+enum Tries {
+    Read,
+    Yielded,
+    Rested,
+}
+
 enum Turn {
     Frame(Result<Frame, Failure>),
     Report(Report),
@@ -158,28 +166,32 @@ impl Driver<'_> {
         self.heard = now;
         self.note(&first);
         source::feed(first, &mut self.delivery, now)?;
-        let mut yielded = false;
+        let mut tries = Tries::Read;
         for _ in 0..FRAMES_PER_TURN {
             if !self.delivery.wants_input() {
                 return Ok(());
             }
-            match self.stream.try_next() {
-                Some(frame) => {
-                    let frame = frame?;
-                    self.note(&frame);
-                    source::feed(frame, &mut self.delivery, now)?;
-                    yielded = false;
-                }
+            if let Some(frame) = self.stream.try_next() {
+                let frame = frame?;
+                self.note(&frame);
+                source::feed(frame, &mut self.delivery, now)?;
+                tries = Tries::Read;
+                continue;
+            }
+            tries = match tries {
                 // The reader runs on this thread too: it may have more once it had its turn.
-                None if !yielded => {
-                    tokio::task::yield_now().await;
-                    yielded = true;
+                Tries::Read => Tries::Yielded,
+                Tries::Yielded if let Some(rest) = self.stream.rest() => {
+                    // Blocks the reader, on purpose.
+                    std::thread::sleep(rest);
+                    Tries::Rested
                 }
-                None => {
+                Tries::Yielded | Tries::Rested => {
                     self.delivery.handle_source_idle(Instant::now());
                     return Ok(());
                 }
-            }
+            };
+            tokio::task::yield_now().await;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 //! * there is no dead-peer timeout: the driver's watchdog ends a silent stream;
 //! * the channel is bounded by count: it is kept short, so that few large rows are in it.
 
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use delivery::ConfirmedLsn;
@@ -21,12 +22,19 @@ use crate::failure::Failure;
 pub(super) const BUFFERED_FRAMES: usize = 64;
 /// How often a raised LSN is reported at most.
 pub(super) const STATUS_INTERVAL: Duration = Duration::from_millis(200);
+/// While behind, the walsender sends every message by itself, and answering each with a wake-up
+/// costs more than handling it: after this long there is a socket full of them.
+const REST: Duration = Duration::from_micros(300);
+/// A server that has caught up sends a keepalive before it sleeps (`WalSndWaitForWal`). That many
+/// frames without one mean that more is coming.
+const BEHIND_FRAMES: u32 = 500;
 const FEEDBACK_POLL: Duration = Duration::from_millis(5);
 
 /// A started replication stream, which holds the slot.
 pub struct PgStream {
     client: Option<ReplicationClient>,
     confirmed: Option<Lsn>,
+    frames_since_keepalive: u32,
 }
 
 impl PgStream {
@@ -34,6 +42,7 @@ impl PgStream {
         Self {
             client: Some(client),
             confirmed: None,
+            frames_since_keepalive: 0,
         }
     }
 
@@ -60,7 +69,14 @@ impl PgStream {
         }
     }
 
-    fn received(event: Result<Option<ReplicationEvent>, PgWireError>) -> Result<Frame, Failure> {
+    fn received(
+        &mut self,
+        event: Result<Option<ReplicationEvent>, PgWireError>,
+    ) -> Result<Frame, Failure> {
+        self.frames_since_keepalive = match event {
+            Ok(Some(ReplicationEvent::KeepAlive { .. })) => 0,
+            _ => self.frames_since_keepalive.saturating_add(1),
+        };
         match event {
             Ok(Some(event)) => frame(event),
             Ok(None) => Err(ended()),
@@ -84,18 +100,28 @@ fn ended() -> Failure {
 impl WalSource for PgStream {
     async fn next(&mut self) -> Result<Frame, Failure> {
         match &mut self.client {
-            Some(client) => Self::received(client.recv().await),
+            Some(client) => {
+                let event = client.recv().await;
+                self.received(event)
+            }
             None => Err(ended()),
         }
     }
 
     fn try_next(&mut self) -> Option<Result<Frame, Failure>> {
-        let client = self.client.as_mut()?;
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        match std::pin::pin!(client.recv()).poll(&mut context) {
-            std::task::Poll::Ready(event) => Some(Self::received(event)),
-            std::task::Poll::Pending => None,
+        let polled = {
+            let client = self.client.as_mut()?;
+            let mut context = Context::from_waker(Waker::noop());
+            std::pin::pin!(client.recv()).poll(&mut context)
+        };
+        match polled {
+            Poll::Ready(event) => Some(self.received(event)),
+            Poll::Pending => None,
         }
+    }
+
+    fn rest(&self) -> Option<Duration> {
+        (self.frames_since_keepalive > BEHIND_FRAMES).then_some(REST)
     }
 
     fn confirm(&mut self, lsn: ConfirmedLsn) {

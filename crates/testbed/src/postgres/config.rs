@@ -9,7 +9,7 @@ use crate::postgres::SUPERUSER;
 use crate::postgres::tls::Tls;
 
 /// Enough for a relay, its standbys and the tests' own slots.
-const DEFAULTS: [(&str, &str); 9] = [
+const DEFAULTS: [(&str, &str); 10] = [
     ("listen_addresses", "127.0.0.1"),
     ("wal_level", "logical"),
     ("max_wal_senders", "20"),
@@ -19,6 +19,8 @@ const DEFAULTS: [(&str, &str); 9] = [
     ("log_replication_commands", "off"),
     ("log_line_prefix", "%m [%p] %q%u@%d %a "),
     ("jit", "off"),
+    // In the data directory, so that a killed server leaves nothing in /dev/shm.
+    ("dynamic_shared_memory_type", "mmap"),
 ];
 
 /// Appends to the file that `initdb` wrote; for a name that is given twice the last value wins.
