@@ -1,5 +1,10 @@
 .DEFAULT_GOAL := help
 
+# Everything that starts servers is built with one profile: the tests run what ships.
+CARGO := cargo
+BUILD := $(CARGO) build --release --locked --quiet
+RUN := $(CARGO) run --release --locked --quiet
+
 # A target with `## words` behind it is listed by `make help`.
 
 .PHONY: help
@@ -9,3 +14,55 @@ help: ## this list
 .PHONY: deps
 deps: ## installs the system packages that building and testing need
 	@bash .ci/deps
+
+.PHONY: build
+build: deps ## builds target/release/outboxd
+	$(CARGO) build --release --locked -p outboxd
+
+.PHONY: test
+test: deps lint ## formatting, lints, unit tests, and short simulation, scenarios and chaos
+	$(CARGO) test --release --locked --workspace --quiet
+	$(MAKE) --no-print-directory sim SEEDS=2000
+	$(MAKE) --no-print-directory scenarios-short
+	$(MAKE) --no-print-directory chaos CYCLES=4
+	@echo 'make test: everything passed'
+
+.PHONY: lint
+lint: deps
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --workspace --all-targets --quiet -- -D warnings
+
+.PHONY: demo
+demo: deps build-all ## Postgres, Kafka, outboxd, a service and a reader; DEMO_SECONDS=20 ends it by itself
+	@target/release/demo
+
+.PHONY: scenario
+scenario: deps build-all ## runs one end-to-end check on real servers: NAME=idle-slot
+	@target/release/scenario $(or $(NAME),--list)
+
+.PHONY: scenarios
+scenarios: deps build-all ## runs all of them
+	@target/release/scenario --all
+
+.PHONY: scenarios-short
+scenarios-short: deps build-all
+	@target/release/scenario --short
+
+.PHONY: chaos
+chaos: deps build-all ## kills the relay at random moments: CYCLES= or CHAOS_SECONDS=, SEED=, MODE=, CONCURRENCY=, PG=
+	@CYCLES='$(CYCLES)' CHAOS_SECONDS='$(CHAOS_SECONDS)' SEED='$(SEED)' MODE='$(MODE)' \
+	  CONCURRENCY='$(CONCURRENCY)' PG='$(PG)' target/release/chaos
+
+SEEDS ?= 1000
+
+.PHONY: sim
+sim: deps ## simulates the delivery logic: SEEDS=1000, or one run again: SEED=
+	@$(RUN) -p sim --bin sim -- $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
+
+.PHONY: build-all
+build-all:
+	@$(BUILD) -p outboxd -p scenarios --bins
+
+.PHONY: clean
+clean: ## removes what was built; the cache of test servers stays
+	$(CARGO) clean
