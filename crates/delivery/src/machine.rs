@@ -266,10 +266,7 @@ impl Delivery {
 
     /// Writes a checkpoint even without progress, to learn whether Kafka takes it.
     pub fn handle_probe(&mut self, now: Instant) {
-        if self.flight.is_empty()
-            && self.window.boundary_records() == 0
-            && self.recording_now.is_none()
-        {
+        if self.is_quiet() && self.recording_now.is_none() {
             self.record(self.window.boundary(), now);
         }
     }
@@ -298,7 +295,7 @@ impl Delivery {
 
     /// Nothing that was taken in is left to be made durable, save an incomplete transaction.
     pub fn is_drained(&self) -> bool {
-        self.is_caught_up()
+        self.is_quiet()
             && self.recording_now.is_none()
             && self.front.recorded() >= self.window.boundary().confirm
     }
@@ -493,9 +490,14 @@ impl Delivery {
         }
     }
 
+    /// Every complete transaction taken in is durable.
+    fn is_quiet(&self) -> bool {
+        self.flight.is_empty() && self.window.boundary_records() == 0
+    }
+
     /// What could be recorded now: the boundary if nothing before it is under way.
     fn recordable(&self) -> Progress {
-        if self.flight.is_empty() && self.window.boundary_records() == 0 {
+        if self.is_quiet() {
             return self.window.boundary();
         }
         self.durable
@@ -514,9 +516,8 @@ impl Delivery {
         if !(due || self.urgent || self.draining) {
             return;
         }
-        let quiet = self.flight.is_empty() && self.window.boundary_records() == 0;
         match self.settings.recording {
-            Recording::InTransaction if !quiet => {}
+            Recording::InTransaction if !self.is_quiet() => {}
             Recording::Beside if self.recording_now.is_some() => {}
             Recording::InTransaction | Recording::Beside | Recording::Nowhere => {
                 self.record(progress, now);

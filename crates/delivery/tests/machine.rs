@@ -1,0 +1,536 @@
+//! The state machine, driven by hand.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::time::{Duration, Instant};
+
+use delivery::{
+    Action, Checkpoint, Delivery, Fingerprint, Halt, Identity, Recording, Resume, Settings,
+    TransactionPosition, WindowId,
+};
+use envelope::{RecordBatch, TableSpec, TopicPolicy};
+use pgoutput::{
+    Begin, Column, Commit, CommitLsn, EndLsn, Lsn, Message, PgTimestamp, Relation, Value,
+};
+use pgoutput::{encode, oid, parse};
+
+const TABLE: u32 = 7;
+
+struct Bench {
+    delivery: Delivery,
+    now: Instant,
+    produced: Vec<(WindowId, usize, Option<Checkpoint>)>,
+    commits: Vec<WindowId>,
+    records: Vec<Checkpoint>,
+    confirmed: Vec<u64>,
+}
+
+fn settings() -> Settings {
+    Settings {
+        recording: Recording::InTransaction,
+        producers: 2,
+        max_events: 1000,
+        max_bytes: 1 << 20,
+        max_wait: Duration::from_millis(20),
+        event_max_bytes: 1 << 20,
+        checkpoint_interval: Duration::from_secs(1),
+        identity: Identity {
+            system_identifier: "1".into(),
+            timeline: 1,
+            database: "app".into(),
+            slot: "outboxd".into(),
+        },
+        fingerprint: Fingerprint::of("f"),
+        relay_version: "test".into(),
+    }
+}
+
+impl Bench {
+    fn new(settings: Settings, resume: &Resume) -> Self {
+        let now = Instant::now();
+        let (tables, policy) = (vec![TableSpec::default()], TopicPolicy::default());
+        let delivery = Delivery::new(settings, tables, policy, resume, Lsn::from(u64::MAX), now);
+        let mut bench = Self {
+            delivery,
+            now,
+            produced: Vec::new(),
+            commits: Vec::new(),
+            records: Vec::new(),
+            confirmed: Vec::new(),
+        };
+        bench.relation();
+        bench
+    }
+
+    fn fresh() -> Self {
+        Self::new(settings(), &Resume::default())
+    }
+
+    fn relation(&mut self) {
+        let column = |name: &str, type_oid| Column {
+            flags: 0,
+            name: name.into(),
+            type_oid,
+            type_modifier: -1,
+        };
+        let relation = Relation {
+            oid: TABLE,
+            namespace: "public".into(),
+            name: "outbox".into(),
+            replica_identity: b'd',
+            columns: vec![
+                column("id", oid::UUID),
+                column("event_type", oid::TEXT),
+                column("payload", oid::JSONB),
+            ],
+        };
+        let mut bytes = Vec::new();
+        encode::relation(&mut bytes, &relation);
+        self.feed(&bytes).unwrap();
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), Halt> {
+        let result = self
+            .delivery
+            .handle_message(parse(bytes).unwrap(), self.now);
+        self.poll();
+        result
+    }
+
+    fn begin(&mut self, lsn: u64) -> Result<(), Halt> {
+        let begin = Begin {
+            final_lsn: CommitLsn(Lsn::from(lsn)),
+            commit_time: PgTimestamp(0),
+            xid: 1,
+        };
+        let result = self
+            .delivery
+            .handle_message(Message::Begin(begin), self.now);
+        self.poll();
+        result
+    }
+
+    fn insert(&mut self) {
+        self.insert_payload("{}").unwrap();
+    }
+
+    fn insert_payload(&mut self, payload: &str) -> Result<(), Halt> {
+        let row = [
+            Value::Text(b"59a42efd-b015-44a9-9dde-cb36d9002425"),
+            Value::Text(b"transfers.settled"),
+            Value::Text(payload.as_bytes()),
+        ];
+        let mut bytes = Vec::new();
+        encode::insert(&mut bytes, TABLE, &row);
+        self.feed(&bytes)
+    }
+
+    fn commit(&mut self, lsn: u64) {
+        let commit = Commit {
+            flags: 0,
+            commit_lsn: CommitLsn(Lsn::from(lsn)),
+            end_lsn: EndLsn(Lsn::from(lsn + 5)),
+            commit_time: PgTimestamp(0),
+        };
+        self.delivery
+            .handle_message(Message::Commit(commit), self.now)
+            .unwrap();
+        self.poll();
+    }
+
+    /// A whole transaction.
+    fn transaction(&mut self, lsn: u64, rows: usize) {
+        self.begin(lsn).unwrap();
+        for _ in 0..rows {
+            self.insert();
+        }
+        self.commit(lsn);
+    }
+
+    fn keepalive(&mut self, lsn: u64, reply_requested: bool) {
+        self.delivery
+            .handle_keepalive(Lsn::from(lsn), reply_requested, self.now)
+            .unwrap();
+        self.poll();
+    }
+
+    fn idle(&mut self) {
+        self.delivery.handle_source_idle(self.now);
+        self.poll();
+    }
+
+    fn acknowledge(&mut self, window: u64) {
+        self.delivery
+            .handle_acknowledged(WindowId(window), self.now);
+        self.poll();
+    }
+
+    fn committed(&mut self, window: u64) {
+        self.delivery.handle_committed(WindowId(window), self.now);
+        self.poll();
+    }
+
+    fn land(&mut self, window: u64) {
+        self.acknowledge(window);
+        self.committed(window);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.delivery.handle_timeout(self.now);
+        self.poll();
+    }
+
+    fn poll(&mut self) {
+        while let Some(action) = self.delivery.poll_action() {
+            match action {
+                Action::Produce {
+                    window,
+                    batch,
+                    checkpoint,
+                } => {
+                    self.produced.push((window, batch.len(), checkpoint));
+                    self.delivery.recycle(batch);
+                }
+                Action::Commit { window } => self.commits.push(window),
+                Action::Record { checkpoint } => self.records.push(checkpoint),
+                Action::Confirm(lsn) => self.confirmed.push(lsn.lsn().as_u64()),
+            }
+        }
+    }
+
+    fn sizes(&self) -> Vec<usize> {
+        self.produced.iter().map(|(_, size, _)| *size).collect()
+    }
+
+    fn last_checkpoint(&self) -> &Checkpoint {
+        self.produced.last().unwrap().2.as_ref().unwrap()
+    }
+}
+
+#[test]
+fn a_lonely_event_goes_out_as_soon_as_the_source_is_idle() {
+    let mut bench = Bench::fresh();
+    bench.transaction(10, 1);
+    assert!(bench.produced.is_empty(), "more may be at hand");
+    bench.idle();
+    assert_eq!(bench.sizes(), [1]);
+    bench.acknowledge(0);
+    assert_eq!(bench.commits, [WindowId(0)]);
+    assert!(bench.confirmed.is_empty(), "acknowledged is not committed");
+    bench.committed(0);
+    assert_eq!(bench.confirmed, [15]);
+    assert!(bench.delivery.is_caught_up());
+}
+
+#[test]
+fn what_arrives_while_a_window_is_produced_forms_the_next_one() {
+    let mut bench = Bench::fresh();
+    bench.transaction(10, 1);
+    bench.idle();
+    for lsn in [20, 30, 40] {
+        bench.transaction(lsn, 2);
+        bench.idle();
+    }
+    assert_eq!(
+        bench.sizes(),
+        [1],
+        "the next window waits for the acknowledgement"
+    );
+    bench.acknowledge(0);
+    assert_eq!(bench.sizes(), [1, 6]);
+}
+
+#[test]
+fn a_window_commits_only_when_the_one_before_is_known_to_be_committed() {
+    let mut bench = Bench::fresh();
+    bench.transaction(10, 1);
+    bench.idle();
+    bench.acknowledge(0);
+    bench.transaction(20, 1);
+    bench.idle();
+    bench.acknowledge(1);
+    assert_eq!(bench.commits, [WindowId(0)]);
+    bench.committed(0);
+    assert_eq!(bench.commits, [WindowId(0), WindowId(1)]);
+    assert_eq!(bench.confirmed, [15]);
+    bench.committed(1);
+    assert_eq!(bench.confirmed, [15, 25]);
+}
+
+#[test]
+fn the_ring_bounds_the_windows_in_flight() {
+    let mut bench = Bench::fresh();
+    for (window, lsn) in [(0, 10), (1, 20)] {
+        bench.transaction(lsn, 1);
+        bench.idle();
+        bench.acknowledge(window);
+    }
+    bench.transaction(30, 1);
+    bench.idle();
+    assert_eq!(bench.delivery.windows_in_flight(), 2);
+    bench.committed(0);
+    assert_eq!(bench.sizes(), [1, 1, 1]);
+}
+
+#[test]
+fn a_transaction_that_fits_is_not_split() {
+    let mut bench = Bench::fresh();
+    bench.transaction(10, 1);
+    bench.begin(20).unwrap();
+    bench.insert();
+    bench.idle();
+    assert_eq!(bench.sizes(), [1], "only what is complete goes out");
+    assert!(bench.last_checkpoint().position.unwrap().complete);
+    bench.land(0);
+    bench.insert();
+    bench.commit(20);
+    bench.idle();
+    assert_eq!(bench.sizes(), [1, 2]);
+}
+
+#[test]
+fn the_event_bound_closes_a_window_at_a_boundary_only() {
+    let mut bench = Bench::new(
+        Settings {
+            max_events: 3,
+            ..settings()
+        },
+        &Resume::default(),
+    );
+    bench.transaction(10, 2);
+    bench.transaction(20, 2);
+    assert_eq!(bench.sizes(), [4]);
+    assert!(bench.delivery.wants_input());
+    bench.transaction(30, 3);
+    assert!(
+        !bench.delivery.wants_input(),
+        "full, and the producer is busy"
+    );
+    bench.acknowledge(0);
+    assert!(bench.delivery.wants_input());
+    assert_eq!(bench.sizes(), [4, 3]);
+}
+
+#[test]
+fn a_transaction_above_the_byte_bound_is_split_and_confirmed_after_its_last_part() {
+    let small = Settings {
+        max_bytes: 2000,
+        ..settings()
+    };
+    let mut bench = Bench::new(small, &Resume::default());
+    let payload = format!("\"{}\"", "x".repeat(1000));
+    bench.begin(10).unwrap();
+    let mut window = 0;
+    for _ in 0..6 {
+        bench.insert_payload(&payload).unwrap();
+        if bench.produced.len() > window {
+            let checkpoint = bench.last_checkpoint();
+            assert!(!checkpoint.position.unwrap().complete);
+            assert_eq!(checkpoint.confirmed_up_to, Lsn::INVALID);
+            bench.land(window as u64);
+            window += 1;
+        }
+    }
+    assert!(window >= 2, "it was split");
+    assert!(bench.confirmed.is_empty());
+    bench.commit(10);
+    bench.idle();
+    if bench.produced.len() == window {
+        // The last row filled a window of its own: only the end is left to record.
+        bench.pass(Duration::from_secs(1));
+    }
+    assert!(bench.last_checkpoint().position.unwrap().complete);
+    bench.land(window as u64);
+    assert_eq!(bench.confirmed, [15]);
+    let published: usize = bench.sizes().iter().sum();
+    assert_eq!(published, 6);
+}
+
+#[test]
+fn a_restart_goes_on_inside_a_split_transaction() {
+    let position = TransactionPosition {
+        commit_lsn: CommitLsn(Lsn::from(10)),
+        xid: 1,
+        commit_time_us: PgTimestamp(0).unix_micros(),
+        index: 2,
+        complete: false,
+    };
+    let resume = Resume {
+        position: Some(position),
+        ..Resume::default()
+    };
+    let mut bench = Bench::new(settings(), &resume);
+    bench.transaction(5, 3);
+    bench.transaction(10, 5);
+    bench.idle();
+    assert_eq!(bench.sizes(), [3]);
+    let after = bench.last_checkpoint().position.unwrap();
+    assert_eq!((after.index, after.complete), (5, true));
+}
+
+#[test]
+fn the_wal_end_is_confirmed_only_after_what_came_before_it() {
+    let mut bench = Bench::fresh();
+    bench.transaction(10, 1);
+    bench.keepalive(50, false);
+    bench.idle();
+    assert!(bench.confirmed.is_empty());
+    bench.land(0);
+    assert_eq!(bench.confirmed, [50]);
+}
+
+#[test]
+fn idle_progress_is_recorded_within_the_interval_and_then_confirmed() {
+    let mut bench = Bench::fresh();
+    bench.keepalive(50, false);
+    assert!(bench.produced.is_empty());
+    assert_eq!(
+        bench.delivery.poll_timeout(),
+        Some(bench.now + Duration::from_secs(1))
+    );
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.sizes(), [0]);
+    assert!(
+        bench.confirmed.is_empty(),
+        "the checkpoint comes before the feedback"
+    );
+    bench.land(0);
+    assert_eq!(bench.confirmed, [50]);
+    assert_eq!(bench.delivery.poll_timeout(), None);
+}
+
+#[test]
+fn a_keepalive_that_asks_for_a_reply_is_recorded_at_once() {
+    let mut bench = Bench::fresh();
+    bench.keepalive(50, true);
+    assert_eq!(bench.sizes(), [0]);
+    bench.land(0);
+    assert_eq!(bench.confirmed, [50]);
+}
+
+#[test]
+fn a_keepalive_inside_a_transaction_confirms_what_lies_before_it() {
+    let mut bench = Bench::fresh();
+    bench.begin(60).unwrap();
+    bench.insert();
+    bench.keepalive(50, true);
+    assert_eq!(bench.sizes(), [0]);
+    bench.land(0);
+    assert_eq!(bench.confirmed, [50]);
+    bench.commit(60);
+    bench.idle();
+    bench.land(1);
+    assert_eq!(bench.confirmed, [50, 65]);
+}
+
+#[test]
+fn nothing_beyond_the_verified_publication_is_confirmed() {
+    let now = Instant::now();
+    let (tables, policy) = (vec![TableSpec::default()], TopicPolicy::default());
+    let start = Resume::default();
+    let mut bench = Bench::fresh();
+    bench.delivery = Delivery::new(settings(), tables, policy, &start, Lsn::from(12), now);
+    bench.relation();
+    bench.transaction(10, 1);
+    bench.idle();
+    bench.land(0);
+    assert_eq!(bench.confirmed, [12]);
+    bench.delivery.handle_publication_verified(Lsn::from(100));
+    bench.poll();
+    assert_eq!(bench.confirmed, [12, 15]);
+}
+
+#[test]
+fn draining_publishes_what_is_complete_and_takes_nothing_in() {
+    let mut bench = Bench::fresh();
+    bench.transaction(10, 1);
+    bench.begin(20).unwrap();
+    bench.insert();
+    bench.delivery.handle_drain(bench.now);
+    bench.poll();
+    assert!(!bench.delivery.wants_input());
+    assert!(!bench.delivery.is_drained());
+    assert_eq!(bench.sizes(), [1]);
+    bench.land(0);
+    assert!(
+        bench.delivery.is_drained(),
+        "the open transaction is left to the slot"
+    );
+    assert_eq!(bench.confirmed, [15]);
+}
+
+#[test]
+fn beside_the_events_a_checkpoint_follows_the_acknowledgements() {
+    let beside = Settings {
+        recording: Recording::Beside,
+        ..settings()
+    };
+    let mut bench = Bench::new(beside, &Resume::default());
+    for lsn in [10, 20] {
+        bench.transaction(lsn, 1);
+        bench.idle();
+    }
+    assert_eq!(
+        bench.sizes(),
+        [1, 1],
+        "windows do not wait for acknowledgements"
+    );
+    bench.acknowledge(1);
+    bench.pass(Duration::from_secs(1));
+    assert!(
+        bench.records.is_empty(),
+        "the first window is not acknowledged"
+    );
+    bench.acknowledge(0);
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.records.len(), 1);
+    assert_eq!(bench.records[0].confirmed_up_to, Lsn::from(25));
+    assert!(bench.confirmed.is_empty());
+    bench.delivery.handle_recorded(bench.now);
+    bench.poll();
+    assert_eq!(bench.confirmed, [25]);
+}
+
+#[test]
+fn an_event_above_the_limit_stops_the_pipeline_and_names_it() {
+    let mut bench = Bench::new(
+        Settings {
+            event_max_bytes: 500,
+            ..settings()
+        },
+        &Resume::default(),
+    );
+    bench.begin(10).unwrap();
+    let refused = bench.insert_payload(&format!("\"{}\"", "x".repeat(1000)));
+    assert!(
+        matches!(refused, Err(Halt::EventTooLarge { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_transaction_inside_a_transaction_violates_the_protocol() {
+    let mut bench = Bench::fresh();
+    bench.begin(10).unwrap();
+    assert!(matches!(bench.begin(20), Err(Halt::Protocol(_))));
+}
+
+#[test]
+fn a_probe_writes_a_checkpoint_though_nothing_has_changed() {
+    let mut bench = Bench::fresh();
+    bench.delivery.handle_probe(bench.now);
+    bench.poll();
+    assert_eq!(bench.sizes(), [0]);
+    bench.delivery.handle_probe(bench.now);
+    bench.poll();
+    assert_eq!(bench.sizes(), [0], "one at a time");
+}
+
+#[test]
+fn an_emptied_buffer_is_used_again() {
+    let mut bench = Bench::fresh();
+    bench.delivery.recycle(RecordBatch::with_capacity(10));
+    bench.transaction(10, 1);
+    bench.idle();
+    assert_eq!(bench.sizes(), [1]);
+}
