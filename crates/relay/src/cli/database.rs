@@ -8,6 +8,12 @@ use crate::config::{Host, Postgres};
 use crate::failure::{Failure, chain};
 use crate::source::catalog::Catalog;
 
+/// Whether role `r` of `pg_roles` may stream. Where the attribute can't be given, as on RDS, members
+/// of a role may.
+pub(super) const MAY_STREAM: &str = "(r.rolsuper OR r.rolreplication OR EXISTS ( \
+     SELECT 1 FROM pg_roles g WHERE g.rolname = 'rds_replication' \
+       AND pg_has_role(r.oid, g.oid, 'MEMBER')))";
+
 /// A host and what came of connecting to it.
 pub(super) struct Visit {
     pub host: Host,

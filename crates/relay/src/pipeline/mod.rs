@@ -20,6 +20,9 @@ pub use open::bootstrap;
 
 /// How often a stopped pipeline looks whether its cause has been repaired.
 const RECHECK: Duration = Duration::from_secs(5);
+/// How often a standby looks whether the slot is free. It bounds the time of a takeover, and does
+/// not grow: a standby may wait for months.
+const STANDBY_POLL: Duration = Duration::from_millis(500);
 
 /// What a pipeline works with, over all its sessions.
 pub struct Context {
@@ -102,6 +105,12 @@ fn pause(context: &Context, failure: &Failure, backoff: &mut Backoff) -> Duratio
                 );
             }
             RECHECK
+        }
+        Severity::Transient if context.vitals.state() == State::Standby => {
+            if !repeated {
+                tracing::info!(pipeline, code, reason = failure.message, "standing by");
+            }
+            STANDBY_POLL
         }
         Severity::Transient => {
             let attempt = backoff.failures() + 1;

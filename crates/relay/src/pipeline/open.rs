@@ -33,10 +33,12 @@ pub(super) async fn open(context: &Context) -> Result<Opened, Failure> {
     if session.facts.slot.is_none() {
         create_slot(pipeline, &mut session).await?;
     }
+    tracing::debug!(pipeline = pipeline.name, "connected");
     let publication = session.publication.clone();
     let verified = session.verified;
     // From here on nobody else holds the slot, so fencing hits no living relay.
     let (stream, catalog, facts) = session.start().await?;
+    tracing::debug!(pipeline = pipeline.name, "slot held");
     let (sink, resume) = tokio::select! {
         joined = join_kafka(context, &facts) => joined?,
         failure = catalog.ended() => return Err(failure),

@@ -79,6 +79,7 @@ impl Sink {
         }
         let directory = Directory::connect(pipeline).await?;
         directory.require_checkpoint_topic()?;
+        tracing::debug!(pipeline = pipeline.name, "topics known");
         let checkpoint = match pipeline.mode {
             Mode::ExactlyOnce => {
                 let (producers, checkpoint) = fence(pipeline, pipeline.concurrency).await?;
@@ -192,10 +193,12 @@ async fn fence(
     count: usize,
 ) -> Result<(Vec<producer::Producer>, Option<Checkpoint>), Failure> {
     let producers = transactional::fence(pipeline, 0..count).await?;
+    tracing::debug!(pipeline = pipeline.name, count, "older producers fenced");
     let mut fenced = count;
     loop {
         let checkpoint = read_latest(pipeline).await?;
         let recorded = checkpoint.as_ref().map_or(0, |c| c.producers);
+        tracing::debug!(pipeline = pipeline.name, "checkpoint read");
         if recorded <= fenced {
             return Ok((producers, checkpoint));
         }

@@ -3,7 +3,7 @@
 use envelope::TableSpec;
 use tokio_postgres::Row;
 
-use crate::cli::database::{all, one};
+use crate::cli::database::{MAY_STREAM, all, one};
 use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::source::catalog::Catalog;
@@ -85,13 +85,6 @@ const TABLE: &str = "SELECT n.oid IS NOT NULL, c.oid IS NOT NULL, coalesce(c.rel
          JOIN pg_namespace sn ON sn.oid = sc.relnamespace \
          WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid \
            AND d.refobjsubid = a.attnum AND d.deptype IN ('a', 'i') LIMIT 1) s ON true";
-
-/// Members of `rds_replication` stream without the attribute.
-const ROLE: &str = "SELECT rolsuper OR rolreplication OR EXISTS ( \
-         SELECT 1 FROM pg_roles g WHERE g.rolname = 'rds_replication' \
-           AND pg_has_role(r.oid, g.oid, 'MEMBER')), \
-       has_database_privilege(r.oid, current_database(), 'CONNECT') \
-     FROM pg_roles r WHERE rolname = $1";
 
 const RIGHTS: &str = "SELECT coalesce(has_schema_privilege(r.oid, n.oid, 'USAGE'), false), \
        coalesce((SELECT has_sequence_privilege(r.oid, sc.oid, 'SELECT, USAGE') \
@@ -184,7 +177,11 @@ async fn role(
     specs: &[TableSpec],
     tables: &[TableFacts],
 ) -> Result<Option<RoleFacts>, Failure> {
-    let rows = all(catalog, ROLE, &[&role]).await?;
+    let sql = format!(
+        "SELECT {MAY_STREAM}, has_database_privilege(r.oid, current_database(), 'CONNECT') \
+         FROM pg_roles r WHERE rolname = $1"
+    );
+    let rows = all(catalog, &sql, &[&role]).await?;
     let Some(row) = rows.first() else {
         return Ok(None);
     };

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use envelope::TableSpec;
-
+use crate::cli::routing::literal_topic;
 use crate::config::Pipeline;
 
 /// Replicas where the configuration leaves them open and there are brokers enough.
@@ -17,7 +16,7 @@ const CHECKPOINT_MARKERS_MS: usize = 300_000;
 /// `max.message.bytes` of a broker that was not told otherwise.
 const BROKER_MESSAGE_BYTES: usize = 1_048_588;
 /// Room for what a batch of one record adds to key, value and headers.
-const BATCH_OVERHEAD_BYTES: usize = 65_536;
+const BATCH_OVERHEAD_BYTES: usize = 16_384;
 
 /// A topic to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,19 +101,6 @@ pub(super) fn needed(pipeline: &Pipeline, named: &[String], brokers: usize) -> V
         .collect()
 }
 
-/// The one topic of a table whose template names nothing of the row.
-pub(in crate::cli) fn literal_topic(spec: &TableSpec) -> Option<String> {
-    let topic = spec.topic.to_string().replace("{service}", &spec.service);
-    (!topic.contains(['{', '}'])).then_some(topic)
-}
-
-/// The templates of the other tables.
-pub(in crate::cli) fn open_templates(pipeline: &Pipeline) -> BTreeSet<String> {
-    let open = |spec: &&TableSpec| literal_topic(spec).is_none();
-    let tables = pipeline.tables.iter().filter(open);
-    tables.map(|spec| spec.topic.to_string()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -161,28 +147,9 @@ mod tests {
             let plan = TopicPlan::events(pipeline, "ledger.posted", 3);
             setting(&plan, "max.message.bytes").map(str::to_owned)
         };
-        assert_eq!(limit(&pipeline), Some("1065536".into()));
-        pipeline.event.max_bytes = 8 << 20;
-        assert_eq!(limit(&pipeline), Some("8454144".into()));
-        pipeline.event.max_bytes = 100_000;
         assert_eq!(limit(&pipeline), None);
-    }
-
-    #[test]
-    fn a_template_is_literal_when_it_names_nothing_of_the_row() {
-        let check = |template: &str, expected: Option<&str>| {
-            let spec = TableSpec {
-                service: "payments".into(),
-                topic: template.parse().unwrap(),
-                ..TableSpec::default()
-            };
-            assert_eq!(literal_topic(&spec).as_deref(), expected, "{template}");
-        };
-        check("{type}", None);
-        check("x.{type.domain}", None);
-        check("{tenant}", None);
-        check("transfers.all", Some("transfers.all"));
-        check("transfers.{service}", Some("transfers.payments"));
+        pipeline.event.max_bytes = 8 << 20;
+        assert_eq!(limit(&pipeline), Some("8404992".into()));
     }
 
     #[test]

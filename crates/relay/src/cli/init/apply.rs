@@ -1,0 +1,111 @@
+//! Taking the steps of a plan.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{NewTopic, TopicReplication};
+use rdkafka::error::RDKafkaErrorCode;
+use tokio_postgres::error::SqlState;
+
+use super::topics::TopicPlan;
+use crate::cli::cluster::{Cluster, options, refusal};
+use crate::cli::problem::Problem;
+use crate::config::Pipeline;
+use crate::failure::{Failure, chain};
+use crate::pipeline;
+use crate::sink::kafka;
+use crate::source::catalog::Catalog;
+
+/// How long a new topic may take to be known to the brokers.
+const TOPIC_PATIENCE: Duration = Duration::from_secs(10);
+const TOPIC_POLL: Duration = Duration::from_millis(100);
+
+/// Runs a statement.
+pub(super) async fn sql(catalog: &Catalog, statement: &str) -> Result<(), Problem> {
+    let done = catalog.client().batch_execute(statement).await;
+    done.map_err(|error| refused(statement, &error))
+}
+
+fn refused(statement: &str, error: &tokio_postgres::Error) -> Problem {
+    let first_line = statement.lines().next().unwrap_or_default();
+    let denied = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
+    Problem {
+        code: denied.then_some("permission-denied"),
+        message: format!("running {first_line:?}: {}", chain(error)),
+        remedy: if denied {
+            "Connect as a superuser or as the owner of the tables, with --postgres URL and the \
+             relay's own role as --role NAME; or have what `outboxd init` prints run by somebody \
+             who may."
+        } else {
+            "Correct the cause and run init again: what has been done is passed over."
+        }
+        .to_owned(),
+    }
+}
+
+/// Creates a topic and waits until it can be used.
+pub(super) async fn topic(
+    cluster: &Cluster,
+    pipeline: &Pipeline,
+    plan: &TopicPlan,
+) -> Result<(), Problem> {
+    let attempt = format!("creating topic {}", plan.name);
+    let replication = TopicReplication::Fixed(plan.replicas);
+    let mut topic = NewTopic::new(&plan.name, plan.partitions, replication);
+    for (name, value) in &plan.settings {
+        topic = topic.set(name, value);
+    }
+    let created = cluster.admin().create_topics([&topic], &options()).await;
+    let created = created.map_err(|e| kafka::failure(&attempt, &e))?;
+    for result in created {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((_, code)) => return Err(not_created(&attempt, plan, code)),
+        }
+    }
+    await_topic(pipeline, &plan.name).await.map_err(Problem::from)
+}
+
+fn not_created(attempt: &str, plan: &TopicPlan, code: RDKafkaErrorCode) -> Problem {
+    let problem = Problem::from(refusal(attempt, code));
+    match code {
+        RDKafkaErrorCode::InvalidReplicationFactor => Problem {
+            remedy: format!(
+                "Set kafka.topics.replication_factor to no more than the number of brokers; it is {}.",
+                plan.replicas
+            ),
+            ..problem
+        },
+        _ => problem,
+    }
+}
+
+async fn await_topic(pipeline: &Pipeline, name: &str) -> Result<(), Failure> {
+    let deadline = Instant::now() + TOPIC_PATIENCE;
+    loop {
+        let cluster = Cluster::connect(pipeline).await?;
+        let topic = cluster.topics.get(name).copied().unwrap_or_default();
+        if topic.partitions > 0 && topic.leaderless == 0 {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            let message = format!("topic {name} was created, but no broker leads it yet");
+            return Err(Failure::new("kafka-unreachable", message));
+        }
+        tokio::time::sleep(TOPIC_POLL).await;
+    }
+}
+
+/// Creates the slot, in the order that a start needs: intent, slot, genesis.
+pub(super) async fn slot(pipeline: &Pipeline) -> Result<(), Problem> {
+    let created = pipeline::bootstrap(pipeline).await;
+    match created {
+        Ok(_) => Ok(()),
+        Err(failure) if failure.code.name == "replication-denied" => Err(Problem {
+            remedy: "Everything else is done. Start `outboxd run`: it creates the slot, as the \
+                     relay's own role; or run init as a role that may stream."
+                .to_owned(),
+            ..Problem::from(failure)
+        }),
+        Err(failure) => Err(failure.into()),
+    }
+}

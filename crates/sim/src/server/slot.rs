@@ -1,0 +1,66 @@
+//! The replication slot.
+
+use pgoutput::Lsn;
+
+use super::ConnectionId;
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// In memory.
+    pub confirmed: Lsn,
+    /// On disk: what a crash goes back to.
+    persisted: Lsn,
+    /// The one connection that streams.
+    pub holder: Option<ConnectionId>,
+}
+
+impl Slot {
+    /// A new slot is written to disk at once.
+    pub fn new(at: Lsn) -> Self {
+        Self {
+            confirmed: at,
+            persisted: at,
+            holder: None,
+        }
+    }
+
+    /// Feedback moves the slot forward only (`LogicalConfirmReceivedLocation` in `logical.c`).
+    pub fn confirm(&mut self, from: ConnectionId, lsn: Lsn) {
+        if self.holder == Some(from) {
+            self.confirmed = self.confirmed.max(lsn);
+        }
+    }
+
+    pub fn persist(&mut self) {
+        self.persisted = self.confirmed;
+    }
+
+    pub fn restore(&mut self) {
+        self.confirmed = self.persisted;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_goes_back_to_what_was_persisted() {
+        let mut slot = Slot::new(Lsn::from(10));
+        slot.holder = Some(ConnectionId(1));
+        slot.confirm(ConnectionId(1), Lsn::from(20));
+        slot.persist();
+        slot.confirm(ConnectionId(1), Lsn::from(30));
+        slot.confirm(ConnectionId(1), Lsn::from(25));
+        assert_eq!(slot.confirmed, Lsn::from(30));
+        slot.restore();
+        assert_eq!(slot.confirmed, Lsn::from(20));
+    }
+
+    #[test]
+    fn only_the_holder_moves_it() {
+        let mut slot = Slot::new(Lsn::from(10));
+        slot.confirm(ConnectionId(1), Lsn::from(20));
+        assert_eq!(slot.confirmed, Lsn::from(10));
+    }
+}

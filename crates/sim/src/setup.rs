@@ -1,0 +1,144 @@
+//! What a seed decides before its run: sizes, limits, and how often what goes wrong.
+
+use std::time::Duration;
+
+use crate::{Dice, Fault};
+
+/// How the relay writes to Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Transactions that hold the events and the checkpoint.
+    ExactlyOnce,
+    /// An idempotent producer, and checkpoints beside it.
+    AtLeastOnce,
+}
+
+/// The limits of one relay process.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Size of the producer ring.
+    pub producers: usize,
+    /// `batch.max_events`
+    pub max_events: usize,
+    /// `batch.max_bytes`
+    pub max_bytes: usize,
+    /// `batch.max_wait`
+    pub max_wait: Duration,
+}
+
+impl Limits {
+    /// A record takes 600 to 1,500 bytes, so most of these split transactions now and then.
+    fn draw(dice: &mut Dice) -> Self {
+        Self {
+            producers: dice.index(1..5),
+            max_events: dice.index(1..30),
+            max_bytes: dice.index(800..20_000),
+            max_wait: Duration::from_millis(dice.number(0..200)),
+        }
+    }
+}
+
+/// What may happen to one request to Kafka, in thousandths.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RequestFaults {
+    /// EndTxn never arrives, and the client hears of a timeout.
+    pub end_lost: u64,
+    /// EndTxn is carried out, and the client hears of a timeout.
+    pub end_unanswered: u64,
+    /// The client hears of a timeout, and EndTxn arrives later.
+    pub end_delayed: u64,
+    /// Records are refused for good.
+    pub produce: u64,
+    /// InitProducerId fails, carried out or not.
+    pub fence: u64,
+    /// The checkpoint can't be read.
+    pub read: u64,
+    /// A fetch answers from a follower's older view: an end that is not the end.
+    pub early_end: u64,
+}
+
+/// Everything a seed decides beforehand.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// How the relay writes.
+    pub mode: Mode,
+    /// Limits of the first process, and of all unless `reconfigures`.
+    pub limits: Limits,
+    /// Each process is started with other limits.
+    pub reconfigures: bool,
+    /// Partitions per topic.
+    pub partitions: usize,
+    /// Different transfer ids.
+    pub transfers: u64,
+    /// Source transactions to write.
+    pub transactions: usize,
+    /// Steps with faults, before the calm.
+    pub trouble_steps: u64,
+    /// Once in so many steps something goes wrong.
+    pub fault_every: u64,
+    /// What goes wrong, and its share.
+    pub faults: Vec<(Fault, u64)>,
+    /// What goes wrong with requests.
+    pub requests: RequestFaults,
+    /// The server sends transactions without changes, as versions before 15 do.
+    pub sends_empty: bool,
+    /// `transaction.timeout.ms`
+    pub transaction_timeout: Duration,
+}
+
+impl Setup {
+    /// Draws a setup. Each kind of fault is absent from half of all runs, so that others are seen
+    /// at work undisturbed.
+    pub fn draw(dice: &mut Dice) -> Self {
+        let mode = if dice.per_mille(650) {
+            Mode::ExactlyOnce
+        } else {
+            Mode::AtLeastOnce
+        };
+        Self {
+            mode,
+            limits: Limits::draw(dice),
+            reconfigures: dice.one_in(3),
+            partitions: dice.index(1..4),
+            transfers: dice.number(1..7),
+            transactions: dice.index(10..50),
+            trouble_steps: dice.number(500..4000),
+            fault_every: dice.number(40..400),
+            faults: Fault::ALL.map(|fault| (fault, sometimes(dice, 20))).to_vec(),
+            requests: RequestFaults::draw(dice),
+            sends_empty: dice.one_in(3),
+            transaction_timeout: Duration::from_millis(dice.number(2_000..10_000)),
+        }
+    }
+
+    /// Limits for a process that starts now.
+    pub fn limits_of_next(&self, dice: &mut Dice) -> Limits {
+        if self.reconfigures {
+            Limits::draw(dice)
+        } else {
+            self.limits
+        }
+    }
+}
+
+fn sometimes(dice: &mut Dice, most: u64) -> u64 {
+    if dice.one_in(2) {
+        dice.number(1..most + 1)
+    } else {
+        0
+    }
+}
+
+impl RequestFaults {
+    fn draw(dice: &mut Dice) -> Self {
+        Self {
+            end_lost: sometimes(dice, 100),
+            end_unanswered: sometimes(dice, 100),
+            end_delayed: sometimes(dice, 100),
+            produce: sometimes(dice, 20),
+            fence: sometimes(dice, 100),
+            read: sometimes(dice, 50),
+            early_end: sometimes(dice, 500),
+        }
+    }
+}
