@@ -17,6 +17,7 @@
 //! * a window is produced only after every record of the one before it is acknowledged (in
 //!   exactly-once mode), so per-partition order is commit order.
 
+mod action;
 mod backoff;
 mod checkpoint;
 mod flight;
@@ -24,10 +25,13 @@ mod front;
 mod halt;
 mod machine;
 mod resume;
+mod settings;
 mod startup;
 mod tables;
+mod transaction;
 mod window;
 
+pub use action::Action;
 pub use backoff::{Backoff, RetryPolicy};
 pub use checkpoint::{
     CHECKPOINT_FORMAT, Checkpoint, CheckpointError, Fingerprint, Identity, Kind,
@@ -36,8 +40,9 @@ pub use checkpoint::{
 pub use flight::WindowId;
 pub use front::{ConfirmedLsn, Front};
 pub use halt::Halt;
-pub use machine::{Action, Delivery, Recording, Settings};
+pub use machine::Delivery;
 pub use resume::Resume;
+pub use settings::{Recording, Settings};
 pub use startup::{ServerFacts, SlotFacts, Start, TimelineSwitch, check_slot, check_start};
 pub use tables::Tables;
 pub use window::Progress;

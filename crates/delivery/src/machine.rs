@@ -1,116 +1,22 @@
 //! The state machine: inputs `handle_*`, outputs [`Delivery::poll_action`].
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use envelope::{Origin, RecordBatch, TableSpec, TopicPolicy};
 use pgoutput::{Begin, Commit, Insert, Lsn, Message, PgTimestamp, Position, Relation};
 
 use crate::flight::Flight;
-use crate::resume::{Skip, Skipper};
+use crate::resume::Skipper;
+use crate::transaction::OpenTransaction;
 use crate::window::{Bounds, Cut, OpenWindow};
 use crate::{
-    CHECKPOINT_FORMAT, Checkpoint, ConfirmedLsn, Fingerprint, Front, Halt, Identity, Kind,
-    Progress, Resume, Tables, TransactionPosition, WindowId,
+    Action, CHECKPOINT_FORMAT, Checkpoint, ConfirmedLsn, Front, Halt, Kind, Progress, Recording,
+    Resume, Settings, Tables, WindowId,
 };
 
 /// How many emptied batches are kept for the next windows.
 const SPARE_BATCHES: usize = 4;
-
-/// Where the checkpoint is recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recording {
-    /// In the same Kafka transaction as the events: exactly once.
-    InTransaction,
-    /// In its own transaction, beside the events and after them: at least once.
-    Beside,
-    /// Nowhere: only the slot remembers.
-    Nowhere,
-}
-
-/// Fixed for a session.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Where the checkpoint is recorded.
-    pub recording: Recording,
-    /// Windows in flight at most; with transactions, the size of the producer ring.
-    pub producers: usize,
-    /// Events after which a window closes at the next transaction boundary.
-    pub max_events: usize,
-    /// Bytes after which a window closes, inside a transaction if it must.
-    pub max_bytes: usize,
-    /// How long a window stays open under load while a producer is free.
-    pub max_wait: Duration,
-    /// Largest event: key, value and headers.
-    pub event_max_bytes: usize,
-    /// How often progress without events is recorded.
-    pub checkpoint_interval: Duration,
-    /// For the checkpoint record.
-    pub identity: Identity,
-    /// For the checkpoint record.
-    pub fingerprint: Fingerprint,
-    /// For the checkpoint record.
-    pub relay_version: String,
-}
-
-/// What the driver has to do.
-#[derive(Debug)]
-pub enum Action {
-    /// Produce a window on producer `id % producers`, then report `handle_acknowledged`.
-    Produce {
-        /// The window.
-        window: WindowId,
-        /// Its records, possibly none.
-        batch: RecordBatch,
-        /// To be produced in the same transaction.
-        checkpoint: Option<Checkpoint>,
-    },
-    /// Commit the transaction of a window, then report `handle_committed`.
-    Commit {
-        /// The window.
-        window: WindowId,
-    },
-    /// Record a checkpoint beside the events, then report `handle_recorded`.
-    Record {
-        /// The record.
-        checkpoint: Checkpoint,
-    },
-    /// Report this LSN to the server as flushed.
-    Confirm(ConfirmedLsn),
-}
-
-#[derive(Debug)]
-struct OpenTransaction {
-    begin: Begin,
-    /// Changes seen so far.
-    index: u64,
-    skip: Skip,
-}
-
-impl OpenTransaction {
-    /// Whether the next change has been published before.
-    fn skips_next(&self) -> bool {
-        match self.skip {
-            Skip::Nothing => false,
-            Skip::First(count) => self.index < count,
-            Skip::Everything => true,
-        }
-    }
-
-    /// The position after the changes seen so far; none for what the checkpoint covers anyway.
-    fn position(&self, complete: bool) -> Option<TransactionPosition> {
-        if self.skip == Skip::Everything || self.index == 0 {
-            return None;
-        }
-        Some(TransactionPosition {
-            commit_lsn: self.begin.final_lsn,
-            xid: self.begin.xid,
-            commit_time_us: self.begin.commit_time.unix_micros(),
-            index: self.index,
-            complete,
-        })
-    }
-}
 
 /// One session of a pipeline: from the start of the stream to its end, whatever ends it.
 ///
