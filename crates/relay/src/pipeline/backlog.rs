@@ -77,7 +77,9 @@ impl Backlog {
         for record in batch.iter() {
             if let Some(table) = self.tables.get_mut(usize::from(record.table.0)) {
                 table.in_flight += 1;
-                table.base = table.base.or_else(|| record.seq.map(|seq| seq.saturating_sub(1)));
+                table.base = table
+                    .base
+                    .or_else(|| record.seq.map(|seq| seq.saturating_sub(1)));
             }
         }
     }
@@ -107,9 +109,9 @@ impl Backlog {
                 let estimate = match (table.written, table.base) {
                     _ if caught_up => Some(0),
                     (Some(written), Some(base)) => {
-                    let missing = written.saturating_sub(base).saturating_sub(table.published);
-                    Some(missing.max(table.in_flight))
-                }
+                        let missing = written.saturating_sub(base).saturating_sub(table.published);
+                        Some(missing.max(table.in_flight))
+                    }
                     (Some(_) | None, _) => None,
                 };
                 (

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use delivery::{Action, Delivery, WindowId};
 use envelope::RecordBatch;
-use tokio::sync::{mpsc, watch as signal};
+use tokio::sync::watch as signal;
 
 use super::open::{Opened, open};
-use super::watch::{self, Sighting};
+use super::watch::{Sighting, Watcher};
 use super::{Backlog, Context};
 use crate::failure::Failure;
 use crate::sink::{Report, Sink};
@@ -33,23 +33,18 @@ pub(super) async fn session(
     shutdown: &mut signal::Receiver<bool>,
 ) -> Result<(), Failure> {
     let opened = tokio::select! {
-        opened = open(context) => opened?,
+        opened = open(context, backlog) => opened?,
         _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
     };
     let Opened {
         stream,
-        catalog,
-        publication,
+        mut watcher,
         sink,
         delivery,
     } = opened;
     context.vitals.enter(State::Streaming);
     context.metrics.session();
     backlog.start();
-    let (sightings_tx, sightings) = mpsc::channel(8);
-    let tables = context.pipeline.tables.clone();
-    let slot = context.pipeline.slot_name();
-    let watcher = tokio::spawn(watch::run(catalog, publication, tables, slot, sightings_tx));
     let mut driver = Driver {
         context,
         backlog,
@@ -60,8 +55,7 @@ pub(super) async fn session(
         heard: Instant::now(),
         probed: Instant::now(),
     };
-    let ended = driver.run(sightings, shutdown).await;
-    watcher.abort();
+    let ended = driver.run(&mut watcher, shutdown).await;
     context.metrics.flight(0);
     let courtesy = if ended.is_ok() {
         SHUTDOWN_COURTESY
@@ -102,7 +96,7 @@ enum Tries {
 enum Turn {
     Frame(Result<Frame, Failure>),
     Report(Report),
-    Sighting(Option<Sighting>),
+    Sighting(Sighting),
     Due,
     Shutdown,
 }
@@ -110,16 +104,16 @@ enum Turn {
 impl Driver<'_> {
     async fn run(
         &mut self,
-        mut sightings: mpsc::Receiver<Sighting>,
+        watcher: &mut Watcher,
         shutdown: &mut signal::Receiver<bool>,
     ) -> Result<(), Failure> {
         loop {
             self.carry_out();
             self.show_vitals();
-            match self.turn(&mut sightings, shutdown).await {
+            match self.turn(watcher, shutdown).await {
                 Turn::Frame(frame) => self.take_in(frame?).await?,
                 Turn::Report(report) => self.reported(report)?,
-                Turn::Sighting(Some(Sighting::Ended(failure))) => {
+                Turn::Sighting(Sighting::Ended(failure)) => {
                     // Most likely the server is shutting down: do not hold it up.
                     self.drain(SHUTDOWN_COURTESY).await;
                     return Err(failure);
@@ -136,11 +130,7 @@ impl Driver<'_> {
     }
 
     /// Waits for the next thing to happen.
-    async fn turn(
-        &mut self,
-        sightings: &mut mpsc::Receiver<Sighting>,
-        shutdown: &mut signal::Receiver<bool>,
-    ) -> Turn {
+    async fn turn(&mut self, watcher: &mut Watcher, shutdown: &mut signal::Receiver<bool>) -> Turn {
         let listening = self.delivery.wants_input();
         if !listening {
             self.heard = Instant::now();
@@ -154,7 +144,7 @@ impl Driver<'_> {
             biased;
             report = self.sink.report() => Turn::Report(report),
             _ = shutdown.wait_for(|stop| *stop) => Turn::Shutdown,
-            sighting = sightings.recv() => Turn::Sighting(sighting),
+            sighting = watcher.sighting() => Turn::Sighting(sighting),
             frame = self.stream.next(), if listening => Turn::Frame(frame),
             () = tokio::time::sleep_until(due.into()) => Turn::Due,
         }
@@ -285,21 +275,19 @@ impl Driver<'_> {
         self.delivery.recycle(batch);
     }
 
-    fn sighted(&mut self, sighting: Option<Sighting>) -> Result<(), Failure> {
+    fn sighted(&mut self, sighting: Sighting) -> Result<(), Failure> {
         match sighting {
-            Some(Sighting::Verified {
+            Sighting::Verified {
                 lsn,
                 counters,
                 slot,
-            }) => {
+            } => {
                 self.delivery.handle_publication_verified(lsn);
                 self.backlog.counted(lsn, counters);
-                self.context.metrics.slot(&slot);
-                self.context.vitals.slot(slot);
+                self.context.show(self.backlog, slot);
                 Ok(())
             }
-            Some(Sighting::Ended(failure)) | Some(Sighting::Refused(failure)) => Err(failure),
-            None => Err(Failure::new("postgres-lost", "the catalog watcher ended")),
+            Sighting::Ended(failure) | Sighting::Refused(failure) => Err(failure),
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch as signal;
 
 use crate::config::{Mode, Pipeline, Retry, SinkKind};
 use crate::failure::{Failure, Severity};
+use crate::source::catalog::SlotUse;
 use crate::telemetry::{PipelineMetrics, State, Vitals};
 
 pub use backlog::Backlog;
@@ -38,6 +39,15 @@ pub struct Context {
     pub vitals: Arc<Vitals>,
     /// What /metrics reads.
     pub metrics: PipelineMetrics,
+}
+
+impl Context {
+    /// A fresh look at the catalog.
+    fn show(&self, backlog: &Backlog, slot: SlotUse) {
+        self.metrics.slot(&slot);
+        self.metrics.backlog(backlog);
+        self.vitals.looked(slot);
+    }
 }
 
 /// Runs a pipeline on a thread of its own until `shutdown` turns true.

@@ -5,12 +5,11 @@ use std::time::Instant;
 use delivery::{Delivery, Kind, Recording, Resume, ServerFacts, Settings, Start, check_start};
 use pgoutput::Lsn;
 
-use super::Context;
+use super::watch::{Sighting, Watcher};
+use super::{Backlog, Context};
 use crate::config::{Mode, Pipeline, SinkKind};
 use crate::failure::Failure;
 use crate::sink::{Sink, opening_checkpoint};
-use crate::source::catalog::Catalog;
-use crate::source::publication::PublicationFacts;
 use crate::source::{self, PgStream, Session};
 
 /// How often progress without events is recorded in Kafka.
@@ -19,14 +18,13 @@ const CHECKPOINT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(
 /// A session ready to stream.
 pub(super) struct Opened {
     pub stream: PgStream,
-    pub catalog: Catalog,
-    pub publication: PublicationFacts,
+    pub watcher: Watcher,
     pub sink: Sink,
     pub delivery: Delivery,
 }
 
 /// Opens a session: the same steps in the same order at start, reconnect and takeover.
-pub(super) async fn open(context: &Context) -> Result<Opened, Failure> {
+pub(super) async fn open(context: &Context, backlog: &mut Backlog) -> Result<Opened, Failure> {
     let pipeline = &context.pipeline;
     let mut session = source::connect(pipeline).await?;
     delivery::check_slot(&session.facts)?;
@@ -39,10 +37,9 @@ pub(super) async fn open(context: &Context) -> Result<Opened, Failure> {
     // From here on nobody else holds the slot, so fencing hits no living relay.
     let (stream, catalog, facts) = session.start().await?;
     tracing::debug!(pipeline = pipeline.name, "slot held");
-    let (sink, resume) = tokio::select! {
-        joined = join_kafka(context, &facts) => joined?,
-        failure = catalog.ended() => return Err(failure),
-    };
+    let mut watcher = Watcher::start(pipeline, catalog, publication);
+    let joining = join_kafka(context, &facts);
+    let (sink, resume) = count_meanwhile(context, backlog, &mut watcher, joining).await?;
     tracing::info!(
         pipeline = pipeline.name,
         slot = facts.identity.slot,
@@ -55,8 +52,7 @@ pub(super) async fn open(context: &Context) -> Result<Opened, Failure> {
     let delivery = Delivery::new(settings, tables, topics, &resume, verified, Instant::now());
     Ok(Opened {
         stream,
-        catalog,
-        publication,
+        watcher,
         sink,
         delivery,
     })
@@ -99,6 +95,33 @@ async fn create_slot(pipeline: &Pipeline, session: &mut Session) -> Result<(), F
     let slot = genesis.identity.slot;
     tracing::info!(pipeline = pipeline.name, slot, lsn = %genesis.confirmed_up_to, "slot created");
     session.refresh_slot().await
+}
+
+/// While Kafka is awaited, which may take as long as an outage, the backlog goes on growing.
+async fn count_meanwhile<T>(
+    context: &Context,
+    backlog: &mut Backlog,
+    watcher: &mut Watcher,
+    joining: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut joining = std::pin::pin!(joining);
+    loop {
+        let sighting = tokio::select! {
+            joined = &mut joining => return joined,
+            sighting = watcher.sighting() => sighting,
+        };
+        match sighting {
+            Sighting::Verified {
+                lsn,
+                counters,
+                slot,
+            } => {
+                backlog.counted(lsn, counters);
+                context.show(backlog, slot);
+            }
+            Sighting::Refused(failure) | Sighting::Ended(failure) => return Err(failure),
+        }
+    }
 }
 
 /// Fences older relays, reads the checkpoint, and decides where the stream is taken up.

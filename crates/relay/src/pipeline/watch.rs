@@ -6,7 +6,9 @@ use std::time::Duration;
 use envelope::TableSpec;
 use pgoutput::Lsn;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
+use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::source::catalog::{Catalog, SlotUse};
 use crate::source::publication::PublicationFacts;
@@ -31,8 +33,39 @@ pub(super) enum Sighting {
     Ended(Failure),
 }
 
+/// Looks at the catalog in a task of its own, which ends with it.
+pub(super) struct Watcher {
+    sightings: mpsc::Receiver<Sighting>,
+    task: JoinHandle<()>,
+}
+
+impl Watcher {
+    /// Starts looking.
+    pub fn start(pipeline: &Pipeline, catalog: Catalog, publication: PublicationFacts) -> Self {
+        let (sender, sightings) = mpsc::channel(8);
+        let (tables, slot) = (pipeline.tables.clone(), pipeline.slot_name());
+        let task = tokio::spawn(run(catalog, publication, tables, slot, sender));
+        Self { sightings, task }
+    }
+
+    /// What was seen next; cancel-safe.
+    pub async fn sighting(&mut self) -> Sighting {
+        let ended = || Failure::new("postgres-lost", "the catalog watcher ended");
+        self.sightings
+            .recv()
+            .await
+            .unwrap_or_else(|| Sighting::Ended(ended()))
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// Looks until the connection ends or a look finds a reason to stop.
-pub(super) async fn run(
+async fn run(
     catalog: Catalog,
     publication: PublicationFacts,
     tables: Vec<TableSpec>,

@@ -304,7 +304,6 @@ impl PipelineMetrics {
                 self.families.stale.remove(&label);
                 continue;
             }
-            let known = current == State::Streaming;
             self.families
                 .lag
                 .get_or_create(&label)
@@ -312,7 +311,7 @@ impl PipelineMetrics {
             self.families
                 .stale
                 .get_or_create(&label)
-                .set(i64::from(!known));
+                .set(i64::from(vitals.is_stale()));
         }
     }
 

@@ -13,6 +13,8 @@ use crate::source::catalog::SlotUse;
 const SOURCE_SILENCE: Duration = Duration::from_secs(10);
 /// A window that has been in Kafka's hands longer is a reason not to be ready.
 const WINDOW_AGE: Duration = Duration::from_secs(5);
+/// The catalog is looked at about once a second.
+const STALE_AFTER: Duration = Duration::from_secs(5);
 /// The pipeline's loop shows a sign of life four times a second.
 const LOOP_SILENCE: Duration = Duration::from_secs(30);
 
@@ -108,6 +110,7 @@ struct Inner {
     oldest_window: Option<Instant>,
     confirmed: Lsn,
     slot: Option<SlotUse>,
+    looked: Option<Instant>,
     failure: Option<(Failure, Instant)>,
     /// Kafka is in trouble, or the last session failed, and nothing has been committed since.
     trouble: Option<Failure>,
@@ -136,6 +139,7 @@ impl Vitals {
             oldest_window: None,
             confirmed: Lsn::INVALID,
             slot: None,
+            looked: None,
             failure: None,
             trouble: None,
             progressed: false,
@@ -237,9 +241,18 @@ impl Vitals {
         self.lock().confirmed = lsn;
     }
 
-    /// What the slot costs.
-    pub fn slot(&self, slot: SlotUse) {
-        self.lock().slot = Some(slot);
+    /// A look at the catalog found what the slot costs, and how many rows there are.
+    pub fn looked(&self, slot: SlotUse) {
+        let mut inner = self.lock();
+        inner.slot = Some(slot);
+        inner.looked = Some(Instant::now());
+    }
+
+    /// Whether the catalog has not been readable lately, so that backlog and lag are stale.
+    pub fn is_stale(&self) -> bool {
+        self.lock()
+            .looked
+            .is_none_or(|at| at.elapsed() > STALE_AFTER)
     }
 
     /// A sign of life of the loop.
