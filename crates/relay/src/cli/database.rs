@@ -5,7 +5,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use crate::config::{Host, Postgres};
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::source::catalog::Catalog;
 
 /// Whether role `r` of `pg_roles` may stream. Where the attribute can't be given, as on RDS, members

@@ -1,12 +1,21 @@
 //! The command line.
 
+mod cluster;
+mod database;
+mod doctor;
 mod exit;
+mod init;
+mod problem;
+mod routing;
 mod run;
+mod status;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Config, Overrides};
+use self::problem::Problem;
+use crate::config::{self, Config, ConfigErrors, Overrides};
 use crate::failure::CODES;
+use crate::sink::kafka;
 
 pub use exit::Exit;
 
@@ -20,8 +29,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show what the database and Kafka lack, or create it.
+    Init(init::InitArgs),
+    /// Check whether events can flow, and say how to repair what is in their way.
+    Doctor(doctor::DoctorArgs),
     /// Stream events until SIGTERM.
     Run(run::RunArgs),
+    /// Show how a running relay is doing.
+    Status(status::StatusArgs),
     /// Check or print the configuration.
     Config {
         #[command(subcommand)]
@@ -87,7 +102,27 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// The valid configuration; what is wrong with it is told on standard error.
     fn load(&self) -> Result<Config, Exit> {
+        let config = self.parse().map_err(|errors| {
+            eprintln!("{errors}");
+            Exit::Config
+        })?;
+        check_properties(&config).map_err(|problem| {
+            problem.report();
+            Exit::Config
+        })?;
+        Ok(config)
+    }
+
+    /// The valid configuration, or what is wrong with it.
+    fn read(&self) -> Result<Config, Problem> {
+        let config = self.parse().map_err(|errors| Problem::from(&errors))?;
+        check_properties(&config)?;
+        Ok(config)
+    }
+
+    fn parse(&self) -> Result<Config, ConfigErrors> {
         let overrides = Overrides {
             config: self.config.clone(),
             postgres: self.postgres.clone(),
@@ -102,17 +137,40 @@ impl Settings {
             log_level: self.log_level.clone(),
             log_events: self.log_events.then_some(true),
         };
-        config::load_from_process(&overrides).map_err(|errors| {
-            eprintln!("{errors}");
-            Exit::Config
-        })
+        config::load_from_process(&overrides)
     }
+}
+
+/// Values that only librdkafka can judge.
+fn check_properties(config: &Config) -> Result<(), Problem> {
+    for pipeline in &config.pipelines {
+        kafka::check_properties(pipeline)?;
+    }
+    Ok(())
+}
+
+/// Runs a command to its end, on this thread.
+fn block_on<T>(command: impl Future<Output = T>) -> Result<T, Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| {
+            eprintln!("outboxd: the runtime could not be started: {e}");
+            Exit::Failure
+        })?;
+    let outcome = runtime.block_on(command);
+    // A call to Kafka that is still blocked must not hold up the exit.
+    runtime.shutdown_background();
+    Ok(outcome)
 }
 
 /// Runs the command line; returns the exit code.
 pub fn main() -> Exit {
     let outcome = match Cli::parse().command {
+        Command::Init(args) => init::init(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Run(args) => run::run(&args),
+        Command::Status(args) => status::status(&args),
         Command::Config {
             command: ConfigCommand::Check(settings),
         } => check(&settings),
@@ -138,7 +196,11 @@ fn check(settings: &Settings) -> Result<(), Exit> {
 }
 
 fn print(settings: &Settings) -> Result<(), Exit> {
-    print!("{}", config::print(&settings.load()?));
+    let config = settings.parse().map_err(|errors| {
+        eprintln!("{errors}");
+        Exit::Config
+    })?;
+    print!("{}", config::print(&config));
     Ok(())
 }
 

@@ -1,8 +1,17 @@
 //! Client configurations, all from one set of properties.
 
-use rdkafka::ClientConfig;
+use std::time::Duration;
 
-use crate::config::Pipeline;
+use producer::Producer;
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+
+use super::error;
+use crate::config::{Pipeline, Property};
+use crate::failure::Failure;
+
+/// How long the coordinator may take to hand out a transactional id.
+const TRIAL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// For admin calls and readers.
 pub fn client_config(pipeline: &Pipeline) -> ClientConfig {
@@ -53,6 +62,61 @@ fn common(pipeline: &Pipeline) -> Vec<(&'static str, String)> {
         // An outage ends when the broker is back, not when a long pause is over.
         ("reconnect.backoff.max.ms", "2000".to_owned()),
     ]
+}
+
+/// A Kafka error of a command.
+pub(crate) fn failure(attempt: &str, error: &KafkaError) -> Failure {
+    error::client(attempt, error)
+}
+
+/// Has librdkafka judge the value of each property. Its reason is shown only where the value may
+/// be, for it repeats it.
+pub fn check_properties(pipeline: &Pipeline) -> Result<(), Failure> {
+    let refusal = |(name, value): (&String, &Property)| {
+        let mut alone = ClientConfig::new();
+        alone.set(name, value.expose());
+        let error = alone.create_native_config().err()?;
+        Some(match (value, error) {
+            (Property::Plain(_), KafkaError::ClientConfig(_, reason, ..)) => {
+                format!("{name}: {reason}")
+            }
+            (Property::Plain(_) | Property::Secret(_), _) => {
+                format!("{name}: its value (not shown) is not one that the property takes")
+            }
+        })
+    };
+    let properties = pipeline.kafka.properties.iter();
+    let refusals: Vec<_> = properties.filter_map(refusal).collect();
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "librdkafka refuses properties of pipeline {:?}: {}",
+        pipeline.name,
+        refusals.join("; ")
+    );
+    Err(Failure::new("kafka-config", message))
+}
+
+/// Acquires a transactional id under the pipeline's prefix that no relay uses, and so fences none.
+/// Returns it. Blocks.
+pub fn try_transactional_id(pipeline: &Pipeline) -> Result<String, Failure> {
+    let id = format!("{}.doctor", pipeline.kafka.transactional_id_prefix);
+    let timeout = pipeline.kafka.transaction_timeout.as_millis().to_string();
+    let fixed = [
+        ("transactional.id", id.clone()),
+        ("transaction.timeout.ms", timeout.clone()),
+        ("message.timeout.ms", timeout),
+    ];
+    let properties = producer_config(pipeline, &fixed);
+    let borrowed = properties
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()));
+    let mut producer = Producer::new(borrowed).map_err(|e| error::create(&e))?;
+    producer
+        .init_transactions(TRIAL_PATIENCE)
+        .map_err(|e| error::transaction(&e))?;
+    Ok(id)
 }
 
 /// Properties that librdkafka warns about on other clients.

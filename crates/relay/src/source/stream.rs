@@ -19,7 +19,7 @@ use crate::failure::Failure;
 /// Frames between the socket and the state machine. Each may hold one row, so this bounds memory
 /// to that many of the largest rows; more of them would not raise throughput, as both ends run on
 /// one thread.
-pub(super) const BUFFERED_FRAMES: usize = 64;
+pub(super) const BUFFERED_FRAMES: usize = 32;
 /// How often a raised LSN is reported at most.
 pub(super) const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 /// While behind, the walsender sends every message by itself, and answering each with a wake-up

@@ -7,7 +7,7 @@ mod schema;
 mod writer;
 
 pub use encode::Walsender;
-pub use event::Event;
+pub use event::{EVENT_TYPES, Event};
 pub use history::{Change, History, Item, Logged, Transaction};
 pub use schema::{OUTBOX_OID, Schema, UNMAPPED_OID, unmapped};
 pub use writer::Writer;

@@ -83,7 +83,9 @@ async fn examine_pipeline(pipeline: &Pipeline, named: &[String]) -> Vec<Check> {
     if pipeline.sink == SinkKind::Kafka {
         match Cluster::connect(pipeline).await {
             Ok(cluster) => {
-                has_checkpoints = cluster.topics.contains_key(&pipeline.kafka.checkpoint_topic);
+                has_checkpoints = cluster
+                    .topics
+                    .contains_key(&pipeline.kafka.checkpoint_topic);
                 checks.extend(examine_kafka(&cluster, pipeline, named).await);
             }
             Err(failure) => checks.push(Check::fail("brokers", failure)),
@@ -131,13 +133,8 @@ async fn check_transactions(pipeline: &Pipeline) -> Check {
     let name = "transactions";
     let trying = pipeline.clone();
     let tried = tokio::task::spawn_blocking(move || kafka::try_transactional_id(&trying)).await;
-    let tried = tried.unwrap_or_else(|e| {
-        Err(Failure::caused(
-            "internal",
-            "trying a transactional id",
-            &e,
-        ))
-    });
+    let tried =
+        tried.unwrap_or_else(|e| Err(Failure::caused("internal", "trying a transactional id", &e)));
     match tried {
         Ok(id) => Check::ok(name, format!("allowed (tried with {id})")),
         Err(failure) => Check::fail(name, failure),

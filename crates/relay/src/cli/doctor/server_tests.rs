@@ -33,7 +33,9 @@ fn a_healthy_server_passes_every_check() {
 }
 
 /// The check that `change` makes fail or warn, with its code.
-fn troubled(change: impl FnOnce(&mut ServerReadings)) -> (&'static str, Verdict, Option<&'static str>) {
+fn troubled(
+    change: impl FnOnce(&mut ServerReadings),
+) -> (&'static str, Verdict, Option<&'static str>) {
     let mut facts = healthy();
     change(&mut facts);
     let checks = facts.check(&Pipeline::default());
@@ -121,8 +123,18 @@ fn remote_servers_are_to_be_encrypted_and_verified() {
     };
     check("localhost", None, SslMode::Disable, Verdict::Ok);
     check("db.internal", None, SslMode::Disable, Verdict::Warn);
-    check("db.internal", Some("TLSv1.3"), SslMode::Require, Verdict::Warn);
-    check("db.internal", Some("TLSv1.3"), SslMode::VerifyFull, Verdict::Ok);
+    check(
+        "db.internal",
+        Some("TLSv1.3"),
+        SslMode::Require,
+        Verdict::Warn,
+    );
+    check(
+        "db.internal",
+        Some("TLSv1.3"),
+        SslMode::VerifyFull,
+        Verdict::Ok,
+    );
     check("localhost", Some("TLSv1.3"), SslMode::Require, Verdict::Ok);
 }
 

@@ -95,7 +95,10 @@ pub(super) async fn check_start(pipeline: &Pipeline, has_checkpoints: bool) -> V
         Ok(session) => session,
         Err(failure) => return vec![Check::fail("replication", failure)],
     };
-    let opened = format!("a replication connection is accepted (timeline {})", session.facts.identity.timeline);
+    let opened = format!(
+        "a replication connection is accepted (timeline {})",
+        session.facts.identity.timeline
+    );
     let mut checks = vec![Check::ok("replication", opened)];
     if pipeline.sink == SinkKind::Kafka && has_checkpoints {
         checks.push(match agree(pipeline, session).await {

@@ -24,7 +24,10 @@ enum Purpose {
 pub(super) async fn check(cluster: &Cluster, pipeline: &Pipeline, named: &[String]) -> Vec<Check> {
     let checkpoint = &pipeline.kafka.checkpoint_topic;
     let required = required(pipeline, named);
-    let possible = cluster.topics.keys().filter(|t| pipeline.topics.check(t).is_ok());
+    let possible = cluster
+        .topics
+        .keys()
+        .filter(|t| pipeline.topics.check(t).is_ok());
     let events: BTreeSet<&String> = required.iter().chain(possible).collect();
     let present: Vec<&str> = std::iter::once(checkpoint)
         .chain(events.iter().copied())
@@ -40,7 +43,11 @@ pub(super) async fn check(cluster: &Cluster, pipeline: &Pipeline, named: &[Strin
         None => missing(check, name, purpose),
     };
     let max_bytes = pipeline.event.max_bytes;
-    let mut checks = vec![examine("checkpoint-topic", checkpoint, Purpose::Checkpoints)];
+    let mut checks = vec![examine(
+        "checkpoint-topic",
+        checkpoint,
+        Purpose::Checkpoints,
+    )];
     checks.extend(
         events
             .iter()
@@ -61,7 +68,9 @@ fn missing(check: &'static str, name: &str, purpose: Purpose) -> Check {
     let failure = Failure::new("topic-missing", format!("topic {name} does not exist"));
     let remedy = match purpose {
         Purpose::Checkpoints => "Run `outboxd init --apply`.".to_owned(),
-        Purpose::Events { .. } => format!("Create it, or run `outboxd init --apply --topic {name}`."),
+        Purpose::Events { .. } => {
+            format!("Create it, or run `outboxd init --apply --topic {name}`.")
+        }
     };
     Check::fail(
         check,
@@ -85,7 +94,10 @@ fn unknown_topics(pipeline: &Pipeline, none_exists: bool) -> Option<Check> {
             "Create those that events will need with `outboxd init --apply --topic NAME`.",
         )
     } else {
-        Check::ok("event-topics", format!("{detail}: only events tell whether more are needed"))
+        Check::ok(
+            "event-topics",
+            format!("{detail}: only events tell whether more are needed"),
+        )
     })
 }
 
@@ -216,7 +228,9 @@ fn examine_settings(
     let policy = text("cleanup.policy");
     match purpose {
         Purpose::Checkpoints if policy != "compact" => findings.fail(
-            format!("its cleanup.policy is {policy:?}: the newest checkpoint would be deleted with age"),
+            format!(
+                "its cleanup.policy is {policy:?}: the newest checkpoint would be deleted with age"
+            ),
             set("cleanup.policy", "compact"),
         ),
         Purpose::Events { .. } if policy.contains("compact") => findings.warn(
@@ -248,7 +262,10 @@ fn in_sync(
     let key = "min.insync.replicas";
     if topic.in_sync < minimum {
         findings.fail(
-            format!("{} replicas are in sync, fewer than {key} = {minimum}: nothing can be written", topic.in_sync),
+            format!(
+                "{} replicas are in sync, fewer than {key} = {minimum}: nothing can be written",
+                topic.in_sync
+            ),
             "Bring the missing brokers back.",
         );
     }

@@ -94,7 +94,11 @@ fn what_stops_events_is_a_failure() {
 fn settings_that_can_not_be_read_are_a_warning() {
     let check = examine("t", "t", replicated(3), None, EVENTS);
     assert_eq!(check.verdict, Verdict::Warn);
-    assert!(check.fix.is_some_and(|fix| fix.contains("DESCRIBE_CONFIGS")));
+    assert!(
+        check
+            .fix
+            .is_some_and(|fix| fix.contains("DESCRIBE_CONFIGS"))
+    );
 }
 
 #[test]

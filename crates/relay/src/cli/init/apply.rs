@@ -62,7 +62,9 @@ pub(super) async fn topic(
             Err((_, code)) => return Err(not_created(&attempt, plan, code)),
         }
     }
-    await_topic(pipeline, &plan.name).await.map_err(Problem::from)
+    await_topic(pipeline, &plan.name)
+        .await
+        .map_err(Problem::from)
 }
 
 fn not_created(attempt: &str, plan: &TopicPlan, code: RDKafkaErrorCode) -> Problem {

@@ -197,7 +197,9 @@ impl Survey {
                     println!("# {heading}\n{}", topic.command(&pipeline.kafka.bootstrap));
                 }
                 Action::Slot => {
-                    println!("# {heading}\n#   `outboxd init --apply` or the first `outboxd run` does it");
+                    println!(
+                        "# {heading}\n#   `outboxd init --apply` or the first `outboxd run` does it"
+                    );
                 }
             }
         }

@@ -84,10 +84,7 @@ fn one_thing_that_is_missing_is_one_step() {
         change(&mut facts);
         assert_eq!(steps(&Pipeline::default(), &facts), [expected]);
     };
-    check(
-        &|f| f.publication = None,
-        "create publication \"outboxd\"",
-    );
+    check(&|f| f.publication = None, "create publication \"outboxd\"");
     check(
         &|f| existing(f, |t| t.is_published = false),
         "alter publication \"outboxd\": add public.outbox",
@@ -114,11 +111,21 @@ fn one_thing_that_is_missing_is_one_step() {
         "alter publication \"outboxd\": publish through the root",
     );
     check(
-        &|f| f.relay = f.relay.take().map(|r| RoleFacts { streams: false, ..r }),
+        &|f| {
+            f.relay = f.relay.take().map(|r| RoleFacts {
+                streams: false,
+                ..r
+            })
+        },
         "alter role \"outboxd\": REPLICATION",
     );
     check(
-        &|f| f.relay = f.relay.take().map(|r| RoleFacts { connects: false, ..r }),
+        &|f| {
+            f.relay = f.relay.take().map(|r| RoleFacts {
+                connects: false,
+                ..r
+            })
+        },
         "grant CONNECT on database \"outboxd\" to \"outboxd\"",
     );
 }

@@ -30,12 +30,7 @@ pub(super) struct TopicPlan {
 impl TopicPlan {
     /// The topic of the checkpoints. It always has one partition and is compacted.
     pub fn checkpoint(pipeline: &Pipeline, brokers: usize) -> Self {
-        let mut plan = Self::replicated(
-            &pipeline.kafka.checkpoint_topic,
-            1,
-            pipeline,
-            brokers,
-        );
+        let mut plan = Self::replicated(&pipeline.kafka.checkpoint_topic, 1, pipeline, brokers);
         plan.settings.extend([
             ("cleanup.policy", "compact".to_owned()),
             ("segment.bytes", CHECKPOINT_SEGMENT_BYTES.to_string()),
@@ -49,9 +44,13 @@ impl TopicPlan {
     pub fn events(pipeline: &Pipeline, name: &str, brokers: usize) -> Self {
         let partitions = pipeline.kafka.topics.partitions;
         let mut plan = Self::replicated(name, partitions, pipeline, brokers);
-        let largest = pipeline.event.max_bytes.saturating_add(BATCH_OVERHEAD_BYTES);
+        let largest = pipeline
+            .event
+            .max_bytes
+            .saturating_add(BATCH_OVERHEAD_BYTES);
         if largest > BROKER_MESSAGE_BYTES {
-            plan.settings.push(("max.message.bytes", largest.to_string()));
+            plan.settings
+                .push(("max.message.bytes", largest.to_string()));
         }
         plan
     }
