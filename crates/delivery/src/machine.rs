@@ -187,8 +187,12 @@ impl Delivery {
     /// When [`handle_timeout`](Self::handle_timeout) is due, if at all.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let unrecorded = self.recordable().confirm > self.handed_out.confirm;
-        (unrecorded && self.recording_now.is_none() && self.flight.is_empty())
-            .then(|| self.last_record + self.settings.checkpoint_interval)
+        let record = (unrecorded && self.recording_now.is_none() && self.flight.is_empty())
+            .then(|| self.last_record + self.settings.checkpoint_interval);
+        let complete = self.window.boundary_records() > 0 && self.has_free_producer();
+        let close = self.window.opened_at().filter(|_| complete);
+        let close = close.map(|opened| opened + self.settings.max_wait);
+        [record, close].into_iter().flatten().min()
     }
 
     /// Whether the driver may feed more messages: bounds the memory.
@@ -347,11 +351,17 @@ impl Delivery {
         self.record_progress(now);
     }
 
-    /// Whether and how the open window can go to a producer now.
-    fn closable(&self, now: Instant) -> Option<Cut> {
+    /// Whether a window could be produced now. In a transaction it has to wait until every record
+    /// of the one before is acknowledged, or they could overtake each other.
+    fn has_free_producer(&self) -> bool {
         let waits = self.settings.recording == Recording::InTransaction
             && self.flight.newest_is_producing();
-        if waits || self.flight.len() >= self.settings.producers {
+        !waits && self.flight.len() < self.settings.producers
+    }
+
+    /// Whether and how the open window can go to a producer now.
+    fn closable(&self, now: Instant) -> Option<Cut> {
+        if !self.has_free_producer() {
             return None;
         }
         let waited = |opened: Instant| now.duration_since(opened) >= self.settings.max_wait;

@@ -534,3 +534,15 @@ fn an_emptied_buffer_is_used_again() {
     bench.idle();
     assert_eq!(bench.sizes(), [1]);
 }
+
+#[test]
+fn under_load_a_window_closes_when_it_has_waited_long_enough() {
+    let mut bench = Bench::fresh();
+    bench.transaction(10, 1);
+    let due = bench.delivery.poll_timeout().unwrap();
+    assert_eq!(due, bench.now + Duration::from_millis(20));
+    bench.pass(Duration::from_millis(19));
+    assert!(bench.produced.is_empty());
+    bench.pass(Duration::from_millis(1));
+    assert_eq!(bench.sizes(), [1]);
+}

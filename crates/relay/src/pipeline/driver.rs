@@ -18,6 +18,9 @@ use crate::telemetry::State;
 
 /// Frames taken in before the sink's reports are looked at again.
 const FRAMES_PER_TURN: usize = 256;
+/// While behind, the walsender sends every message by itself, and answering each with a wake-up
+/// costs more than handling it: after this long there is a socket full of them.
+const REST: Duration = Duration::from_micros(300);
 /// A server that is shutting down waits for us at most this long (and then as long to send the
 /// last confirmation).
 const SHUTDOWN_COURTESY: Duration = Duration::from_millis(1500);
@@ -171,11 +174,12 @@ impl Driver<'_> {
             tries = match tries {
                 // The reader runs on this thread too: it may have more once it had its turn.
                 Tries::Read => Tries::Yielded,
-                Tries::Yielded if let Some(rest) = self.stream.rest() => {
+                Tries::Yielded if self.stream.is_behind() => {
                     // Blocks the reader, on purpose.
-                    std::thread::sleep(rest);
+                    std::thread::sleep(REST);
                     Tries::Rested
                 }
+                Tries::Rested if self.stream.is_behind() => return Ok(()),
                 Tries::Yielded | Tries::Rested => {
                     self.delivery.handle_source_idle(Instant::now());
                     return Ok(());

@@ -10,7 +10,7 @@ mod tls;
 use bytes::Bytes;
 use delivery::{ConfirmedLsn, Delivery};
 use pgoutput::Lsn;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::failure::Failure;
 
@@ -46,8 +46,8 @@ pub trait WalSource {
     fn next(&mut self) -> impl Future<Output = Result<Frame, Failure>>;
     /// A frame that is at hand.
     fn try_next(&mut self) -> Option<Result<Frame, Failure>>;
-    /// How long to leave the socket alone so that data gathers, while the stream is behind.
-    fn rest(&self) -> Option<Duration>;
+    /// Whether the server is known to have more to send.
+    fn is_behind(&self) -> bool;
     /// Reports an LSN as flushed, at the next status update.
     fn confirm(&mut self, lsn: ConfirmedLsn);
 }

@@ -22,9 +22,6 @@ use crate::failure::Failure;
 pub(super) const BUFFERED_FRAMES: usize = 32;
 /// How often a raised LSN is reported at most.
 pub(super) const STATUS_INTERVAL: Duration = Duration::from_millis(200);
-/// While behind, the walsender sends every message by itself, and answering each with a wake-up
-/// costs more than handling it: after this long there is a socket full of them.
-const REST: Duration = Duration::from_micros(300);
 /// A server that has caught up sends a keepalive before it sleeps (`WalSndWaitForWal`). That many
 /// frames without one mean that more is coming.
 const BEHIND_FRAMES: u32 = 500;
@@ -120,8 +117,8 @@ impl WalSource for PgStream {
         }
     }
 
-    fn rest(&self) -> Option<Duration> {
-        (self.frames_since_keepalive > BEHIND_FRAMES).then_some(REST)
+    fn is_behind(&self) -> bool {
+        self.frames_since_keepalive > BEHIND_FRAMES
     }
 
     fn confirm(&mut self, lsn: ConfirmedLsn) {
