@@ -1,1 +1,18 @@
-//! Scenarios.
+//! End-to-end checks on real servers.
+//!
+//! ```text
+//!  Stage (Postgres + Kafka) ◄── Writer ──► outbox ──► Relay (outboxd) ──► topics ──► Reader
+//!                                  │                                                   │
+//!                                  └────────────────► oracle ◄────────────────────────┘
+//! ```
+
+pub mod chaos;
+pub mod evidence;
+pub mod oracle;
+pub mod reader;
+pub mod relay;
+pub mod scenario;
+pub mod scenarios;
+pub mod stage;
+pub mod wait;
+pub mod writer;

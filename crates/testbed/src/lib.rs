@@ -19,6 +19,7 @@
 
 mod account;
 mod cache;
+mod client;
 mod error;
 mod kafka;
 mod log;
@@ -32,8 +33,11 @@ mod run_folder;
 mod tool;
 mod wait;
 
+pub use client::Program;
 pub use error::{Error, Result};
 pub use kafka::{KAFKA_VERSION, Kafka, KafkaBuilder, KafkaCluster};
+pub use port::free_port;
 pub use postgres::{PASSWORD, Postgres, PostgresBuilder, Row, SUPERUSER, StopMode};
 pub use procfs::{cpu_seconds, vm_hwm_kib};
 pub use proxy::{Direction, Proxy};
+pub use run_folder::RunFolder;

@@ -15,7 +15,10 @@ const LOWEST: u16 = 10_000;
 /// It lies below the kernel's ephemeral range: a port from that range could be taken as the
 /// source port of some client while its server is down, and a client that reconnects to it would
 /// sooner or later be connected to itself.
-pub(crate) fn free_port() -> Result<u16> {
+///
+/// # Errors
+/// When 200 random ones are all taken.
+pub fn free_port() -> Result<u16> {
     let range = server_range(fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok());
     (0..TRIES)
         .map(|_| fastrand::u16(range.clone()))

@@ -13,16 +13,32 @@ use crate::cache::{create_open, open_to_all};
 use crate::error::{OnFile, Result};
 
 /// Holds a lock on the folder for as long as it is in use.
+///
+/// It is removed with this value, unless it is to be kept, the thread panics, or
+/// `TESTBED_KEEP=1` is set; then its path is printed.
 #[derive(Debug)]
-pub(crate) struct RunFolder {
+pub struct RunFolder {
     path: PathBuf,
     keep: bool,
     _lock: File,
 }
 
 impl RunFolder {
+    /// A new folder, for whatever else a run leaves behind.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn fresh(what: &str) -> Result<RunFolder> {
+        RunFolder::create(what, false, None)
+    }
+
+    /// Leaves the folder behind.
+    pub fn keep(&mut self) {
+        self.keep = true;
+    }
+
     /// A new folder whose path `visitor` can enter. Also removes those of dead processes.
-    pub fn create(what: &str, keep: bool, visitor: Option<&Account>) -> Result<RunFolder> {
+    pub(crate) fn create(what: &str, keep: bool, visitor: Option<&Account>) -> Result<RunFolder> {
         let base = base(env::temp_dir(), visitor)?;
         let base_lock = File::create(base.join("lock")).on("create", &base)?;
         // Held while sweeping and until the new folder has its own lock, which a sweeper tests.
@@ -39,6 +55,7 @@ impl RunFolder {
         })
     }
 
+    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -75,6 +75,10 @@ impl Cluster {
 
     /// The settings of topics; those that may not be read are left out.
     pub async fn settings(&self, topics: &[&str]) -> Result<BTreeMap<String, Settings>, Failure> {
+        // librdkafka refuses an empty request.
+        if topics.is_empty() {
+            return Ok(BTreeMap::new());
+        }
         let resources: Vec<_> = topics
             .iter()
             .map(|name| ResourceSpecifier::Topic(name))

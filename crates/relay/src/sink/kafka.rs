@@ -131,3 +131,47 @@ fn is_producer_only(name: &str) -> bool {
     ];
     PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    fn check(properties: &[(&str, Property)]) -> Option<String> {
+        let mut pipeline = Pipeline::default();
+        for (name, value) in properties {
+            let properties = &mut pipeline.kafka.properties;
+            properties.insert((*name).into(), value.clone());
+        }
+        check_properties(&pipeline).err().map(|f| f.to_string())
+    }
+
+    fn plain(value: &str) -> Property {
+        Property::Plain(value.into())
+    }
+
+    #[test]
+    fn values_that_librdkafka_takes_pass() {
+        let properties = [
+            ("linger.ms", plain("5")),
+            ("compression.type", plain("zstd")),
+        ];
+        assert_eq!(check(&properties), None);
+    }
+
+    #[test]
+    fn every_refused_value_is_named_and_no_secret_is_shown() {
+        let hidden = Property::Secret(Secret::new("hunter2"));
+        let message = check(&[
+            ("linger.ms", plain("soon")),
+            ("compression.type", plain("none")),
+            ("security.protocol", hidden),
+        ]);
+        let message = message.unwrap_or_default();
+        assert!(message.contains("linger.ms"), "{message}");
+        assert!(message.contains("security.protocol"), "{message}");
+        assert!(message.contains("kafka-config"), "{message}");
+        assert!(!message.contains("compression.type"), "{message}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+}

@@ -76,29 +76,29 @@ async fn examine_pipeline(pipeline: &Pipeline, named: &[String]) -> Vec<Check> {
     let visits = database::visit(&pipeline.postgres).await;
     let mut checks = server::check_hosts(&visits);
     let catalog = primary(visits);
+    let mut has_walsender = false;
     if let Some(catalog) = &catalog {
-        checks.extend(examine_database(catalog, pipeline).await);
+        has_walsender = examine_database(catalog, pipeline, &mut checks).await;
     }
     let mut has_checkpoints = false;
     if pipeline.sink == SinkKind::Kafka {
-        match Cluster::connect(pipeline).await {
-            Ok(cluster) => {
-                has_checkpoints = cluster
-                    .topics
-                    .contains_key(&pipeline.kafka.checkpoint_topic);
-                checks.extend(examine_kafka(&cluster, pipeline, named).await);
-            }
-            Err(failure) => checks.push(Check::fail("brokers", failure)),
-        }
+        has_checkpoints = examine_kafka(pipeline, named, &mut checks).await;
     }
-    if catalog.is_some() {
+    if has_walsender {
         let start = slot::check_start(pipeline, has_checkpoints).await;
-        let known: Vec<_> = checks.iter().map(|c| c.code).collect();
-        // What has been said with its own check is not said again.
-        let is_new = |c: &Check| c.code.is_none() || !known.contains(&c.code);
-        checks.extend(start.into_iter().filter(is_new));
+        add_news(&mut checks, start);
+    } else if catalog.is_some() {
+        let detail = "not tried, as that takes a free walsender";
+        checks.push(Check::ok("replication", detail));
     }
     checks
+}
+
+/// A failure that has been told by its own check is not told again.
+fn add_news(checks: &mut Vec<Check>, more: Vec<Check>) {
+    let known: Vec<_> = checks.iter().filter_map(|c| c.code).collect();
+    let is_new = |c: &Check| c.code.is_none_or(|code| !known.contains(&code));
+    checks.extend(more.into_iter().filter(is_new));
 }
 
 fn primary(visits: Vec<Visit>) -> Option<Catalog> {
@@ -108,24 +108,37 @@ fn primary(visits: Vec<Visit>) -> Option<Catalog> {
         .map(|server| server.catalog)
 }
 
-async fn examine_database(catalog: &Catalog, pipeline: &Pipeline) -> Vec<Check> {
-    let mut checks = match ServerReadings::read(catalog, &pipeline.slot_name()).await {
-        Ok(readings) => readings.check(pipeline),
-        Err(failure) => vec![Check::fail("server", failure)],
-    };
+/// Returns whether there is a walsender for a replication connection.
+async fn examine_database(catalog: &Catalog, pipeline: &Pipeline, checks: &mut Vec<Check>) -> bool {
+    let readings = ServerReadings::read(catalog, &pipeline.slot_name()).await;
+    let has_walsender = readings.as_ref().is_ok_and(|r| r.free_senders() > 0);
+    match readings {
+        Ok(readings) => checks.extend(readings.check(pipeline)),
+        Err(failure) => checks.push(Check::fail("server", failure)),
+    }
     checks.extend(tables::check(catalog, pipeline).await);
     if pipeline.sink == SinkKind::Kafka {
         checks.extend(slot::check(catalog, pipeline).await);
     }
-    checks
+    has_walsender
 }
 
-async fn examine_kafka(cluster: &Cluster, pipeline: &Pipeline, named: &[String]) -> Vec<Check> {
+/// Returns whether there is a checkpoint topic to read.
+async fn examine_kafka(pipeline: &Pipeline, named: &[String], checks: &mut Vec<Check>) -> bool {
+    let cluster = match Cluster::connect(pipeline).await {
+        Ok(cluster) => cluster,
+        Err(failure) => {
+            checks.push(Check::fail("brokers", failure));
+            return false;
+        }
+    };
     let brokers = format!("{}: {}", cluster.brokers.len(), cluster.brokers.join(", "));
-    let mut checks = vec![Check::ok("brokers", brokers)];
-    checks.extend(topics::check(cluster, pipeline, named).await);
+    checks.push(Check::ok("brokers", brokers));
+    checks.extend(topics::check(&cluster, pipeline, named).await);
     checks.push(check_transactions(pipeline).await);
-    checks
+    cluster
+        .topics
+        .contains_key(&pipeline.kafka.checkpoint_topic)
 }
 
 /// Both modes write checkpoints in transactions.

@@ -74,6 +74,11 @@ impl ServerReadings {
         self.text(name).parse().unwrap_or(0)
     }
 
+    /// Walsenders that could be had.
+    pub fn free_senders(&self) -> i64 {
+        self.number("max_wal_senders") - self.senders_used
+    }
+
     /// Every check of the server.
     pub fn check(&self, pipeline: &Pipeline) -> Vec<Check> {
         vec![
@@ -171,11 +176,7 @@ impl ServerReadings {
         let max = self.number("max_wal_senders");
         let detail = format!("{} of {max} walsenders are in use", self.senders_used);
         let needed = i64::from(!self.slot_is_active);
-        Some(enough(
-            "walsenders",
-            detail,
-            max - self.senders_used >= needed,
-        ))
+        Some(enough("walsenders", detail, self.free_senders() >= needed))
     }
 
     fn kept_wal(&self) -> Option<Check> {

@@ -4,7 +4,7 @@ use delivery::Halt;
 use envelope::{RowMapper, TableId, TableSpec, TopicPolicy};
 use pgoutput::{Column, Relation};
 
-use crate::cli::database::all;
+use crate::cli::database::{all, quote};
 use crate::cli::doctor::report::Check;
 use crate::config::Pipeline;
 use crate::failure::Failure;
@@ -151,8 +151,8 @@ fn wider_operations(name: &str, others: &str) -> Option<Check> {
             "publication-operations",
             format!("{name} also publishes {others}, which are sent and thrown away"),
             format!(
-                "Run: ALTER PUBLICATION \"{name}\" SET (publish = 'insert'); unless somebody else \
-                 reads it."
+                "Run: ALTER PUBLICATION {} SET (publish = 'insert'); unless somebody else reads it.",
+                quote(name)
             ),
         )
     })

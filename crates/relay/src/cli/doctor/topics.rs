@@ -199,8 +199,8 @@ fn availability(name: &str, topic: Topic, findings: &mut Findings) {
     }
     if topic.replicas < 2 {
         findings.warn(
-            "one replica: events are lost with its broker",
-            format!("Raise the replicas of {name} to 3 (kafka-reassign-partitions.sh)."),
+            "one replica: what it holds is lost with its broker",
+            format!("With three brokers, raise the replicas of {name} to 3."),
         );
     }
 }

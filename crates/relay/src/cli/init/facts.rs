@@ -51,6 +51,8 @@ pub(super) struct Published {
 /// A role and what it may do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct RoleFacts {
+    /// No right has to be granted to it.
+    pub is_superuser: bool,
     pub streams: bool,
     pub connects: bool,
     /// One per configured table.
@@ -63,6 +65,14 @@ pub(super) struct Rights {
     pub uses_schema: bool,
     pub reads_sequence: bool,
     pub inserts: bool,
+}
+
+impl Rights {
+    pub const ALL: Self = Self {
+        uses_schema: true,
+        reads_sequence: true,
+        inserts: true,
+    };
 }
 
 const PUBLICATION: &str = "SELECT pubinsert, pubviaroot, puballtables, concat_ws(', ', \
@@ -178,7 +188,8 @@ async fn role(
     tables: &[TableFacts],
 ) -> Result<Option<RoleFacts>, Failure> {
     let sql = format!(
-        "SELECT {MAY_STREAM}, has_database_privilege(r.oid, current_database(), 'CONNECT') \
+        "SELECT {MAY_STREAM}, has_database_privilege(r.oid, current_database(), 'CONNECT'), \
+           r.rolsuper \
          FROM pg_roles r WHERE rolname = $1"
     );
     let rows = all(catalog, &sql, &[&role]).await?;
@@ -188,6 +199,7 @@ async fn role(
     let mut facts = RoleFacts {
         streams: row.get(0),
         connects: row.get(1),
+        is_superuser: row.get(2),
         tables: Vec::with_capacity(specs.len()),
     };
     for (spec, table) in specs.iter().zip(tables) {

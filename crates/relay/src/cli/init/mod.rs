@@ -82,6 +82,9 @@ async fn run(config: &Config, args: &InitArgs) -> Result<(), Exit> {
             true => survey.apply(pipeline).await,
             false => survey.print(pipeline),
         };
+        if args.topic.is_empty() && outcome.is_ok() {
+            note_open_templates(pipeline);
+        }
         problems.extend(outcome.err().into_iter().flatten());
     }
     for problem in &problems {
@@ -203,7 +206,6 @@ impl Survey {
                 }
             }
         }
-        note_open_templates(pipeline);
         match self.plan.problems {
             problems if problems.is_empty() => Ok(()),
             problems => Err(problems),
@@ -232,7 +234,6 @@ impl Survey {
             taken.map_err(|problem| vec![problem])?;
             println!("{} {}", step.verb.past(), step.object);
         }
-        note_open_templates(pipeline);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use pgoutput::{Column, Relation, oid};
 use super::facts::{DatabaseFacts, Existing, Rights, RoleFacts, Roles};
 use super::sql;
 use super::topics::TopicPlan;
+use crate::cli::database::quote;
 use crate::cli::problem::Problem;
 use crate::config::Pipeline;
 use crate::failure::Failure;
@@ -129,7 +130,7 @@ fn tables(pipeline: &Pipeline, facts: &DatabaseFacts, plan: &mut Plan) {
         }
         let exists = spec.schema == "public" || table.is_some_and(|t| t.schema_exists);
         if !exists && schemas.insert(&spec.schema) {
-            let statement = format!("CREATE SCHEMA {};", sql::quote(&spec.schema));
+            let statement = format!("CREATE SCHEMA {};", quote(&spec.schema));
             plan.sql(Verb::Create, format!("schema {}", spec.schema), statement);
         }
         plan.sql(
@@ -297,8 +298,11 @@ fn schema_rights(pipeline: &Pipeline, role: &str, facts: Option<&RoleFacts>, pla
 }
 
 fn rights(role: Option<&RoleFacts>, index: usize) -> Rights {
-    role.and_then(|r| r.tables.get(index).copied())
-        .unwrap_or_default()
+    match role {
+        Some(role) if role.is_superuser => Rights::ALL,
+        Some(role) => role.tables.get(index).copied().unwrap_or_default(),
+        None => Rights::default(),
+    }
 }
 
 #[cfg(test)]

@@ -13,13 +13,10 @@ fn roles() -> Roles {
 /// A database with everything that the default pipeline needs.
 fn complete() -> DatabaseFacts {
     let role = RoleFacts {
+        is_superuser: false,
         streams: true,
         connects: true,
-        tables: vec![Rights {
-            uses_schema: true,
-            reads_sequence: true,
-            inserts: true,
-        }],
+        tables: vec![Rights::ALL],
     };
     DatabaseFacts {
         wal_level: Some("logical".into()),
@@ -160,11 +157,14 @@ fn a_low_wal_level_is_a_problem_with_its_remedy() {
 #[test]
 fn a_missing_table_of_another_shape_is_not_made() {
     let check = |columns: ColumnMap, made: bool| {
-        let mut pipeline = Pipeline::default();
-        pipeline.tables = vec![TableSpec {
+        let table = TableSpec {
             columns,
             ..TableSpec::default()
-        }];
+        };
+        let pipeline = Pipeline {
+            tables: vec![table],
+            ..Pipeline::default()
+        };
         let plan = database(&pipeline, &roles(), &DatabaseFacts::default());
         let creates = |s: &Step| s.object == "table public.outbox";
         assert_eq!(plan.steps.iter().any(creates), made);
@@ -226,4 +226,19 @@ fn the_default_shape_is_that_of_the_file() {
         .collect();
     let expected = DEFAULT_COLUMNS.map(|(name, type_oid)| (name, type_name(type_oid)));
     assert_eq!(columns, expected);
+}
+
+#[test]
+fn a_superuser_needs_no_grants() {
+    let facts = DatabaseFacts {
+        tables: Vec::new(),
+        relay: complete().relay.map(|role| RoleFacts {
+            is_superuser: true,
+            tables: Vec::new(),
+            ..role
+        }),
+        ..complete()
+    };
+    let steps = steps(&Pipeline::default(), &facts);
+    assert!(!steps.iter().any(|s| s.starts_with("grant")), "{steps:?}");
 }

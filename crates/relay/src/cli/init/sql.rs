@@ -2,6 +2,8 @@
 
 use envelope::TableSpec;
 
+use crate::cli::database::quote;
+
 const OUTBOX: &str = include_str!("../../../../../sql/outbox.sql");
 const PUBLICATION: &str = include_str!("../../../../../sql/publication.sql");
 const RELAY_ROLE: &str = include_str!("../../../../../sql/relay_role.sql");
@@ -11,11 +13,6 @@ const SERVICE_ROLE: &str = include_str!("../../../../../sql/service_role.sql");
 const IDENTIFIER_BYTES: usize = 63;
 /// What the sequence of an identity column `seq` is called, behind the name of its table.
 const SEQUENCE_SUFFIX: &str = "_seq_seq";
-
-/// Quotes an identifier.
-pub(super) fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
 
 /// Schema and name, quoted, except for the default table.
 pub(super) fn qualified(schema: &str, name: &str) -> String {

@@ -1,0 +1,34 @@
+//! The registry: one file a scenario.
+
+mod backlog;
+mod broker_outage;
+mod fast_stop;
+mod idle_slot;
+mod large_transaction;
+mod latency;
+mod logs;
+mod misconfiguration;
+mod postgres_restart;
+mod smoke;
+mod takeover;
+mod tls;
+mod tuning;
+
+use crate::scenario::Scenario;
+
+/// Every scenario.
+pub static ALL: &[Scenario] = &[
+    smoke::SCENARIO,
+    idle_slot::SCENARIO,
+    fast_stop::SCENARIO,
+    postgres_restart::SCENARIO,
+    broker_outage::SCENARIO,
+    takeover::SCENARIO,
+    misconfiguration::SCENARIO,
+    tuning::SCENARIO,
+    logs::SCENARIO,
+    tls::SCENARIO,
+    latency::SCENARIO,
+    large_transaction::SCENARIO,
+    backlog::SCENARIO,
+];

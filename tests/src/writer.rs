@@ -1,0 +1,181 @@
+//! Services that write events, in every way that a service could.
+//!
+//! Each writer owns its keys and numbers the events of a key, so that order can be judged: a
+//! payload is `{"key": …, "n": …, "doomed": …}`. Doomed ones belong to a transaction that is
+//! rolled back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+use bytes::Bytes;
+use futures_util::SinkExt;
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, NoTls};
+
+use crate::stage::TOPICS;
+
+const KEYS_PER_WRITER: u64 = 20;
+const RETRY: Duration = Duration::from_millis(100);
+
+/// How a transaction is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Single,
+    MultiRow,
+    Copy,
+    Large,
+    RolledBack,
+}
+
+/// Writers that run until they are stopped.
+pub struct Writers {
+    stop: Arc<AtomicBool>,
+    written: Arc<AtomicU64>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Writers {
+    /// Starts `count` writers that pause `pause` after every transaction. They outlive restarts
+    /// of the server: an interrupted transaction is tried anew with new numbers.
+    pub fn start(url: &str, count: u64, pause: Duration) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let written = Arc::new(AtomicU64::new(0));
+        let spawn = |id| {
+            let mut writer = Writer {
+                id,
+                url: url.to_owned(),
+                next: vec![0; KEYS_PER_WRITER as usize],
+                random: fastrand::Rng::with_seed(id),
+                pause,
+            };
+            let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
+            tokio::spawn(async move { writer.run(&stop, &written).await })
+        };
+        let tasks = (0..count).map(spawn).collect();
+        Self {
+            stop,
+            written,
+            tasks,
+        }
+    }
+
+    /// Rows known to be committed so far.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Stops them, each after its current transaction.
+    pub async fn stop(self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            task.await?;
+        }
+        Ok(())
+    }
+}
+
+struct Writer {
+    id: u64,
+    url: String,
+    /// The next number of each key. Numbers of failed transactions are not used again.
+    next: Vec<u64>,
+    random: fastrand::Rng,
+    pause: Duration,
+}
+
+impl Writer {
+    async fn run(&mut self, stop: &AtomicBool, written: &AtomicU64) {
+        while !stop.load(Ordering::Relaxed) {
+            if let Err(_interrupted) = self.connected(stop, written).await {
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+
+    async fn connected(&mut self, stop: &AtomicBool, written: &AtomicU64) -> Result<()> {
+        let (mut client, connection) = tokio_postgres::connect(&self.url, NoTls).await?;
+        tokio::spawn(connection);
+        while !stop.load(Ordering::Relaxed) {
+            let rows = self.transaction(&mut client).await?;
+            written.fetch_add(rows, Ordering::Relaxed);
+            tokio::time::sleep(self.pause).await;
+        }
+        Ok(())
+    }
+
+    async fn transaction(&mut self, client: &mut Client) -> Result<u64> {
+        let (shape, rows) = match self.random.u32(0..100) {
+            0..60 => (Shape::Single, 1),
+            60..80 => (Shape::MultiRow, self.random.u64(2..20)),
+            80..88 => (Shape::Copy, self.random.u64(2..50)),
+            88..90 => (Shape::Large, 500),
+            _ => (Shape::RolledBack, self.random.u64(1..20)),
+        };
+        let doomed = shape == Shape::RolledBack;
+        let events: Vec<_> = (0..rows).map(|_| self.event(doomed)).collect();
+        let transaction = client.transaction().await?;
+        match shape {
+            Shape::Copy => copy(&transaction, &events).await?,
+            Shape::Single | Shape::MultiRow | Shape::Large | Shape::RolledBack => {
+                insert(&transaction, &events).await?;
+            }
+        }
+        if doomed {
+            transaction.rollback().await?;
+            return Ok(0);
+        }
+        transaction.commit().await?;
+        Ok(rows)
+    }
+
+    fn event(&mut self, doomed: bool) -> Event {
+        let slot = self.random.usize(..self.next.len());
+        let n = self.next[slot];
+        self.next[slot] += 1;
+        let key = format!("w{}-k{slot}", self.id);
+        // A key stays in one topic.
+        let topic = TOPICS[slot % TOPICS.len()];
+        let payload = format!(r#"{{"n": {n}, "key": "{key}", "doomed": {doomed}}}"#);
+        Event {
+            topic,
+            key,
+            payload,
+        }
+    }
+}
+
+struct Event {
+    topic: &'static str,
+    key: String,
+    payload: String,
+}
+
+async fn insert(transaction: &tokio_postgres::Transaction<'_>, events: &[Event]) -> Result<()> {
+    let topics: Vec<_> = events.iter().map(|e| e.topic).collect();
+    let keys: Vec<_> = events.iter().map(|e| e.key.as_str()).collect();
+    let payloads: Vec<_> = events.iter().map(|e| e.payload.as_str()).collect();
+    let sql = "INSERT INTO outbox (event_type, transfer_id, payload) \
+               SELECT t, k, p::jsonb FROM unnest($1::text[], $2::text[], $3::text[]) AS e(t, k, p)";
+    transaction
+        .execute(sql, &[&topics, &keys, &payloads])
+        .await?;
+    Ok(())
+}
+
+async fn copy(transaction: &tokio_postgres::Transaction<'_>, events: &[Event]) -> Result<()> {
+    let sql = "COPY outbox (event_type, transfer_id, payload) FROM STDIN";
+    let mut sink = std::pin::pin!(transaction.copy_in::<_, Bytes>(sql).await?);
+    for Event {
+        topic,
+        key,
+        payload,
+    } in events
+    {
+        sink.send(Bytes::from(format!("{topic}\t{key}\t{payload}\n")))
+            .await?;
+    }
+    sink.finish().await?;
+    Ok(())
+}
