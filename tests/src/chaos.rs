@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::oracle::{self, Verdict};
+use crate::reader::{Isolation, Reader};
 use crate::relay::Relay;
-use crate::stage::Stage;
+use crate::stage::{Stage, TOPICS};
 use crate::wait;
 use crate::writer::Writers;
 
 const WRITERS: u64 = 4;
 const WRITER_PAUSE: Duration = Duration::from_millis(4);
-/// A relay lives this long at most; start-up takes about half of it.
-const LIFE_MS_MAX: u64 = 1800;
+/// Start-up takes a little less.
+const START_MS_MAX: u64 = 900;
+const READY_MS_MAX: u64 = 1500;
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(120);
 
 /// What is done to the relay.
@@ -41,12 +43,69 @@ pub struct Plan {
     pub postgres: u32,
 }
 
+/// When a fault strikes. Half of them come during start-up: connecting, fencing, catching up.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    AfterStart(Duration),
+    AfterReady(Duration),
+}
+
+impl Moment {
+    fn choose(random: &mut fastrand::Rng) -> Self {
+        match random.bool() {
+            true => Self::AfterStart(Duration::from_millis(random.u64(0..START_MS_MAX))),
+            false => Self::AfterReady(Duration::from_millis(random.u64(0..READY_MS_MAX))),
+        }
+    }
+}
+
+/// What was going on when relays were killed: without this a run would prove little.
+#[derive(Debug, Default, Clone)]
+pub struct Evidence {
+    /// Relays that did not stream yet.
+    pub starting: u32,
+    /// Relays that had published, with committed rows yet to be published.
+    pub publishing: u32,
+    /// Relays inside a Kafka transaction, which was left open.
+    pub in_transaction: u32,
+    /// Records of such transactions, which no consumer may see.
+    pub aborted_records: u64,
+}
+
+impl Evidence {
+    fn add(&mut self, found: &Scene) {
+        self.starting += u32::from(!found.streaming);
+        self.publishing += u32::from(found.published && found.behind);
+        self.in_transaction += u32::from(found.transaction_open);
+    }
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "killed while starting: {}, while publishing with rows to come: {}, inside a Kafka \
+             transaction: {} ({} records aborted)",
+            self.starting, self.publishing, self.in_transaction, self.aborted_records
+        )
+    }
+}
+
+/// What one kill hit.
+#[derive(Debug)]
+struct Scene {
+    streaming: bool,
+    published: bool,
+    behind: bool,
+    transaction_open: bool,
+}
+
 /// What came of it.
 pub struct Outcome {
     plan: Plan,
     cycles: u32,
-    /// Kills while committed rows were not published yet.
-    pub in_mid_flight: u32,
+    /// What the kills hit.
+    pub evidence: Evidence,
     /// The comparison at the end.
     pub verdict: Verdict,
 }
@@ -54,10 +113,23 @@ pub struct Outcome {
 impl Outcome {
     /// Whether the guarantee of the mode was kept.
     pub fn is_good(&self) -> bool {
-        match self.plan.mode.as_str() {
-            "exactly-once" => self.verdict.is_exact(),
-            _ => self.verdict.is_complete(),
+        match self.repeats_are_allowed() {
+            true => self.verdict.is_complete(),
+            false => self.verdict.is_exact(),
         }
+    }
+
+    /// Some of what breaks the guarantee.
+    pub fn faults(&self) -> impl Iterator<Item = &String> {
+        let Verdict {
+            examples, repeats, ..
+        } = &self.verdict;
+        let repeats = repeats.iter().filter(|_| !self.repeats_are_allowed());
+        examples.iter().chain(repeats)
+    }
+
+    fn repeats_are_allowed(&self) -> bool {
+        self.plan.mode == "at-least-once"
     }
 }
 
@@ -81,23 +153,26 @@ pub async fn run(plan: Plan) -> Result<Outcome> {
         .postgres(|p| p.version(version))
         .start()
         .await?;
-    let writers = Writers::start(&stage.url(), WRITERS, WRITER_PAUSE);
+    let writers = Writers::seeded(&stage.url(), WRITERS, WRITER_PAUSE, plan.seed);
     let mut random = fastrand::Rng::with_seed(plan.seed);
+    let mut evidence = Evidence::default();
     let began = Instant::now();
-    let (mut cycles, mut in_mid_flight) = (0, 0);
+    let mut cycles = 0;
     while cycles < plan.cycles || plan.time.is_some_and(|time| began.elapsed() < time) {
-        let fault = Fault::Kill9;
-        in_mid_flight += u32::from(cycle(&stage, &plan, fault, &mut random).await?);
         cycles += 1;
+        let scene = cycle(&stage, &plan, Fault::Kill9, &mut random);
+        let scene = scene.await.with_context(|| format!("cycle {cycles}"))?;
+        evidence.add(&scene);
     }
     writers.stop().await?;
     settle(&stage, &plan).await?;
     let verdict = oracle::judge(&stage).await?;
     ensure!(verdict.rows > 0, "nothing was written");
+    evidence.aborted_records = produced(&stage)?.saturating_sub(verdict.records);
     Ok(Outcome {
         plan,
         cycles,
-        in_mid_flight,
+        evidence,
         verdict,
     })
 }
@@ -107,25 +182,40 @@ fn launch(stage: &Stage, plan: &Plan) -> Result<Relay> {
     stage.launch(&["--mode", &plan.mode, "--concurrency", &concurrency])
 }
 
-/// One life of a relay; returns whether it was killed with rows still to be published.
+/// One life of a relay.
 async fn cycle(
     stage: &Stage,
     plan: &Plan,
     fault: Fault,
     random: &mut fastrand::Rng,
-) -> Result<bool> {
+) -> Result<Scene> {
     let relay = launch(stage, plan)?;
+    let delay = match Moment::choose(random) {
+        Moment::AfterStart(delay) => delay,
+        Moment::AfterReady(delay) => {
+            relay.ready().await?;
+            delay
+        }
+    };
     // The moment of the fault is the experiment, not a wait for something.
-    tokio::time::sleep(Duration::from_millis(random.u64(0..LIFE_MS_MAX))).await;
+    tokio::time::sleep(delay).await;
+    // Early in its life the relay does not answer.
+    let published = relay.count("outboxd_events_published_total", "");
+    let backlog = relay.count("event_outbox_backlog", "");
     ensure!(
         relay.program().exit_status().is_none(),
-        "the relay ended by itself"
+        "the relay ended by itself:\n{}",
+        relay.log_text()
     );
     match fault {
         Fault::Kill9 => relay.program().kill9(),
     }
-    let waiting = "SELECT pg_current_wal_lsn() > confirmed_flush_lsn FROM pg_replication_slots";
-    Ok(stage.value(waiting)? == "t")
+    Ok(Scene {
+        streaming: relay.log_text().contains("\"streaming\""),
+        published: published.is_ok_and(|events| events > 0.0),
+        behind: backlog.is_ok_and(|events| events > 0.0),
+        transaction_open: reader(stage, Isolation::Committed)?.sees_open_transaction()?,
+    })
 }
 
 /// A last relay publishes what is left, and ends.
@@ -139,4 +229,15 @@ async fn settle(stage: &Stage, plan: &Plan) -> Result<()> {
     caught_up.await.with_context(|| relay.log_text())?;
     relay.stop().await?;
     Ok(())
+}
+
+/// Every record in the topics, also of aborted transactions.
+fn produced(stage: &Stage) -> Result<u64> {
+    let mut records = 0;
+    reader(stage, Isolation::Uncommitted)?.drain(|_| records += 1)?;
+    Ok(records)
+}
+
+fn reader(stage: &Stage, isolation: Isolation) -> Result<Reader> {
+    Reader::open_at(&stage.kafka.bootstrap(), &TOPICS, isolation)
 }

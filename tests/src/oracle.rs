@@ -4,10 +4,14 @@ use std::collections::HashMap;
 use std::fmt;
 
 use anyhow::{Context, Result};
+use pgoutput::Position;
 use serde_json::Value;
 
 use crate::reader::{Reader, Seen};
 use crate::stage::{Stage, TOPICS};
+
+/// Faults that are described one by one; the rest is only counted.
+const EXAMPLES: usize = 10;
 
 /// What was found.
 #[derive(Debug, Default, Clone)]
@@ -20,12 +24,14 @@ pub struct Verdict {
     pub lost: u64,
     /// Records beyond the first of a row.
     pub duplicated: u64,
-    /// First occurrences that came after a later one of the same key.
+    /// First occurrences that came after a later one in their partition, or of their key there.
     pub misordered: u64,
     /// Records of rows that are not in the table, for their transaction was rolled back.
     pub aborted_seen: u64,
-    /// Some of what is wrong.
+    /// Some of what is wrong, but for duplicates.
     pub examples: Vec<String>,
+    /// Some of the duplicates.
+    pub repeats: Vec<String>,
 }
 
 impl Verdict {
@@ -40,7 +46,7 @@ impl Verdict {
     }
 
     fn note(&mut self, example: String) {
-        if self.examples.len() < 10 {
+        if self.examples.len() < EXAMPLES {
             self.examples.push(example);
         }
     }
@@ -59,89 +65,255 @@ impl fmt::Display for Verdict {
 /// Reads both sides. Call it when the relay has caught up and nobody writes.
 pub async fn judge(stage: &Stage) -> Result<Verdict> {
     let reader = Reader::open(&stage.kafka.bootstrap(), &TOPICS)?;
-    let mut judge = Judge::default();
-    let rows = stage
-        .client()
-        .await?
-        .query("SELECT id::text FROM outbox", &[])
-        .await?;
-    judge.times_seen = rows.iter().map(|row| (row.get(0), 0)).collect();
-    judge.verdict.rows = rows.len() as u64;
+    let client = stage.client().await?;
+    let rows = client.query("SELECT id::text FROM outbox", &[]).await?;
+    let mut judge = Judge::of(rows.iter().map(|row| row.get(0)));
     drop(rows);
-    let mut failed = None;
+    let mut outcome = Ok(());
     reader.drain(|seen| {
-        if let Err(e) = judge.see(&seen) {
-            failed.get_or_insert(e);
+        if outcome.is_ok() {
+            outcome = judge.see(&seen);
         }
     })?;
-    match failed {
-        Some(e) => Err(e),
-        None => Ok(judge.finish()),
+    outcome?;
+    let (mut verdict, lost) = judge.finish();
+    let sql = "SELECT format('lost: %s seq %s, %s key %s, of transaction %s at %s', \
+               id, seq, event_type, transfer_id, xmin, created_at) FROM outbox \
+               WHERE id::text = ANY ($1) ORDER BY seq";
+    let lost: Vec<&str> = lost.iter().take(EXAMPLES).map(String::as_str).collect();
+    for row in client.query(sql, &[&lost]).await? {
+        verdict.examples.push(row.get(0));
     }
+    Ok(verdict)
+}
+
+/// Where the first record of a row stands.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    partition: i32,
+    offset: i64,
+}
+
+/// What one partition has shown last, and each key in it.
+#[derive(Default)]
+struct Order {
+    position: Option<Position>,
+    numbers: HashMap<String, i64>,
 }
 
 #[derive(Default)]
 struct Judge {
-    times_seen: HashMap<String, u64>,
-    newest: HashMap<String, i64>,
+    first: HashMap<String, Option<Place>>,
+    orders: HashMap<(String, i32), Order>,
     verdict: Verdict,
 }
 
 impl Judge {
-    fn see(&mut self, seen: &Seen) -> Result<()> {
-        self.verdict.records += 1;
-        let place = format!(
-            "{}/{}@{} {}",
-            seen.topic, seen.partition, seen.offset, seen.event_id
-        );
-        let Some(times) = self.times_seen.get_mut(&seen.event_id) else {
-            self.verdict.aborted_seen += 1;
-            self.verdict.note(format!("not in the table: {place}"));
-            return Ok(());
+    /// Knows the ids of all committed rows.
+    fn of(ids: impl Iterator<Item = String>) -> Self {
+        let first: HashMap<_, _> = ids.map(|id| (id, None)).collect();
+        let rows = first.len() as u64;
+        let verdict = Verdict {
+            rows,
+            ..Verdict::default()
         };
-        *times += 1;
-        if *times > 1 {
-            self.verdict.duplicated += 1;
-            self.verdict.note(format!("seen again: {place}"));
-            return Ok(());
+        Self {
+            first,
+            verdict,
+            ..Self::default()
         }
-        self.check_order(seen, &place)
     }
 
-    /// Numbers of a key grow; some are missing, where a transaction was rolled back.
-    fn check_order(&mut self, seen: &Seen, place: &str) -> Result<()> {
-        let envelope: Value = serde_json::from_str(&seen.value)?;
-        let Some(n) = envelope["payload"]["n"].as_i64() else {
-            return Ok(());
-        };
-        let key = format!("{} {}", seen.topic, seen.key);
-        let newest = self.newest.entry(key).or_insert(-1);
-        if n <= *newest {
-            self.verdict.misordered += 1;
-            self.verdict.note(format!("{n} after {newest}: {place}"));
+    fn see(&mut self, seen: &Seen) -> Result<()> {
+        self.verdict.records += 1;
+        let Seen {
+            topic,
+            partition,
+            offset,
+            event_id,
+            position,
+            ..
+        } = seen;
+        let place = format!("{topic}/{partition}@{offset} {event_id} position {position}");
+        match self.first.get_mut(event_id) {
+            None => {
+                self.verdict.aborted_seen += 1;
+                self.verdict.note(format!("not in the table: {place}"));
+                Ok(())
+            }
+            Some(Some(first)) => {
+                let Place { partition, offset } = *first;
+                self.verdict.duplicated += 1;
+                if self.verdict.repeats.len() < EXAMPLES {
+                    let repeat = format!("seen again: {place}, first at {partition}@{offset}");
+                    self.verdict.repeats.push(repeat);
+                }
+                Ok(())
+            }
+            Some(first @ None) => {
+                *first = Some(Place {
+                    partition: *partition,
+                    offset: *offset,
+                });
+                self.check_order(seen, &place)
+            }
         }
-        *newest = n.max(*newest);
+    }
+
+    /// Positions grow in a partition, numbers in a key; some numbers are missing, where a
+    /// transaction was rolled back.
+    fn check_order(&mut self, seen: &Seen, place: &str) -> Result<()> {
+        let order = self
+            .orders
+            .entry((seen.topic.clone(), seen.partition))
+            .or_default();
+        let position: Position = seen.position.parse()?;
+        let before = order
+            .position
+            .replace(position)
+            .filter(|before| *before >= position);
+        let number = number(&seen.value)?;
+        let newest = order.numbers.entry(seen.key.clone()).or_insert(i64::MIN);
+        let overtaken = number.is_some_and(|number| number <= *newest);
+        if let Some(before) = before {
+            order.position = Some(before);
+            self.verdict
+                .note(format!("after position {before}: {place}"));
+        }
+        if overtaken {
+            self.verdict.note(format!(
+                "number {number:?} of its key after {newest}: {place}"
+            ));
+        }
+        *newest = number.unwrap_or(*newest).max(*newest);
+        self.verdict.misordered += u64::from(before.is_some() || overtaken);
         Ok(())
     }
 
-    fn finish(mut self) -> Verdict {
-        let lost: Vec<_> = self
-            .times_seen
-            .iter()
-            .filter(|(_, times)| **times == 0)
-            .map(|(id, _)| id)
-            .collect();
+    /// The verdict and the ids of lost rows.
+    fn finish(mut self) -> (Verdict, Vec<String>) {
+        let lost = self.first.into_iter().filter(|(_, first)| first.is_none());
+        let lost: Vec<String> = lost.map(|(id, _)| id).collect();
         self.verdict.lost = lost.len() as u64;
-        for id in lost.iter().take(5) {
-            self.verdict.examples.push(format!("lost: {id}"));
-        }
-        self.verdict
+        (self.verdict, lost)
     }
+}
+
+/// The number that a writer gave the event of its key.
+fn number(envelope: &str) -> Result<Option<i64>> {
+    let envelope: Value = serde_json::from_str(envelope)?;
+    Ok(envelope["payload"]["n"].as_i64())
 }
 
 /// Judges, and fails unless everything arrived exactly once.
 pub async fn require_exact(stage: &Stage) -> Result<Verdict> {
     let verdict = judge(stage).await.context("comparing table and topics")?;
-    anyhow::ensure!(verdict.is_exact(), "{verdict}: {:?}", verdict.examples);
+    let Verdict {
+        examples, repeats, ..
+    } = &verdict;
+    anyhow::ensure!(verdict.is_exact(), "{verdict}: {examples:?} {repeats:?}");
     Ok(verdict)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::time::SystemTime;
+
+    fn seen(id: &str, position: &str, key: &str, n: i64) -> Seen {
+        Seen {
+            topic: "transfers.settled".into(),
+            partition: 0,
+            offset: 0,
+            key: key.into(),
+            value: format!(r#"{{"payload":{{"n":{n}}}}}"#),
+            event_id: id.into(),
+            position: position.into(),
+            read_at: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    /// Lost, duplicated, misordered, aborted_seen.
+    fn check(rows: &[&str], records: &[Seen], expected: [u64; 4]) {
+        let mut judge = Judge::of(rows.iter().map(|id| (*id).to_owned()));
+        for record in records {
+            judge.see(record).unwrap();
+        }
+        let (verdict, lost) = judge.finish();
+        let Verdict {
+            duplicated,
+            misordered,
+            aborted_seen,
+            ..
+        } = verdict;
+        assert_eq!(
+            [lost.len() as u64, duplicated, misordered, aborted_seen],
+            expected
+        );
+        assert_eq!(verdict.lost, expected[0]);
+    }
+
+    #[test]
+    fn rows_that_came_once_and_in_order_are_exact() {
+        let records = [
+            seen("a", "0/10:0", "k", 1),
+            seen("b", "0/10:1", "l", 1),
+            seen("c", "0/20:0", "k", 3),
+        ];
+        check(&["a", "b", "c"], &records, [0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn rows_without_a_record_are_lost() {
+        check(&["a", "b"], &[seen("b", "0/10:0", "k", 1)], [1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_second_record_is_a_duplicate_and_no_matter_of_order() {
+        let records = [
+            seen("a", "0/10:0", "k", 1),
+            seen("b", "0/20:0", "k", 2),
+            seen("a", "0/10:0", "k", 1),
+        ];
+        check(&["a", "b"], &records, [0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_first_record_behind_a_later_position_is_misordered() {
+        let records = [
+            seen("b", "0/20:0", "k", 1),
+            seen("a", "0/10:0", "l", 1),
+            seen("c", "0/15:0", "m", 1),
+        ];
+        check(&["a", "b", "c"], &records, [0, 0, 2, 0]);
+    }
+
+    #[test]
+    fn a_first_record_behind_a_later_number_of_its_key_is_misordered() {
+        let records = [seen("b", "0/10:0", "k", 2), seen("a", "0/20:0", "k", 1)];
+        check(&["a", "b"], &records, [0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn partitions_have_no_order_between_them() {
+        let other = Seen {
+            partition: 1,
+            ..seen("a", "0/10:0", "k", 1)
+        };
+        check(
+            &["a", "b"],
+            &[seen("b", "0/20:0", "k", 2), other],
+            [0, 0, 0, 0],
+        );
+    }
+
+    #[test]
+    fn a_record_without_a_row_was_rolled_back() {
+        check(
+            &["a"],
+            &[seen("a", "0/10:0", "k", 1), seen("x", "0/20:0", "k", 2)],
+            [0, 0, 0, 1],
+        );
+    }
 }

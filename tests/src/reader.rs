@@ -77,34 +77,53 @@ impl Reader {
         if beginning.count() == 0 {
             bail!("no partitions in {topics:?}");
         }
-        consumer.assign(&assignment)?;
+        consumer.assign(&beginning)?;
         Ok(Self {
             consumer,
-            partitions,
+            beginning,
             bootstrap: bootstrap.to_owned(),
         })
     }
 
-    /// Waits until no transaction is open: the last stable offset of every partition has reached
-    /// its high watermark. An end that was seen before that would not be one.
+    /// Whether the last stable offset of a partition is below its high watermark now.
+    pub fn sees_open_transaction(&self) -> Result<bool> {
+        for (place, end) in self.ends()? {
+            if Self::end(&self.consumer, &place)? < end {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits until no transaction is open. An end that was seen before that would not be one.
     fn settle(&self) -> Result<()> {
-        let all = consumer(&self.bootstrap, Isolation::Uncommitted)?;
         let until = Instant::now() + QUIET;
-        for (topic, partition) in &self.partitions {
-            let (_, end) = all.fetch_watermarks(topic, *partition, METADATA)?;
-            while self
-                .consumer
-                .fetch_watermarks(topic, *partition, METADATA)?
-                .1
-                < end
-            {
+        for (place, end) in self.ends()? {
+            while Self::end(&self.consumer, &place)? < end {
                 if Instant::now() > until {
-                    bail!("{topic}/{partition}: a transaction below offset {end} stays open");
+                    bail!("a transaction below offset {end} of {place:?} stays open");
                 }
                 std::thread::sleep(STEP);
             }
         }
         Ok(())
+    }
+
+    /// Every partition and its high watermark.
+    fn ends(&self) -> Result<Vec<((String, i32), i64)>> {
+        let all = consumer(&self.bootstrap, Isolation::Uncommitted)?;
+        let elements = self.beginning.elements();
+        let places = elements
+            .iter()
+            .map(|e| (e.topic().to_owned(), e.partition()));
+        places
+            .map(|place| Ok((place.clone(), Self::end(&all, &place)?)))
+            .collect()
+    }
+
+    /// Where the partition ends for this consumer.
+    fn end(consumer: &BaseConsumer, (topic, partition): &(String, i32)) -> Result<i64> {
+        Ok(consumer.fetch_watermarks(topic, *partition, METADATA)?.1)
     }
 
     /// Reads everything that is there now, from the beginning, and hands it to `see` in each

@@ -1,8 +1,8 @@
 //! Services that write events, in every way that a service could.
 //!
 //! Each writer owns its keys and numbers the events of a key, so that order can be judged: a
-//! payload is `{"key": …, "n": …, "doomed": …}`. Doomed ones belong to a transaction that is
-//! rolled back.
+//! payload is `{"key": …, "n": …, "doomed": …}`. Doomed ones belong to a transaction, or to a part
+//! of one, that is rolled back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +17,8 @@ use tokio_postgres::{Client, NoTls};
 use crate::stage::TOPICS;
 
 const KEYS_PER_WRITER: u64 = 20;
+const LARGE_ROWS: u64 = 500;
+const LARGE_STATEMENT_ROWS: usize = 50;
 const RETRY: Duration = Duration::from_millis(100);
 
 /// How a transaction is written.
@@ -25,8 +27,11 @@ enum Shape {
     Single,
     MultiRow,
     Copy,
+    /// Many rows in several statements.
     Large,
     RolledBack,
+    /// Rows, a savepoint, rows that are rolled back to it, and rows again.
+    PartlyRolledBack,
 }
 
 /// Writers that run until they are stopped.
@@ -40,6 +45,11 @@ impl Writers {
     /// Starts `count` writers that pause `pause` after every transaction. They outlive restarts
     /// of the server: an interrupted transaction is tried anew with new numbers.
     pub fn start(url: &str, count: u64, pause: Duration) -> Self {
+        Self::seeded(url, count, pause, 0)
+    }
+
+    /// As `start`; `seed` decides what they write.
+    pub fn seeded(url: &str, count: u64, pause: Duration, seed: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let written = Arc::new(AtomicU64::new(0));
         let spawn = |id| {
@@ -47,7 +57,7 @@ impl Writers {
                 id,
                 url: url.to_owned(),
                 next: vec![0; KEYS_PER_WRITER as usize],
-                random: fastrand::Rng::with_seed(id),
+                random: fastrand::Rng::with_seed(seed.wrapping_add(id)),
                 pause,
             };
             let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
@@ -108,26 +118,43 @@ impl Writer {
     async fn transaction(&mut self, client: &mut Client) -> Result<u64> {
         let (shape, rows) = match self.random.u32(0..100) {
             0..60 => (Shape::Single, 1),
-            60..80 => (Shape::MultiRow, self.random.u64(2..20)),
-            80..88 => (Shape::Copy, self.random.u64(2..50)),
-            88..90 => (Shape::Large, 500),
-            _ => (Shape::RolledBack, self.random.u64(1..20)),
+            60..78 => (Shape::MultiRow, self.random.u64(2..20)),
+            78..86 => (Shape::Copy, self.random.u64(2..50)),
+            86..88 => (Shape::Large, LARGE_ROWS),
+            88..96 => (Shape::RolledBack, self.random.u64(1..20)),
+            _ => (Shape::PartlyRolledBack, self.random.u64(1..10)),
         };
-        let doomed = shape == Shape::RolledBack;
-        let events: Vec<_> = (0..rows).map(|_| self.event(doomed)).collect();
+        let events = self.events(rows, shape == Shape::RolledBack);
         let transaction = client.transaction().await?;
         match shape {
+            Shape::Single | Shape::MultiRow => insert(&transaction, &events).await?,
             Shape::Copy => copy(&transaction, &events).await?,
-            Shape::Single | Shape::MultiRow | Shape::Large | Shape::RolledBack => {
-                insert(&transaction, &events).await?;
+            Shape::Large => {
+                for statement in events.chunks(LARGE_STATEMENT_ROWS) {
+                    insert(&transaction, statement).await?;
+                }
             }
-        }
-        if doomed {
-            transaction.rollback().await?;
-            return Ok(0);
+            Shape::RolledBack => {
+                insert(&transaction, &events).await?;
+                transaction.rollback().await?;
+                return Ok(0);
+            }
+            Shape::PartlyRolledBack => {
+                insert(&transaction, &events).await?;
+                transaction.batch_execute("SAVEPOINT part").await?;
+                insert(&transaction, &self.events(rows, true)).await?;
+                transaction.batch_execute("ROLLBACK TO part").await?;
+                insert(&transaction, &self.events(rows, false)).await?;
+                transaction.commit().await?;
+                return Ok(rows * 2);
+            }
         }
         transaction.commit().await?;
         Ok(rows)
+    }
+
+    fn events(&mut self, rows: u64, doomed: bool) -> Vec<Event> {
+        (0..rows).map(|_| self.event(doomed)).collect()
     }
 
     fn event(&mut self, doomed: bool) -> Event {
@@ -135,8 +162,7 @@ impl Writer {
         let n = self.next[slot];
         self.next[slot] += 1;
         let key = format!("w{}-k{slot}", self.id);
-        // A key stays in one topic.
-        let topic = TOPICS[slot % TOPICS.len()];
+        let topic = TOPICS[self.random.usize(..TOPICS.len())];
         let payload = format!(r#"{{"n": {n}, "key": "{key}", "doomed": {doomed}}}"#);
         Event {
             topic,

@@ -13,6 +13,16 @@ pub enum Mode {
     AtLeastOnce,
 }
 
+impl Mode {
+    /// What counts and traces call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ExactlyOnce => "exactly-once",
+            Self::AtLeastOnce => "at-least-once",
+        }
+    }
+}
+
 /// The limits of one relay process.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -98,13 +108,15 @@ impl Setup {
         Self {
             mode,
             limits: Limits::draw(dice),
-            reconfigures: dice.one_in(3),
+            reconfigures: dice.one_in(2),
             partitions: dice.index(1..4),
             transfers: dice.number(1..7),
-            transactions: dice.index(10..50),
-            trouble_steps: dice.number(500..4000),
-            fault_every: dice.number(40..400),
-            faults: Fault::ALL.map(|fault| (fault, sometimes(dice, 20))).to_vec(),
+            transactions: dice.index(10..120),
+            trouble_steps: dice.number(1_000..15_000),
+            fault_every: dice.number(20..400),
+            faults: Fault::ALL
+                .map(|fault| (fault, sometimes(dice, 20)))
+                .to_vec(),
             requests: RequestFaults::draw(dice),
             sends_empty: dice.one_in(3),
             transaction_timeout: Duration::from_millis(dice.number(2_000..10_000)),

@@ -30,7 +30,11 @@ impl Program {
         log: &Path,
     ) -> Result<Program> {
         let open = || File::options().create(true).append(true).open(log);
-        let file = |source| Error::File { action: "open", path: log.to_owned(), source };
+        let file = |source| Error::File {
+            action: "open",
+            path: log.to_owned(),
+            source,
+        };
         let mut command = guarded(program, None, OnParentDeath::Kill)?;
         command.args(args).env_clear();
         for name in ["PATH", "HOME"] {
@@ -39,8 +43,12 @@ impl Program {
             }
         }
         command.envs(env.iter().copied());
-        command.stdout(open().map_err(file)?).stderr(open().map_err(file)?);
-        Ok(Program { process: ServerProcess::spawn(command)? })
+        command
+            .stdout(open().map_err(file)?)
+            .stderr(open().map_err(file)?);
+        Ok(Program {
+            process: ServerProcess::spawn(command)?,
+        })
     }
 
     /// Its process id.
@@ -57,7 +65,9 @@ impl Program {
     pub fn terminate(&self, within: Duration) -> Option<(ExitStatus, Duration)> {
         let asked = Instant::now();
         self.process.signal(Signal::TERM);
-        self.process.wait(within).map(|status| (status, asked.elapsed()))
+        self.process
+            .wait(within)
+            .map(|status| (status, asked.elapsed()))
     }
 
     /// Waits for its end.

@@ -3,14 +3,18 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use scenarios::chaos::{self, Plan};
+use scenarios::evidence;
 
 const CYCLES: u32 = 20;
+const MODES: [&str; 2] = ["exactly-once", "at-least-once"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run().await {
+    let outcome = run().await;
+    evidence::settle(!matches!(outcome, Ok(true)));
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
@@ -27,25 +31,31 @@ fn variable<T: std::str::FromStr>(name: &str) -> Result<Option<T>> {
     value.map(parse).transpose()
 }
 
-async fn run() -> Result<bool> {
+fn plan() -> Result<Plan> {
     let time: Option<u64> = variable("CHAOS_SECONDS")?;
     let cycles: Option<u32> = variable("CYCLES")?;
-    let plan = Plan {
-        mode: variable("MODE")?.unwrap_or_else(|| "exactly-once".to_owned()),
+    let mode: String = variable("MODE")?.unwrap_or_else(|| MODES[0].to_owned());
+    ensure!(
+        MODES.contains(&mode.as_str()),
+        "MODE={mode}? say one of {MODES:?}"
+    );
+    Ok(Plan {
+        mode,
         concurrency: variable("CONCURRENCY")?.unwrap_or(2),
         cycles: cycles.unwrap_or(if time.is_some() { 1 } else { CYCLES }),
         time: time.map(Duration::from_secs),
         seed: variable("SEED")?.unwrap_or_else(|| fastrand::u64(..)),
         postgres: variable("PG")?.unwrap_or(18),
-    };
+    })
+}
+
+async fn run() -> Result<bool> {
+    let plan = plan()?;
     println!("seed {}, Postgres {}", plan.seed, plan.postgres);
     let outcome = chaos::run(plan).await?;
-    println!(
-        "kills with committed rows unpublished: {}",
-        outcome.in_mid_flight
-    );
-    for example in &outcome.verdict.examples {
-        println!("  {example}");
+    println!("{}", outcome.evidence);
+    for fault in outcome.faults() {
+        println!("  {fault}");
     }
     println!("{outcome}");
     Ok(outcome.is_good())

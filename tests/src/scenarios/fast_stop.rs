@@ -36,7 +36,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
     figures.add("loaded_ms", stop(&stage)?.as_millis());
 
     relay.ready().await?;
-    stage.kafka.kill9()?;
+    stage.kafka.stop()?;
     wait::until("the relay notices", Duration::from_secs(20), async || {
         Ok(relay.get("/ready")?.0 == 503)
     })

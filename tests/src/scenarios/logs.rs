@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::backlog::published;
+use crate::relay::Relay;
 use crate::scenario::{Figures, Scenario};
 use crate::stage::{DATABASE, Stage};
 
@@ -20,12 +21,27 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 const ROWS: u32 = 500;
 const MARKER: &str = "do-not-log-me";
+const PASSWORD: &str = "hush-hush-7";
 
 async fn run(figures: &mut Figures) -> Result<()> {
     let stage = Stage::start().await?;
-    let relay = stage
-        .relay(&["--log-events", "--log-level", "trace"])
-        .await?;
+    let role = format!("CREATE ROLE quiet SUPERUSER LOGIN PASSWORD '{PASSWORD}'");
+    stage.postgres.sql(DATABASE, &role)?;
+    let url = stage
+        .url()
+        .replace("postgres:outboxd@", &format!("quiet:{PASSWORD}@"));
+    let bootstrap = stage.kafka.bootstrap();
+    let flags = [
+        "--postgres",
+        &url,
+        "--kafka",
+        &bootstrap,
+        "--log-events",
+        "--log-level",
+        "trace",
+    ];
+    let relay = Relay::launch(&flags.map(str::to_owned), &[], stage.folder())?;
+    relay.ready().await?;
     let sql = format!(
         "INSERT INTO outbox (event_type, transfer_id, payload) \
          SELECT 'transfers.settled', 't-' || i, jsonb_build_object('secret', '{MARKER}') \
@@ -49,10 +65,8 @@ async fn run(figures: &mut Figures) -> Result<()> {
     let log = std::fs::read_to_string(log_path)?;
     ensure!(!log.contains(MARKER), "a payload is in the log");
     ensure!(!status.contains(MARKER), "a payload is in /status");
-    ensure!(
-        !log.contains(testbed::PASSWORD),
-        "the password is in the log"
-    );
+    ensure!(!status.contains(PASSWORD), "the password is in /status");
+    ensure!(!log.contains(PASSWORD), "the password is in the log");
     let lines = per_event(&log)?;
     let ids = stage
         .postgres

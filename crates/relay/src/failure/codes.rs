@@ -263,6 +263,11 @@ pub static CODES: &[Code] = &[
         "Correct it as the message says; `outboxd init` shows the right settings.",
     ),
     stopped(
+        "checkpoint-blocked",
+        "A transaction on the checkpoint topic stays open though every producer of this pipeline has been fenced: the brokers lost its end, or something else writes to the topic. Committed readers of its partitions stand still.",
+        "Find it with kafka-transactions.sh find-hanging and abort it in all of its partitions; outboxd then publishes its window again by itself.",
+    ),
+    stopped(
         "checkpoint-unreadable",
         "The newest checkpoint can't be read by this version.",
         "Run the version that wrote it, or a newer one.",

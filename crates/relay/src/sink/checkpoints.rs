@@ -80,7 +80,7 @@ impl Reader {
                     "{}: a transaction below offset {} is still open",
                     self.topic, self.high
                 );
-                return Err(Failure::new("kafka-delivery", message));
+                return Err(Failure::new("checkpoint-blocked", message));
             }
             std::thread::sleep(STEP);
         }

@@ -83,7 +83,7 @@ impl Directory {
     pub(super) fn require_topics(&self, batch: &RecordBatch) -> Result<(), Failure> {
         let missing = |name: &&str| self.partitions(name).is_none();
         let distinct: HashSet<&str> = batch.iter().map(|record| record.topic).collect();
-        if !distinct.iter().any(|name| missing(&name)) {
+        if !distinct.iter().any(|name| missing(name)) {
             return Ok(());
         }
         self.refresh()?;

@@ -6,9 +6,7 @@ use pgoutput::Lsn;
 
 use crate::Dice;
 use crate::wal::{History, Walsender};
-
-/// Frames that the sockets hold.
-const BUFFERED_FRAMES: usize = 24;
+use crate::world::ProcessId;
 
 /// Numbers connections; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +31,8 @@ pub enum Frame {
 pub enum Gone {
     /// It broke.
     Lost,
+    /// No answer comes.
+    Silent,
     /// The server is shutting down.
     ShuttingDown,
 }
@@ -48,6 +48,11 @@ pub(super) enum Link {
 
 #[derive(Debug)]
 pub(super) struct Connection {
+    pub owner: ProcessId,
+    /// The server's timeline when it was opened.
+    pub timeline: u32,
+    /// Frames that the sockets hold.
+    buffered_frames: usize,
     pub link: Link,
     /// Whether catalog queries are answered.
     pub catalog: Result<(), Gone>,
@@ -58,9 +63,12 @@ pub(super) struct Connection {
     up: VecDeque<Lsn>,
 }
 
-impl Default for Connection {
-    fn default() -> Self {
+impl Connection {
+    pub fn new(owner: ProcessId, timeline: u32, buffered_frames: usize) -> Self {
         Self {
+            owner,
+            timeline,
+            buffered_frames,
             link: Link::Whole,
             catalog: Ok(()),
             abandoned: false,
@@ -69,9 +77,7 @@ impl Default for Connection {
             up: VecDeque::new(),
         }
     }
-}
 
-impl Connection {
     /// Both ends are there and hear each other.
     pub fn is_alive(&self) -> bool {
         self.link == Link::Whole && !self.abandoned
@@ -86,7 +92,7 @@ impl Connection {
         match self.link {
             Link::Whole => self.catalog,
             // The query runs into its timeout.
-            Link::Cut => Err(Gone::Lost),
+            Link::Cut => Err(Gone::Silent),
             Link::Closed(why) => Err(why),
         }
     }
@@ -132,7 +138,7 @@ impl Connection {
             return;
         };
         for _ in 0..dice.index(1..8) {
-            if self.down.len() >= BUFFERED_FRAMES {
+            if self.down.len() >= self.buffered_frames {
                 return;
             }
             let interjects = dice.one_in(10);

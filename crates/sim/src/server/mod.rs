@@ -5,14 +5,15 @@ mod slot;
 
 use std::collections::BTreeMap;
 
-use delivery::SlotFacts;
+use delivery::{SlotFacts, TimelineSwitch};
 use pgoutput::Lsn;
 
-pub use connection::{ConnectionId, Frame, Gone};
 use connection::{Connection, Link};
+pub use connection::{ConnectionId, Frame, Gone};
 use slot::Slot;
 
 use crate::wal::{History, Walsender, Writer};
+use crate::world::ProcessId;
 use crate::{Clock, Dice};
 
 /// The database's name.
@@ -59,6 +60,8 @@ pub struct Server {
     pub history: History,
     writer: Writer,
     state: State,
+    /// Where each past timeline ended.
+    switches: Vec<TimelineSwitch>,
     slot: Option<Slot>,
     connections: BTreeMap<ConnectionId, Connection>,
     next_connection: u64,
@@ -73,12 +76,23 @@ impl Server {
             history: History::new(),
             writer,
             state: State::Up,
+            switches: Vec::new(),
             slot: None,
             connections: BTreeMap::new(),
             next_connection: 1,
             notices: Vec::new(),
             sends_empty,
         }
+    }
+
+    /// The present timeline.
+    pub fn timeline(&self) -> u32 {
+        1 + self.switches.len() as u32
+    }
+
+    /// Where each past timeline ended.
+    pub fn switches(&self) -> &[TimelineSwitch] {
+        &self.switches
     }
 
     /// Everything of note so far.
@@ -103,14 +117,15 @@ impl Server {
         }
     }
 
-    /// Opens a connection.
-    pub fn connect(&mut self) -> Result<ConnectionId, Gone> {
+    /// Opens a connection of a process.
+    pub fn connect(&mut self, owner: ProcessId, dice: &mut Dice) -> Result<ConnectionId, Gone> {
         if self.state != State::Up {
             return Err(Gone::ShuttingDown);
         }
         let id = ConnectionId(self.next_connection);
         self.next_connection += 1;
-        self.connections.insert(id, Connection::default());
+        let connection = Connection::new(owner, self.timeline(), dice.index(4..150));
+        self.connections.insert(id, connection);
         Ok(id)
     }
 
@@ -178,9 +193,14 @@ impl Server {
 
     /// The client reports an LSN as flushed.
     pub fn report_flushed(&mut self, id: ConnectionId, lsn: Lsn) {
-        self.notices.push(Notice::Feedback(id, lsn));
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.send_feedback(lsn);
+        let timeline = self.timeline();
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        connection.send_feedback(lsn);
+        // What is said to a server that was replaced is about another log.
+        if connection.timeline == timeline {
+            self.notices.push(Notice::Feedback(id, lsn));
         }
     }
 
@@ -203,10 +223,25 @@ impl Server {
         living.map(|(id, _)| *id).collect()
     }
 
+    /// Its connections.
+    pub fn connections_of(&self, owner: ProcessId) -> Vec<ConnectionId> {
+        let own = self.connections.iter().filter(|(_, c)| c.owner == owner);
+        own.map(|(id, _)| *id).collect()
+    }
+
     /// Neither end is told that packets no longer pass.
     pub fn cut(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.link = Link::Cut;
+        }
+    }
+
+    /// The server gives a connection up, and so frees the slot.
+    pub fn release(&mut self, id: ConnectionId) {
+        if let Some(slot) = &mut self.slot
+            && slot.holder == Some(id)
+        {
+            slot.holder = None;
         }
     }
 
@@ -233,6 +268,25 @@ impl Server {
             slot.restore();
         }
         self.state = State::Down;
+    }
+
+    /// The server dies, and a standby that lacks the end of its log is promoted: the LSNs beyond
+    /// are used again.
+    pub fn promote(&mut self, dice: &mut Dice) -> bool {
+        let Some(created) = self.slot.as_ref().map(|slot| slot.created) else {
+            return false;
+        };
+        let Some(ends_at) = dice.pick(&self.history.ends_from(created)) else {
+            return false;
+        };
+        let timeline = self.timeline();
+        self.crash(dice);
+        self.history.branch_off(ends_at);
+        self.switches.push(TimelineSwitch { timeline, ends_at });
+        if let Some(slot) = &mut self.slot {
+            slot.fail_over(ends_at);
+        }
+        true
     }
 
     /// Fast shutdown begins.
@@ -306,14 +360,6 @@ impl Server {
             if forgotten {
                 self.connections.remove(&id);
             }
-        }
-    }
-
-    fn release(&mut self, id: ConnectionId) {
-        if let Some(slot) = &mut self.slot
-            && slot.holder == Some(id)
-        {
-            slot.holder = None;
         }
     }
 

@@ -6,6 +6,8 @@ use super::ConnectionId;
 
 #[derive(Debug)]
 pub(super) struct Slot {
+    /// Where it was made.
+    pub created: Lsn,
     /// In memory.
     pub confirmed: Lsn,
     /// On disk: what a crash goes back to.
@@ -18,6 +20,7 @@ impl Slot {
     /// A new slot is written to disk at once.
     pub fn new(at: Lsn) -> Self {
         Self {
+            created: at,
             confirmed: at,
             persisted: at,
             holder: None,
@@ -37,6 +40,12 @@ impl Slot {
 
     pub fn restore(&mut self) {
         self.confirmed = self.persisted;
+    }
+
+    /// The standby's copy of it: older, and never beyond the standby's log.
+    pub fn fail_over(&mut self, switch: Lsn) {
+        self.persisted = self.persisted.min(switch);
+        self.restore();
     }
 }
 

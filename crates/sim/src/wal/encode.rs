@@ -125,12 +125,7 @@ impl Walsender {
 
     /// The Relation message that must come first: a session's first for the table, after an
     /// alteration, or now and then for no reason (any cache invalidation).
-    fn untold(
-        &mut self,
-        change: &Change,
-        history: &History,
-        dice: &mut Dice,
-    ) -> Option<Vec<u8>> {
+    fn untold(&mut self, change: &Change, history: &History, dice: &mut Dice) -> Option<Vec<u8>> {
         let (oid, shape) = match change {
             Change::Event(event) => (OUTBOX_OID, event.shape),
             Change::Unmapped | Change::Truncate => (UNMAPPED_OID, 0),

@@ -106,6 +106,18 @@ impl History {
         start
     }
 
+    /// Where the log may end on a standby that has not received all of it, not before `least`.
+    pub fn ends_from(&self, least: Lsn) -> Vec<Lsn> {
+        let ends = self.items.iter().map(Item::end).chain([self.end]);
+        ends.filter(|end| *end >= least).collect()
+    }
+
+    /// A standby that received the log up to `at` is promoted: it goes on from there.
+    pub fn branch_off(&mut self, at: Lsn) {
+        self.items.retain(|item| item.end() <= at);
+        self.end = at;
+    }
+
     /// The first item that a walsender sends that starts at `from`.
     pub fn first_from(&self, from: Lsn) -> usize {
         self.items.partition_point(|item| item.lsn() < from)

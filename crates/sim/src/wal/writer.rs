@@ -56,8 +56,11 @@ impl Writer {
         self.left == 0 && self.open.is_empty()
     }
 
-    /// Writes something.
+    /// Writes something, until everything is written.
     pub fn step(&mut self, history: &mut History, clock: &Clock, dice: &mut Dice) {
+        if self.is_done() {
+            return;
+        }
         let locked = self.open.iter().any(|draft| draft.altered_from.is_some());
         let may_begin = self.left > 0 && self.open.len() < MOST_OPEN && !locked;
         let may_go_on = !self.open.is_empty();
@@ -188,10 +191,12 @@ mod tests {
     }
 
     fn transactions(history: &History) -> Vec<&Transaction> {
-        let transaction = |item| match item {
-            &Item::Transaction(ref transaction) => Some(transaction),
-            Item::Message { .. } => None,
-        };
+        fn transaction(item: &Item) -> Option<&Transaction> {
+            match item {
+                Item::Transaction(transaction) => Some(transaction),
+                Item::Message { .. } => None,
+            }
+        }
         history.items.iter().filter_map(transaction).collect()
     }
 

@@ -15,7 +15,7 @@ struct Envelope {
     event_id: String,
     #[serde(rename = "type")]
     event_type: String,
-    occurred_at: jiff::Timestamp,
+    occurred_at: String,
     transfer_id: Option<String>,
     payload: Box<RawValue>,
 }
@@ -36,7 +36,8 @@ impl Event {
     pub fn parse(seen: &Seen) -> Result<Event> {
         let envelope: Envelope = serde_json::from_str(&seen.value)
             .with_context(|| format!("not an envelope: {}", seen.value))?;
-        let inserted = SystemTime::from(envelope.occurred_at);
+        let occurred_at: jiff::Timestamp = envelope.occurred_at.parse()?;
+        let inserted = SystemTime::from(occurred_at);
         Ok(Event {
             id: envelope.event_id,
             event_type: envelope.event_type,

@@ -5,15 +5,17 @@ use std::time::Instant;
 
 use super::events::Event;
 
-/// Events printed each second; beyond that one per family, and a count of the others.
-const LINES_PER_SECOND: u32 = 20;
+/// A stream that is faster than this is sampled: one event a second of each family, and a count.
+const LINES_PER_SECOND: u64 = 20;
 const PAYLOAD_CHARS: usize = 48;
 
 /// Standard output, with the time since the start in front.
 pub struct Screen {
     start: Instant,
     second: u64,
-    printed: u32,
+    /// Events of this second and of the one before.
+    arrived: u64,
+    arrived_before: u64,
     families: HashSet<String>,
     hidden: u64,
     total: u64,
@@ -25,7 +27,8 @@ impl Screen {
         Screen {
             start: Instant::now(),
             second: 0,
-            printed: 0,
+            arrived: 0,
+            arrived_before: 0,
             families: HashSet::new(),
             hidden: 0,
             total: 0,
@@ -43,13 +46,14 @@ impl Screen {
         if second != self.second {
             self.count_hidden();
             self.second = second;
-            self.printed = 0;
+            self.arrived_before = std::mem::take(&mut self.arrived);
             self.families.clear();
         }
         self.total += 1;
+        self.arrived += 1;
+        let is_slow = self.arrived.max(self.arrived_before) <= LINES_PER_SECOND;
         let is_first = self.families.insert(event.family().to_owned());
-        if is_first || self.printed < LINES_PER_SECOND {
-            self.printed += 1;
+        if is_first || is_slow {
             println!("{} {}", self.time(), line(event));
         } else {
             self.hidden += 1;

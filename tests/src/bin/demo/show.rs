@@ -113,7 +113,7 @@ fn initialize(servers: &Stage) -> Result<()> {
 fn start_relay(servers: &Stage) -> Result<Relay> {
     let address = servers.postgres.addr();
     let url = format!("postgres://{RELAY_ROLE}@{address}/{DATABASE}");
-    Relay::start(&url, &servers.kafka.bootstrap(), &servers.folder())
+    Relay::start(&url, &servers.kafka.bootstrap(), servers.folder())
 }
 
 fn introduce(servers: &Stage, relay: &Relay, settings: &Settings) {

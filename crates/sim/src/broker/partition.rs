@@ -1,0 +1,124 @@
+//! One partition's log.
+
+use std::collections::BTreeMap;
+
+use envelope::{POSITION_HEADER, Record};
+
+use super::TransactionId;
+
+/// A record as a consumer gets it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Message {
+    /// Key.
+    pub key: Option<Vec<u8>>,
+    /// Value.
+    pub value: Option<Vec<u8>>,
+    /// Milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// Headers, in order.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Message {
+    /// A checkpoint record.
+    pub fn checkpoint(value: Vec<u8>) -> Self {
+        Self {
+            key: Some(b"checkpoint".to_vec()),
+            value: Some(value),
+            ..Self::default()
+        }
+    }
+
+    /// A header's value, as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().find(|(header, _)| header == name)?;
+        std::str::from_utf8(value.as_deref()?).ok()
+    }
+
+    /// The position header.
+    pub fn position(&self) -> Option<&str> {
+        self.header(POSITION_HEADER)
+    }
+}
+
+impl From<&Record<'_>> for Message {
+    fn from(record: &Record<'_>) -> Self {
+        let header =
+            |(name, value): (&str, Option<&[u8]>)| (name.to_owned(), value.map(<[u8]>::to_vec));
+        Self {
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            timestamp_ms: record.timestamp_ms,
+            headers: record.headers().map(header).collect(),
+        }
+    }
+}
+
+/// A record in its partition.
+#[derive(Debug)]
+pub struct Stored {
+    /// What was produced.
+    pub message: Message,
+    /// The transaction it belongs to.
+    pub transaction: Option<TransactionId>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Record(Stored),
+    /// Takes up an offset and is never shown.
+    Marker,
+}
+
+/// Entries by offset, and which transactions are not settled here.
+#[derive(Debug, Default)]
+pub(super) struct Partition {
+    entries: Vec<Entry>,
+    /// First offset of each.
+    unsettled: BTreeMap<TransactionId, usize>,
+}
+
+impl Partition {
+    pub fn append(&mut self, message: Message, transaction: Option<TransactionId>) -> usize {
+        let offset = self.entries.len();
+        if let Some(transaction) = transaction {
+            self.unsettled.entry(transaction).or_insert(offset);
+        }
+        self.entries.push(Entry::Record(Stored {
+            message,
+            transaction,
+        }));
+        offset
+    }
+
+    /// The transaction's marker.
+    pub fn settle(&mut self, transaction: TransactionId) {
+        self.entries.push(Entry::Marker);
+        self.unsettled.remove(&transaction);
+    }
+
+    pub fn end(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The last stable offset.
+    pub fn stable(&self) -> usize {
+        let first = self.unsettled.values().min();
+        first.copied().unwrap_or(self.entries.len())
+    }
+
+    pub fn stored(&self, below: usize) -> impl Iterator<Item = &Stored> {
+        let entries = self.entries.iter().take(below);
+        entries.filter_map(|entry| match entry {
+            Entry::Record(stored) => Some(stored),
+            Entry::Marker => None,
+        })
+    }
+
+    pub fn get(&self, offset: usize) -> &Stored {
+        match &self.entries[offset] {
+            Entry::Record(stored) => stored,
+            Entry::Marker => unreachable!("a record's offset holds the record"),
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! Joins the state machine to the stream and the lanes, as the real driver does.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use delivery::{Action, Delivery, WindowId};
+use envelope::RecordBatch;
+use pgoutput::{Lsn, Message};
+
+use super::lane::Report;
+use super::ledger::Ledger;
+use super::open::{Opened, Session};
+use super::sink::Sink;
+use super::watcher::{Sighting, Watcher};
+use super::{Bug, Context, Failure};
+use crate::Violation;
+use crate::server::{Frame, Gone};
+use crate::setup::Mode;
+use crate::task::pause;
+use crate::wal::OUTBOX_OID;
+
+/// A server that is shutting down waits for us at most this long.
+const SHUTDOWN_COURTESY: Duration = Duration::from_millis(1500);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+const WAL_SENDER_TIMEOUT: Duration = Duration::from_secs(10);
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+const HEARTBEAT: Duration = Duration::from_millis(250);
+
+/// One session's loop.
+pub(super) struct Driver<'c> {
+    context: &'c Context,
+    session: Session,
+    watcher: Watcher,
+    sink: Sink,
+    delivery: Delivery,
+    ledger: Ledger,
+    /// Buffers of acknowledged windows that are not committed yet.
+    acknowledged: BTreeMap<WindowId, RecordBatch>,
+    /// When the server last said anything, or when we last were not listening.
+    heard: Duration,
+    /// When the loop last had something to do.
+    awake: Duration,
+    probed: Duration,
+    in_trouble: bool,
+    progressed: bool,
+}
+
+enum Turn {
+    Frame(Result<Frame, Gone>),
+    Report(Report),
+    Sighting(Sighting),
+    Due,
+    Shutdown,
+    Nothing,
+}
+
+impl<'c> Driver<'c> {
+    pub fn new(context: &'c Context, opened: Opened) -> Self {
+        let now = context.elapsed();
+        let ledger = Ledger::new(context.limits, opened.resume.position);
+        Self {
+            context,
+            session: opened.session,
+            watcher: opened.watcher,
+            sink: opened.sink,
+            delivery: opened.delivery,
+            ledger,
+            acknowledged: BTreeMap::new(),
+            heard: now,
+            awake: now,
+            probed: now,
+            in_trouble: false,
+            progressed: false,
+        }
+    }
+
+    /// Whether a later failure starts its backoff anew.
+    pub fn has_progressed(&self) -> bool {
+        self.progressed
+    }
+
+    /// `Ok` when ended by SIGTERM.
+    pub async fn run(&mut self) -> Result<(), Failure> {
+        loop {
+            self.carry_out();
+            pause().await;
+            match self.turn() {
+                Turn::Frame(frame) => self.take_in(frame?)?,
+                Turn::Report(report) => self.reported(report)?,
+                Turn::Sighting(Sighting::Verified(lsn)) => {
+                    self.delivery.handle_publication_verified(lsn);
+                }
+                Turn::Sighting(Sighting::Ended) => {
+                    self.drain(SHUTDOWN_COURTESY).await;
+                    return Err(Failure::transient("the catalog connection ended"));
+                }
+                Turn::Due => self.due()?,
+                Turn::Shutdown => {
+                    self.drain(SHUTDOWN_TIMEOUT).await;
+                    return Ok(());
+                }
+                Turn::Nothing => {}
+            }
+        }
+    }
+
+    /// Ends the stream; after a drain the last confirmed LSN is sent first.
+    pub async fn close(self, ended: &Result<(), Failure>) {
+        let patience = match ended {
+            Ok(()) => SHUTDOWN_COURTESY,
+            Err(_) => Duration::ZERO,
+        };
+        let until = self.context.elapsed() + patience;
+        let connection = self.session.connection;
+        let is_out = || {
+            self.context
+                .with(|world| world.server.feedback_is_out(connection))
+        };
+        while is_out() && self.context.elapsed() < until {
+            pause().await;
+        }
+    }
+
+    /// What happens next: as the real loop prefers, or now and then in another order, for the
+    /// threads that report run in no order at all.
+    fn turn(&mut self) -> Turn {
+        let now = self.context.elapsed();
+        let mut order = [0, 1, 2, 3];
+        if self.context.with(|world| world.dice.one_in(4)) {
+            self.context.with(|world| world.dice.shuffle(&mut order));
+        }
+        for choice in order {
+            let turn = match choice {
+                0 => self.sink.reports.next().map(Turn::Report),
+                1 => self.context.is_terminating().then_some(Turn::Shutdown),
+                2 => self.watcher.next().map(Turn::Sighting),
+                _ => self.receive().map(Turn::Frame),
+            };
+            if let Some(turn) = turn {
+                self.awake = now;
+                return turn;
+            }
+        }
+        let timeout = self.delivery.poll_timeout();
+        let is_due = timeout.is_some_and(|at| at <= self.context.now());
+        if is_due || now >= self.awake + HEARTBEAT {
+            self.awake = now;
+            return Turn::Due;
+        }
+        Turn::Nothing
+    }
+
+    /// A frame that is at hand, while one is wanted.
+    fn receive(&mut self) -> Option<Result<Frame, Gone>> {
+        if !self.delivery.wants_input() {
+            self.heard = self.context.elapsed();
+            if !self.context.has(Bug::IgnoresBackpressure) {
+                return None;
+            }
+        }
+        let connection = self.session.connection;
+        let received = self.context.with(|world| world.server.receive(connection));
+        received.transpose()
+    }
+
+    /// Takes a frame in, and what else is at hand.
+    fn take_in(&mut self, first: Frame) -> Result<(), Failure> {
+        self.heard = self.context.elapsed();
+        self.feed(first)?;
+        let budget = self.context.with(|world| world.dice.index(0..20));
+        for _ in 0..budget {
+            if !self.delivery.wants_input() {
+                return Ok(());
+            }
+            match self.receive() {
+                Some(frame) => self.feed(frame?)?,
+                None => {
+                    self.delivery.handle_source_idle(self.context.now());
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn feed(&mut self, frame: Frame) -> Result<(), Failure> {
+        let now = self.context.now();
+        match frame {
+            Frame::Keepalive {
+                wal_end,
+                reply_requested,
+            } => {
+                self.progressed = true;
+                self.delivery
+                    .handle_keepalive(wal_end, reply_requested, now)?;
+                if self.context.has(Bug::ConfirmsKeepalives) {
+                    self.report_flushed(wal_end);
+                }
+            }
+            Frame::Data(bytes) => {
+                let message = pgoutput::parse(&bytes).map_err(Failure::transient)?;
+                if !self.filters(&message) {
+                    self.ledger.taken_in(&message, bytes.len());
+                    self.delivery.handle_message(message, now)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The filter of a planted bug.
+    fn filters(&self, message: &Message<'_>) -> bool {
+        let filtered = match message {
+            Message::Insert(insert) => insert.relation_oid != OUTBOX_OID,
+            Message::Logical(_) | Message::Truncate(_) => true,
+            _ => false,
+        };
+        filtered && self.context.is_odd() && self.context.has(Bug::CountsAfterFilter)
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(action) = self.delivery.poll_action() {
+            match action {
+                Action::Produce {
+                    window,
+                    batch,
+                    checkpoint,
+                } => self.produce(window, batch, checkpoint.as_ref()),
+                Action::Commit { window } => {
+                    self.context.say(|| format!("commits w{}", window.0));
+                    self.sink.commit(window);
+                }
+                Action::Record { checkpoint } => {
+                    self.context
+                        .say(|| format!("records {}", checkpoint.confirmed_up_to));
+                    if self.context.has(Bug::ConfirmsUnrecorded) {
+                        self.report_flushed(checkpoint.confirmed_up_to);
+                    }
+                    self.sink.record(&checkpoint);
+                }
+                Action::Confirm(lsn) => self.report_flushed(lsn.lsn()),
+            }
+        }
+        self.check_memory();
+    }
+
+    fn produce(
+        &mut self,
+        window: WindowId,
+        batch: RecordBatch,
+        checkpoint: Option<&delivery::Checkpoint>,
+    ) {
+        self.context.say(|| {
+            let position = checkpoint.and_then(|c| c.position);
+            format!("w{}: {} events up to {position:?}", window.0, batch.len())
+        });
+        if checkpoint.is_some_and(|c| c.position.is_some_and(|p| !p.complete)) {
+            self.context.count("split-transaction");
+        }
+        if self.delivery.windows_in_flight() > 1 {
+            self.context.count("overlapping-windows");
+        }
+        self.ledger.handed_out(window, &batch);
+        self.sink.produce(window, batch, checkpoint);
+        if let Some(checkpoint) = checkpoint
+            && self.context.has(Bug::ConfirmsOnSend)
+        {
+            self.report_flushed(checkpoint.confirmed_up_to);
+        }
+    }
+
+    fn report_flushed(&self, lsn: Lsn) {
+        self.context.say(|| format!("confirms {lsn}"));
+        let connection = self.session.connection;
+        self.context
+            .with(|world| world.server.report_flushed(connection, lsn));
+    }
+
+    fn reported(&mut self, report: Report) -> Result<(), Failure> {
+        let now = self.context.now();
+        self.context.say(|| format!("hears {report}"));
+        match report {
+            Report::Acknowledged { window, batch } => {
+                self.delivery.handle_acknowledged(window, now);
+                self.acknowledged.insert(window, batch);
+                if self.context.mode == Mode::AtLeastOnce {
+                    self.landed(window);
+                }
+            }
+            Report::Committed { window } => {
+                self.delivery.handle_committed(window, now);
+                self.landed(window);
+            }
+            Report::Recorded => {
+                self.delivery.handle_recorded(now);
+                self.in_trouble = false;
+            }
+            Report::Failed(failure) => return Err(failure),
+            Report::Trouble => self.in_trouble = true,
+        }
+        Ok(())
+    }
+
+    /// A window is durable.
+    fn landed(&mut self, window: WindowId) {
+        self.progressed = true;
+        self.in_trouble = false;
+        self.ledger.landed(window);
+        if let Some(batch) = self.acknowledged.remove(&window) {
+            self.delivery.recycle(batch);
+        }
+    }
+
+    fn due(&mut self) -> Result<(), Failure> {
+        let now = self.context.elapsed();
+        self.delivery.handle_timeout(self.context.now());
+        if now > self.heard + WAL_SENDER_TIMEOUT {
+            self.context.count("silent-server");
+            return Err(Failure::transient("nothing from the server for too long"));
+        }
+        if self.in_trouble && now > self.probed + PROBE_INTERVAL {
+            self.probed = now;
+            self.context.count("probe");
+            self.delivery.handle_probe(self.context.now());
+        }
+        Ok(())
+    }
+
+    /// Makes durable and confirms what has been taken in, for at most `patience`.
+    async fn drain(&mut self, patience: Duration) {
+        let until = self.context.elapsed() + patience;
+        self.delivery.handle_drain(self.context.now());
+        self.carry_out();
+        while !self.delivery.is_drained() {
+            if self.sink.is_idle() {
+                return self
+                    .context
+                    .with(|world| world.violate(Violation::DrainStuck));
+            }
+            pause().await;
+            if self.context.elapsed() > until {
+                return;
+            }
+            if let Some(report) = self.sink.reports.next()
+                && self.reported(report).is_err()
+            {
+                return;
+            }
+            self.carry_out();
+        }
+        self.context.count("drained");
+    }
+
+    fn check_memory(&self) {
+        if let Some(breach) = self.ledger.breach() {
+            self.context.with(|world| world.violate(breach));
+        }
+    }
+}

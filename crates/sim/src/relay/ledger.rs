@@ -1,0 +1,108 @@
+//! What a session holds in memory, reckoned from outside the state machine.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use delivery::{TransactionPosition, WindowId};
+use envelope::{RECORD_OVERHEAD_BYTES, RecordBatch};
+use pgoutput::{CommitLsn, Message, Position};
+
+use crate::Violation;
+use crate::setup::Limits;
+use crate::wal::OUTBOX_OID;
+
+/// Counts rows in and windows out.
+pub(super) struct Ledger {
+    limits: Limits,
+    resume: Option<TransactionPosition>,
+    /// The open transaction, and its changes so far.
+    transaction: Option<(CommitLsn, u64)>,
+    /// Rows taken in and not handed out yet: at least so many bytes each.
+    gathered: VecDeque<(Position, usize)>,
+    /// Bytes of each window in Kafka's hands.
+    in_flight: BTreeMap<WindowId, usize>,
+    /// No record was larger.
+    largest: usize,
+}
+
+impl Ledger {
+    pub fn new(limits: Limits, resume: Option<TransactionPosition>) -> Self {
+        Self {
+            limits,
+            resume,
+            transaction: None,
+            gathered: VecDeque::new(),
+            in_flight: BTreeMap::new(),
+            largest: 0,
+        }
+    }
+
+    /// A message of so many bytes goes in.
+    pub fn taken_in(&mut self, message: &Message<'_>, bytes: usize) {
+        match message {
+            Message::Begin(begin) => self.transaction = Some((begin.final_lsn, 0)),
+            Message::Commit(_) => self.transaction = None,
+            Message::Insert(insert) => self.change(insert.relation_oid == OUTBOX_OID, bytes),
+            Message::Truncate(_) | Message::Update { .. } | Message::Delete { .. } => {
+                self.change(false, bytes);
+            }
+            Message::Logical(logical) if logical.transactional => self.change(false, bytes),
+            Message::Logical(_) | Message::Origin(_) | Message::Relation(_) | Message::Type(_) => {}
+        }
+    }
+
+    /// A window comes out.
+    pub fn handed_out(&mut self, window: WindowId, batch: &RecordBatch) {
+        let last = batch.iter().next_back().map(|record| record.position);
+        while let (Some(last), Some((position, _))) = (last, self.gathered.front())
+            && *position <= last
+        {
+            self.gathered.pop_front();
+        }
+        self.in_flight.insert(window, batch.bytes());
+    }
+
+    /// A window is done.
+    pub fn landed(&mut self, window: WindowId) {
+        self.in_flight.remove(&window);
+    }
+
+    /// What must not be.
+    pub fn breach(&self) -> Option<Violation> {
+        let gathered: usize = self.gathered.iter().map(|(_, bytes)| bytes).sum();
+        let held = gathered + self.in_flight.values().sum::<usize>();
+        let window = self.limits.max_bytes + self.largest;
+        let allowed = (self.limits.producers + 1) * window;
+        let widest = self.in_flight.values().max().copied().unwrap_or_default();
+        for (held, allowed) in [(held, allowed), (gathered, window), (widest, window)] {
+            if held > allowed {
+                return Some(Violation::Memory { held, allowed });
+            }
+        }
+        None
+    }
+
+    fn change(&mut self, is_event: bool, bytes: usize) {
+        let Some((commit_lsn, changes)) = &mut self.transaction else {
+            return;
+        };
+        let position = Position {
+            commit_lsn: *commit_lsn,
+            index: *changes,
+        };
+        *changes += 1;
+        if is_event && !is_published(&self.resume, position) {
+            // A record holds the row's payload once, and its short columns up to four times.
+            self.gathered
+                .push_back((position, RECORD_OVERHEAD_BYTES + bytes / 2));
+            self.largest = self.largest.max(RECORD_OVERHEAD_BYTES + 1_024 + 2 * bytes);
+        }
+    }
+}
+
+fn is_published(resume: &Option<TransactionPosition>, position: Position) -> bool {
+    resume.is_some_and(|resume| {
+        position.commit_lsn < resume.commit_lsn
+            || position.commit_lsn == resume.commit_lsn
+                && (resume.complete || position.index < resume.index)
+    })
+}

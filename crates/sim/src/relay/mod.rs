@@ -1,0 +1,130 @@
+//! A relay process: it takes the steps of the real one, around the same state machine.
+//!
+//! ```text
+//! run ─► session ─► open ──────────────────────────► Driver ◄──► Delivery (production code)
+//!                   connect, slot, fence, checkpoint    │ ▲
+//!                                                       ▼ │ reports
+//!                                                  Lane (a task each) ──► Broker
+//! ```
+//!
+//! Every access to a server stands behind a [`pause`](crate::task::pause), where the process can
+//! die, freeze, or be overtaken.
+
+mod bug;
+mod context;
+mod driver;
+mod idempotent;
+mod lane;
+mod ledger;
+mod open;
+mod sink;
+mod transactional;
+mod watcher;
+
+use std::time::Duration;
+
+use delivery::{Backoff, Halt, RetryPolicy};
+
+pub use bug::Bug;
+pub use context::Context;
+
+use crate::Violation;
+use crate::world::World;
+
+/// How often a stopped relay looks whether its cause has been repaired.
+const RECHECK: Duration = Duration::from_secs(5);
+/// How often a standby looks whether the slot is free: up to as seldom as the real one, and more
+/// often, so that takeovers meet the old relay at work.
+const STANDBY_POLL_MS: u64 = 500;
+const RETRY: RetryPolicy = RetryPolicy {
+    initial: Duration::from_millis(50),
+    max: Duration::from_secs(2),
+    multiplier: 2.0,
+};
+
+/// Why a session ends.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Something outside; the next session may do better.
+    Transient(String),
+    /// Another relay holds the slot.
+    Standby,
+    /// The pipeline can't go on.
+    Halted(Halt),
+}
+
+impl Failure {
+    fn transient(what: impl ToString) -> Self {
+        Self::Transient(what.to_string())
+    }
+}
+
+impl From<Halt> for Failure {
+    fn from(halt: Halt) -> Self {
+        Self::Halted(halt)
+    }
+}
+
+/// The process: session after session, until SIGTERM.
+pub async fn run(context: Context) {
+    let mut backoff = Backoff::new(RETRY);
+    while !context.is_terminating() {
+        let Err(failure) = session(&context, &mut backoff).await else {
+            break;
+        };
+        let wait = pause_after(&context, &failure, &mut backoff);
+        context.wait(wait).await;
+    }
+    context.say(|| "ends".to_owned());
+}
+
+async fn session(context: &Context, backoff: &mut Backoff) -> Result<(), Failure> {
+    let Some(opened) = context.unless_terminated(open::open(context)).await else {
+        return Ok(());
+    };
+    let mut driver = driver::Driver::new(context, opened?);
+    let ended = driver.run().await;
+    if driver.has_progressed() {
+        backoff.reset();
+    }
+    driver.close(&ended).await;
+    ended
+}
+
+fn pause_after(context: &Context, failure: &Failure, backoff: &mut Backoff) -> Duration {
+    match failure {
+        Failure::Transient(what) => {
+            context.say(|| format!("session ends: {what}"));
+            let random = context.with(|world| world.dice.number(0..1000)) as f64 / 1000.0;
+            backoff.next_wait(random)
+        }
+        Failure::Standby => {
+            context.count("standby");
+            Duration::from_millis(context.with(|world| world.dice.number(0..STANDBY_POLL_MS)))
+        }
+        Failure::Halted(halt) => {
+            context.say(|| format!("stops: {halt}"));
+            context.with(|world| judge(halt, world));
+            RECHECK
+        }
+    }
+}
+
+/// Nothing here is ever wrong with the slot or the checkpoint, so every halt is a false one. Three
+/// are known to pass by themselves, for the relay judges by what it saw before another one acted.
+fn judge(halt: &Halt, world: &mut World) {
+    match halt {
+        Halt::SlotMissing { .. } if world.server.confirmed().is_some() => {
+            world.trace.count("slot-made-meanwhile");
+        }
+        Halt::WalBehind {
+            confirmed_up_to, ..
+        } if world.server.history.end() >= *confirmed_up_to => {
+            world.trace.count("wal-grown-meanwhile");
+        }
+        Halt::TimelineLost { recorded, .. } if *recorded == world.server.timeline() => {
+            world.trace.count("promoted-meanwhile");
+        }
+        halt => world.violate(Violation::Stopped(halt.to_string())),
+    }
+}

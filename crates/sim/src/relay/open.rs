@@ -1,0 +1,233 @@
+//! From nothing to a stream: acquire the slot, fence, read the checkpoint, compare.
+
+use std::time::Duration;
+
+use delivery::{
+    CHECKPOINT_FORMAT, Checkpoint, Delivery, Fingerprint, Identity, Kind, Recording, Resume,
+    ServerFacts, Settings, Start, check_slot, check_start,
+};
+use envelope::{TableSpec, TopicPolicy};
+use pgoutput::Lsn;
+
+use super::sink::Sink;
+use super::watcher::{Sighting, Watcher};
+use super::{Bug, Context, Failure};
+use crate::broker::CHECKPOINT_TOPIC;
+use crate::server::{ConnectionId, DATABASE, Gone, SLOT, StartRefusal};
+use crate::setup::Mode;
+use crate::task::pause;
+
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// Larger than any row of a run.
+const EVENT_MAX_BYTES: usize = 1 << 20;
+
+/// An open connection; closed when dropped, also by death.
+pub(super) struct Session {
+    context: Context,
+    pub connection: ConnectionId,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let connection = self.connection;
+        self.context.with(|world| world.server.hang_up(connection));
+    }
+}
+
+/// A session ready to stream.
+pub(super) struct Opened {
+    pub session: Session,
+    pub watcher: Watcher,
+    pub sink: Sink,
+    pub delivery: Delivery,
+    pub resume: Resume,
+}
+
+/// Opens a session: the same steps in the same order at start, reconnect and takeover.
+pub(super) async fn open(context: &Context) -> Result<Opened, Failure> {
+    pause().await;
+    let connection = context.connect()?;
+    let session = Session {
+        context: context.clone(),
+        connection,
+    };
+    pause().await;
+    let verified = context.with(|world| world.server.look(connection))?;
+    let mut facts = read_facts(context, connection).await?;
+    check_slot(&facts)?;
+    if facts.slot.is_none() {
+        create_slot(context, connection, &facts).await?;
+    }
+    pause().await;
+    context.with(|world| world.server.start(connection))?;
+    context.say(|| "holds the slot".to_owned());
+    pause().await;
+    facts.slot = context.with(|world| world.server.slot_facts(connection))?;
+    pause().await;
+    facts.wal_end = context.with(|world| world.server.wal_end(connection))?;
+    let watcher = Watcher::start(context, connection);
+    let catalog_ended = || match watcher.next() {
+        Some(Sighting::Ended) => Some(Failure::transient("the catalog connection ended")),
+        Some(Sighting::Verified(_)) | None => None,
+    };
+    let joining = join_kafka(context, &facts);
+    let (sink, resume) = context.unless(catalog_ended, joining).await??;
+    context.count("sessions");
+    context.say(|| format!("streams: {resume:?}"));
+    let delivery = machine(context, facts.identity, &resume, verified);
+    Ok(Opened {
+        session,
+        watcher,
+        sink,
+        delivery,
+        resume,
+    })
+}
+
+fn machine(context: &Context, identity: Identity, resume: &Resume, verified: Lsn) -> Delivery {
+    let mut policy = TopicPolicy::default();
+    policy.deny.insert(CHECKPOINT_TOPIC.to_owned());
+    let tables = vec![TableSpec::default_outbox()];
+    let verified = match context.has(Bug::ConfirmsUnverified) {
+        true => Lsn::from(u64::MAX),
+        false => verified,
+    };
+    Delivery::new(
+        settings(context, identity),
+        tables,
+        policy,
+        resume,
+        verified,
+        context.now(),
+    )
+}
+
+fn settings(context: &Context, identity: Identity) -> Settings {
+    let limits = context.limits;
+    Settings {
+        recording: match context.mode {
+            Mode::ExactlyOnce => Recording::InTransaction,
+            Mode::AtLeastOnce => Recording::Beside,
+        },
+        producers: limits.producers,
+        max_events: limits.max_events,
+        max_bytes: limits.max_bytes,
+        max_wait: limits.max_wait,
+        event_max_bytes: EVENT_MAX_BYTES,
+        checkpoint_interval: CHECKPOINT_INTERVAL,
+        identity,
+        fingerprint: fingerprint(),
+        relay_version: "sim".to_owned(),
+    }
+}
+
+fn identity(timeline: u32) -> Identity {
+    Identity {
+        system_identifier: "7300000000000000001".to_owned(),
+        timeline,
+        database: DATABASE.to_owned(),
+        slot: SLOT.to_owned(),
+    }
+}
+
+fn fingerprint() -> Fingerprint {
+    Fingerprint::of("publication")
+}
+
+async fn read_facts(context: &Context, connection: ConnectionId) -> Result<ServerFacts, Failure> {
+    pause().await;
+    let (wal_end, timeline, history) = context.with(|world| {
+        let wal_end = world.server.wal_end(connection)?;
+        let history = world.server.switches().to_vec();
+        Ok::<_, Gone>((wal_end, world.server.timeline(), history))
+    })?;
+    pause().await;
+    let slot = context.with(|world| world.server.slot_facts(connection))?;
+    Ok(ServerFacts {
+        identity: identity(timeline),
+        wal_end,
+        history,
+        slot,
+        fingerprint: fingerprint(),
+    })
+}
+
+/// The slot does not exist: unless a checkpoint says that it did, this is a first start.
+async fn create_slot(
+    context: &Context,
+    connection: ConnectionId,
+    facts: &ServerFacts,
+) -> Result<(), Failure> {
+    let (sink, checkpoint) = Sink::open(context).await?;
+    check_start(checkpoint.as_ref(), facts, false)?;
+    let intent = opening_checkpoint(context, facts, Kind::Intent, Lsn::INVALID);
+    sink.record_now(&intent).await?;
+    let at = loop {
+        pause().await;
+        if let Some(at) = context.with(|world| world.server.create_slot(connection))? {
+            break at;
+        }
+    };
+    let genesis = opening_checkpoint(context, facts, Kind::Genesis, at);
+    sink.record_now(&genesis).await?;
+    context.say(|| format!("created the slot at {at}"));
+    Ok(())
+}
+
+/// Fences older relays, reads the checkpoint, and decides where the stream is taken up.
+async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Resume), Failure> {
+    let (sink, checkpoint) = Sink::open(context).await?;
+    let at = match check_start(checkpoint.as_ref(), facts, false)? {
+        Start::Resume(resume) => return Ok((sink, taken_up(context, resume))),
+        Start::Adopt { at } => at,
+        Start::Create => return Err(Failure::transient("the slot vanished")),
+    };
+    context.count("adopted");
+    let genesis = opening_checkpoint(context, facts, Kind::Genesis, at);
+    sink.record_now(&genesis).await?;
+    let resume = Resume {
+        confirmed_up_to: at,
+        slot_confirmed: at,
+        ..Resume::default()
+    };
+    Ok((sink, resume))
+}
+
+fn taken_up(context: &Context, mut resume: Resume) -> Resume {
+    if resume.position.is_some_and(|position| !position.complete) {
+        context.count("resumed-in-mid-transaction");
+    }
+    if context.has(Bug::ForgetsPosition) {
+        resume.position = None;
+    }
+    resume
+}
+
+fn opening_checkpoint(context: &Context, facts: &ServerFacts, kind: Kind, at: Lsn) -> Checkpoint {
+    Checkpoint {
+        format: CHECKPOINT_FORMAT,
+        kind,
+        identity: facts.identity.clone(),
+        position: None,
+        confirmed_up_to: at,
+        fingerprint: fingerprint(),
+        producers: context.limits.producers,
+        relay_version: "sim".to_owned(),
+    }
+}
+
+impl From<Gone> for Failure {
+    fn from(gone: Gone) -> Self {
+        Self::Transient(format!("no connection: {gone:?}"))
+    }
+}
+
+impl From<StartRefusal> for Failure {
+    fn from(refusal: StartRefusal) -> Self {
+        match refusal {
+            StartRefusal::SlotActive => Self::Standby,
+            StartRefusal::SlotMissing => Self::transient("the slot vanished"),
+            StartRefusal::Gone(gone) => gone.into(),
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! One run: who acts next, what goes wrong, and when it is over.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::faults::{Aftermath, strike};
+use crate::oracle::Oracle;
+use crate::relay::{self, Bug, Context};
+use crate::setup::{RequestFaults, Setup};
+use crate::task::run_to_pause;
+use crate::trace::Trace;
+use crate::world::{Process, ProcessId, Shared, Spawned, World};
+use crate::{Dice, Violation};
+
+/// Steps in calm, after which everything must have arrived.
+const CALM_STEPS: u64 = 60_000;
+/// Requests that a dying process may have on the wire.
+const MOST_ON_THE_WIRE: u64 = 4;
+
+/// How to run a seed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Print what happens.
+    pub trace: bool,
+    /// A mistake for the relay to make.
+    pub bug: Option<Bug>,
+}
+
+/// What a run has shown.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The run.
+    pub seed: u64,
+    /// What went wrong, if anything did.
+    pub violation: Option<Violation>,
+    /// Committed events.
+    pub events: usize,
+    /// Steps taken.
+    pub steps: u64,
+    /// How often each thing happened.
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+/// Runs a seed: the same seed and options always do the same.
+pub fn run(seed: u64, options: Options) -> Outcome {
+    let mut dice = Dice::new(seed);
+    let setup = Setup::draw(&mut dice);
+    let mut trace = Trace::new(options.trace);
+    trace.say(Duration::ZERO, || format!("{setup:#?}"));
+    trace.count(setup.mode.name());
+    let world = World::new(&setup, dice, trace);
+    let mut simulation = Simulation {
+        oracle: Oracle::new(setup.mode),
+        setup,
+        bug: options.bug,
+        world: Shared::new(world),
+        tasks: Vec::new(),
+        next_process: 1,
+        steps: 0,
+        is_calm: false,
+    };
+    let played = catch_unwind(AssertUnwindSafe(|| simulation.play()));
+    let violation = match played {
+        Ok(Ok(())) => None,
+        Ok(Err(violation)) => Some(violation),
+        Err(panic) => Some(Violation::Panicked(panic_message(&*panic))),
+    };
+    Outcome {
+        seed,
+        violation,
+        events: simulation.oracle.events(),
+        steps: simulation.steps,
+        counts: simulation.world.with(|world| world.trace.counts().clone()),
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+struct Simulation {
+    setup: Setup,
+    bug: Option<Bug>,
+    world: Shared,
+    oracle: Oracle,
+    tasks: Vec<Spawned>,
+    next_process: u64,
+    steps: u64,
+    is_calm: bool,
+}
+
+impl Simulation {
+    fn play(&mut self) -> Result<(), Violation> {
+        self.start_process();
+        while self.steps < self.setup.trouble_steps {
+            self.maybe_strike();
+            self.observe()?;
+            self.step()?;
+        }
+        self.keep_calm();
+        let end = self.steps + CALM_STEPS;
+        while !self.is_over() {
+            if self.steps >= end {
+                return Err(Violation::Stuck(self.state()));
+            }
+            self.step()?;
+        }
+        let (oracle, world) = (&self.oracle, &self.world);
+        world.with(|world| {
+            let sessions = world.trace.counts().get("sessions").copied();
+            let sessions = sessions.unwrap_or_default();
+            oracle.judge(&world.broker, world.least_max_bytes, sessions)
+        })
+    }
+
+    /// Somebody acts.
+    fn step(&mut self) -> Result<(), Violation> {
+        self.steps += 1;
+        let actor = self.world.with(|world| {
+            let micros = world.dice.number(0..4_000);
+            world.clock.advance(Duration::from_micros(micros));
+            if world.dice.one_in(100) {
+                let millis = world.dice.number(0..400);
+                world.clock.advance(Duration::from_millis(millis));
+            }
+            world.dice.weighted(&[60, 6, 25, 9])
+        });
+        match actor {
+            0 => self.run_some_task(),
+            1 => self.world.with(|world| {
+                let (clock, dice) = (world.clock, &mut world.dice);
+                world.server.write(&clock, dice);
+            }),
+            2 => self.world.with(|world| world.server.step(&mut world.dice)),
+            _ => self.world.with(|world| {
+                let now = world.clock.elapsed();
+                if let Some(what) = world.broker.step(now, &mut world.dice) {
+                    world.trace.count(what);
+                }
+            }),
+        }
+        self.supervise();
+        self.observe()
+    }
+
+    fn observe(&mut self) -> Result<(), Violation> {
+        let (oracle, world) = (&mut self.oracle, &self.world);
+        world.with(|world| {
+            oracle.observe(&world.server, &world.broker)?;
+            world.violation.take().map_or(Ok(()), Err)
+        })
+    }
+
+    fn run_some_task(&mut self) {
+        let runnable = self.runnable();
+        let Some(index) = self.world.with(|world| world.dice.pick(&runnable)) else {
+            return;
+        };
+        let Some(spawned) = self.tasks.get_mut(index) else {
+            return;
+        };
+        if run_to_pause(&mut spawned.task) {
+            let ended = self.tasks.remove(index);
+            if ended.is_main {
+                self.end_process(ended.owner, 0);
+            }
+        }
+        let spawned = self.world.with(|world| std::mem::take(&mut world.spawned));
+        self.tasks.extend(spawned);
+    }
+
+    /// Tasks of processes that are not frozen.
+    fn runnable(&self) -> Vec<usize> {
+        self.world.with(|world| {
+            let now = world.clock.elapsed();
+            let runs = |spawned: &Spawned| match world.processes.get(&spawned.owner) {
+                Some(process) => process.frozen_until.is_none_or(|until| until <= now),
+                None => true,
+            };
+            let tasks = self.tasks.iter().enumerate();
+            tasks.filter(|(_, t)| runs(t)).map(|(i, _)| i).collect()
+        })
+    }
+
+    fn maybe_strike(&mut self) {
+        let every = self.setup.fault_every;
+        let faults = &self.setup.faults;
+        let aftermath = self.world.with(|world| {
+            if !world.dice.one_in(every) {
+                return Aftermath::Done;
+            }
+            let weights: Vec<_> = faults.iter().map(|(_, weight)| *weight).collect();
+            match faults.get(world.dice.weighted(&weights)) {
+                Some((fault, weight)) if *weight > 0 => strike(*fault, world),
+                Some(_) | None => Aftermath::Done,
+            }
+        });
+        match aftermath {
+            Aftermath::Done => {}
+            Aftermath::Kill(id) => {
+                let on_the_wire = self
+                    .world
+                    .with(|world| world.dice.number(0..MOST_ON_THE_WIRE));
+                self.end_process(id, on_the_wire as u32);
+            }
+            Aftermath::Start => self.start_process(),
+        }
+    }
+
+    /// Whatever runs the relay starts another one when none is left.
+    fn supervise(&mut self) {
+        let is_due = self
+            .world
+            .with(|world| world.processes.is_empty() && world.dice.one_in(10));
+        if is_due {
+            self.start_process();
+        }
+    }
+
+    fn start_process(&mut self) {
+        let id = ProcessId(self.next_process);
+        self.next_process += 1;
+        let setup = &self.setup;
+        let limits = self.world.with(|world| {
+            let limits = match id {
+                ProcessId(1) => setup.limits,
+                _ => setup.limits_of_next(&mut world.dice),
+            };
+            world.say(|| format!("p{} starts: {limits:?}", id.0));
+            world.least_max_bytes = world.least_max_bytes.min(limits.max_bytes);
+            let process = Process {
+                limits,
+                frozen_until: None,
+                terminating: false,
+            };
+            world.processes.insert(id, process);
+            limits
+        });
+        let context = Context::new(self.world.clone(), id, setup.mode, limits, self.bug);
+        self.tasks.push(Spawned {
+            owner: id,
+            lifeline: None,
+            is_main: true,
+            task: Box::pin(relay::run(context)),
+        });
+    }
+
+    /// The process is gone; of its requests, so many may be on the wire.
+    fn end_process(&mut self, id: ProcessId, on_the_wire: u32) {
+        self.world.with(|world| {
+            world.say(|| format!("p{} is gone", id.0));
+            world.processes.remove(&id);
+        });
+        let tasks = std::mem::take(&mut self.tasks);
+        let (mut dead, mut left): (Vec<_>, Vec<_>) =
+            tasks.into_iter().partition(|task| task.owner == id);
+        for spawned in &mut dead {
+            spawned.owner = ProcessId::NETWORK;
+            if let Some(lifeline) = &spawned.lifeline {
+                lifeline.die(on_the_wire);
+            }
+        }
+        left.extend(dead.extract_if(.., |spawned| spawned.lifeline.is_some()));
+        self.tasks = left;
+        // Dropping what is left closes sockets, for which the world must be free.
+        drop(dead);
+    }
+
+    fn keep_calm(&mut self) {
+        self.is_calm = true;
+        self.world.with(|world| {
+            world.say(|| "calm".to_owned());
+            world.requests = RequestFaults::default();
+            world.broker.come_up();
+            world.server.restart(&mut world.dice);
+            for process in world.processes.values_mut() {
+                process.frozen_until = None;
+            }
+        });
+    }
+
+    fn is_over(&self) -> bool {
+        let (oracle, world) = (&self.oracle, &self.world);
+        self.is_calm
+            && world.with(|world| {
+                world.server.is_written()
+                    && world.server.confirmed() == Some(world.server.history.end())
+                    && oracle.is_complete()
+                    && world.broker.is_settled()
+            })
+    }
+
+    fn state(&self) -> String {
+        let (oracle, world) = (&self.oracle, &self.world);
+        world.with(|world| {
+            format!(
+                "written {}, WAL end {}, confirmed {:?}, complete {}, settled {}",
+                world.server.is_written(),
+                world.server.history.end(),
+                world.server.confirmed(),
+                oracle.is_complete(),
+                world.broker.is_settled(),
+            )
+        })
+    }
+}

@@ -1,0 +1,125 @@
+//! Breaches of the contracts.
+
+use pgoutput::{Lsn, Position};
+
+/// What a run must not show.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// An event never reached its topic.
+    #[error("lost: the event at {0}")]
+    Lost(Position),
+    /// A consumer sees an event more often than the mode allows.
+    #[error("duplicated: the event at {position} is there {copies} times")]
+    Duplicated {
+        /// The event.
+        position: Position,
+        /// How often.
+        copies: usize,
+    },
+    /// An event stands behind a later one in its partition.
+    #[error("misordered: the event at {late} stands behind the one at {early}")]
+    Misordered {
+        /// Stands too far behind.
+        late: Position,
+        /// Stands too early.
+        early: Position,
+    },
+    /// A record of no committed event.
+    #[error("phantom: a record with event id {0:?} that nothing committed wrote")]
+    Phantom(String),
+    /// A record that differs from what its row says.
+    #[error("altered: the record of the event at {position} has another {part}")]
+    Altered {
+        /// The event.
+        position: Position,
+        /// What differs.
+        part: &'static str,
+    },
+    /// A source transaction that fits in a window is in more than one Kafka transaction.
+    #[error("torn: the transaction at {0} fits in a window and is split")]
+    Torn(Lsn),
+    /// The slot was confirmed past events that are not durable.
+    #[error("confirmed {confirmed}, but the event at {missing} is not durable")]
+    ConfirmedUndelivered {
+        /// What was reported as flushed.
+        confirmed: Lsn,
+        /// The first event that is missing.
+        missing: Position,
+    },
+    /// The slot was confirmed beyond every committed checkpoint.
+    #[error("confirmed {confirmed}, but the committed checkpoints reach {checkpoint} only")]
+    ConfirmedUnrecorded {
+        /// What was reported as flushed.
+        confirmed: Lsn,
+        /// What the best checkpoint covers.
+        checkpoint: Lsn,
+    },
+    /// The slot was confirmed beyond what a look at the publication covers.
+    #[error("confirmed {confirmed}, but the publication was looked at up to {verified} only")]
+    ConfirmedUnverified {
+        /// What was reported as flushed.
+        confirmed: Lsn,
+        /// The newest look.
+        verified: Lsn,
+    },
+    /// A session reported less than before.
+    #[error("confirmed {confirmed} after {before}")]
+    ConfirmedBack {
+        /// What was reported as flushed.
+        confirmed: Lsn,
+        /// And earlier.
+        before: Lsn,
+    },
+    /// A committed checkpoint covers less than one before it.
+    #[error("a checkpoint at {now} was committed after one at {before}")]
+    CheckpointBack {
+        /// The newer.
+        now: String,
+        /// The older.
+        before: String,
+    },
+    /// More is held than the configuration allows.
+    #[error("memory: {held} bytes of records are held, {allowed} allowed")]
+    Memory {
+        /// At least.
+        held: usize,
+        /// At most.
+        allowed: usize,
+    },
+    /// The relay stopped although nothing is wrong.
+    #[error("stopped without cause: {0}")]
+    Stopped(String),
+    /// A drain waits though nothing is under way.
+    #[error("a drain waits for nothing")]
+    DrainStuck,
+    /// Faults have ceased, and yet not everything has arrived and been confirmed.
+    #[error("no progress in calm: {0}")]
+    Stuck(String),
+    /// Production code panicked.
+    #[error("panicked: {0}")]
+    Panicked(String),
+}
+
+impl Violation {
+    /// A name for its kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Lost(_) => "lost",
+            Self::Duplicated { .. } => "duplicated",
+            Self::Misordered { .. } => "misordered",
+            Self::Phantom(_) => "phantom",
+            Self::Altered { .. } => "altered",
+            Self::Torn(_) => "torn",
+            Self::ConfirmedUndelivered { .. } => "confirmed-undelivered",
+            Self::ConfirmedUnrecorded { .. } => "confirmed-unrecorded",
+            Self::ConfirmedUnverified { .. } => "confirmed-unverified",
+            Self::ConfirmedBack { .. } => "confirmed-back",
+            Self::CheckpointBack { .. } => "checkpoint-back",
+            Self::Memory { .. } => "memory",
+            Self::Stopped(_) => "stopped",
+            Self::DrainStuck => "drain-stuck",
+            Self::Stuck(_) => "stuck",
+            Self::Panicked(_) => "panicked",
+        }
+    }
+}
