@@ -31,6 +31,7 @@ pub(crate) enum Skip {
 #[derive(Debug)]
 pub(crate) struct Skipper {
     position: Option<TransactionPosition>,
+    confirmed_up_to: Lsn,
     void_from: Option<Lsn>,
     /// The checkpoint's transaction must come by before anything later.
     awaited: bool,
@@ -44,6 +45,7 @@ impl Skipper {
             .is_some_and(|p| exists(&p) && resume.slot_confirmed <= p.commit_lsn.0);
         Self {
             position: resume.position,
+            confirmed_up_to: resume.confirmed_up_to,
             void_from: resume.void_from,
             awaited,
         }
@@ -52,7 +54,12 @@ impl Skipper {
     /// A transaction begins.
     pub fn skip(&mut self, begin: &Begin) -> Result<Skip, Halt> {
         let Some(position) = self.position else {
-            return Ok(Skip::Nothing);
+            let done = begin.final_lsn.0 < self.confirmed_up_to;
+            return Ok(if done {
+                Skip::Everything
+            } else {
+                Skip::Nothing
+            });
         };
         if self.void_from.is_some_and(|void| begin.final_lsn.0 >= void) {
             return Ok(Skip::Nothing);
@@ -197,5 +204,16 @@ mod tests {
         assert_eq!(skipper.skip(&begin(44)).unwrap(), Skip::Everything);
         assert_eq!(skipper.skip(&begin(45)).unwrap(), Skip::Nothing);
         assert_eq!(skipper.skip(&begin(50)).unwrap(), Skip::Nothing);
+    }
+
+    #[test]
+    fn without_a_position_what_is_confirmed_is_done() {
+        let resume = Resume {
+            confirmed_up_to: Lsn::from(45),
+            ..Resume::default()
+        };
+        let mut skipper = Skipper::new(&resume);
+        assert_eq!(skipper.skip(&begin(44)).unwrap(), Skip::Everything);
+        assert_eq!(skipper.skip(&begin(45)).unwrap(), Skip::Nothing);
     }
 }

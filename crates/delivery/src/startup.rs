@@ -2,7 +2,7 @@
 
 use pgoutput::Lsn;
 
-use crate::{Checkpoint, Fingerprint, Halt, Identity, Kind, Resume};
+use crate::{Checkpoint, Fingerprint, Halt, Identity, Kind, Resume, TransactionPosition};
 
 /// A row of `pg_replication_slots`.
 #[derive(Debug, Clone)]
@@ -147,10 +147,7 @@ fn check_identity(recorded: &Identity, found: &Identity) -> Result<(), Halt> {
 
 fn resume(checkpoint: &Checkpoint, server: &ServerFacts, slot: &SlotFacts) -> Result<Resume, Halt> {
     let void_from = void_from(checkpoint, server)?;
-    let confirmed_up_to = match void_from {
-        Some(void) => checkpoint.confirmed_up_to.min(void),
-        None => checkpoint.confirmed_up_to,
-    };
+    let (position, confirmed_up_to) = still_valid(checkpoint, void_from);
     if server.wal_end < confirmed_up_to {
         return Err(Halt::WalBehind {
             wal_end: server.wal_end,
@@ -166,11 +163,28 @@ fn resume(checkpoint: &Checkpoint, server: &ServerFacts, slot: &SlotFacts) -> Re
     }
     check_fingerprint(checkpoint, server)?;
     Ok(Resume {
-        position: checkpoint.position,
+        position,
         confirmed_up_to,
         slot_confirmed: slot.confirmed_flush,
         void_from,
     })
+}
+
+/// What of the checkpoint holds on the server's timeline.
+///
+/// A position beyond the switch point names a transaction that this server does not have, and its
+/// LSN will be used again: it must not live on in later checkpoints. As transactions are published
+/// in order, it proves that everything below the switch point has been.
+fn still_valid(
+    checkpoint: &Checkpoint,
+    void_from: Option<Lsn>,
+) -> (Option<TransactionPosition>, Lsn) {
+    let confirmed = checkpoint.confirmed_up_to;
+    match (checkpoint.position, void_from) {
+        (position, None) => (position, confirmed),
+        (Some(position), Some(void)) if position.commit_lsn.0 >= void => (None, void),
+        (position, Some(void)) => (position, confirmed.min(void)),
+    }
 }
 
 /// Where the checkpoint's timeline ended, if the server has left it.
@@ -400,6 +414,29 @@ mod tests {
             ends_at: Lsn::from(94),
         }];
         assert_eq!(check(Some(checkpoint()), promoted), "resume 94");
+    }
+
+    #[test]
+    fn a_position_that_a_promotion_voided_is_forgotten() {
+        let mut promoted = server();
+        promoted.identity.timeline = 2;
+        promoted.history = vec![TimelineSwitch {
+            timeline: 1,
+            ends_at: Lsn::from(94),
+        }];
+        let resumed =
+            |checkpoint: &Checkpoint| match check_start(Some(checkpoint), &promoted, false) {
+                Ok(Start::Resume(resume)) => (resume.position.is_some(), resume.confirmed_up_to),
+                other => panic!("{other:?}"),
+            };
+        let beyond = checkpoint();
+        assert_eq!(resumed(&beyond), (false, Lsn::from(94)));
+        let mut half = checkpoint();
+        half.confirmed_up_to = Lsn::from(91);
+        assert_eq!(resumed(&half), (false, Lsn::from(94)));
+        let mut before = checkpoint();
+        before.position.as_mut().unwrap().commit_lsn = CommitLsn(Lsn::from(92));
+        assert_eq!(resumed(&before), (true, Lsn::from(94)));
     }
 
     #[test]

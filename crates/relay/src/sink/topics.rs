@@ -81,13 +81,13 @@ impl Directory {
 
     /// Every topic of the batch must exist. Blocks while asking for one not seen yet.
     pub(super) fn require_topics(&self, batch: &RecordBatch) -> Result<(), Failure> {
-        let missing = |name: &&str| self.partitions(name).is_none();
         let distinct: HashSet<&str> = batch.iter().map(|record| record.topic).collect();
-        if !distinct.iter().any(|name| missing(name)) {
+        let missing = || distinct.iter().find(|name| self.partitions(name).is_none());
+        if missing().is_none() {
             return Ok(());
         }
         self.refresh()?;
-        match distinct.iter().find(|name| missing(name)) {
+        match missing() {
             None => Ok(()),
             Some(topic) => Err(Failure::new(
                 "topic-missing",
