@@ -1,4 +1,8 @@
-//! Kills the relay at random moments while services write, and compares at the end.
+//! Kills the relay at random moments, or lets other faults strike, while services write, and
+//! compares at the end.
+
+mod fault;
+mod scene;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -12,19 +16,15 @@ use crate::stage::{Stage, TOPICS};
 use crate::wait;
 use crate::writer::Writers;
 
+pub use fault::Fault;
+pub use scene::Evidence;
+
+use fault::Moment;
+use scene::Scene;
+
 const WRITERS: u64 = 4;
 const WRITER_PAUSE: Duration = Duration::from_millis(4);
-/// Start-up takes a little less.
-const START_MS_MAX: u64 = 900;
-const READY_MS_MAX: u64 = 1500;
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(120);
-
-/// What is done to the relay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// SIGKILL at a random moment after its start.
-    Kill9,
-}
 
 /// One run.
 #[derive(Debug, Clone)]
@@ -33,78 +33,23 @@ pub struct Plan {
     pub mode: String,
     /// Size of the producer ring.
     pub concurrency: u32,
-    /// Kills; with `time`, at least so many.
+    /// Faults; with `time`, at least so many.
     pub cycles: u32,
     /// Goes on for this long.
     pub time: Option<Duration>,
-    /// Of the random moments.
+    /// What strikes, one of them in each cycle.
+    pub faults: Vec<Fault>,
+    /// Of the random choices.
     pub seed: u64,
     /// Major version of the database server.
     pub postgres: u32,
-}
-
-/// When a fault strikes. Half of them come during start-up: connecting, fencing, catching up.
-#[derive(Debug, Clone, Copy)]
-enum Moment {
-    AfterStart(Duration),
-    AfterReady(Duration),
-}
-
-impl Moment {
-    fn choose(random: &mut fastrand::Rng) -> Self {
-        match random.bool() {
-            true => Self::AfterStart(Duration::from_millis(random.u64(0..START_MS_MAX))),
-            false => Self::AfterReady(Duration::from_millis(random.u64(0..READY_MS_MAX))),
-        }
-    }
-}
-
-/// What was going on when relays were killed: without this a run would prove little.
-#[derive(Debug, Default, Clone)]
-pub struct Evidence {
-    /// Relays that did not stream yet.
-    pub starting: u32,
-    /// Relays that had published, with committed rows yet to be published.
-    pub publishing: u32,
-    /// Relays inside a Kafka transaction, which was left open.
-    pub in_transaction: u32,
-    /// Records of such transactions, which no consumer may see.
-    pub aborted_records: u64,
-}
-
-impl Evidence {
-    fn add(&mut self, found: &Scene) {
-        self.starting += u32::from(!found.streaming);
-        self.publishing += u32::from(found.published && found.behind);
-        self.in_transaction += u32::from(found.transaction_open);
-    }
-}
-
-impl fmt::Display for Evidence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "killed while starting: {}, while publishing with rows to come: {}, inside a Kafka \
-             transaction: {} ({} records aborted)",
-            self.starting, self.publishing, self.in_transaction, self.aborted_records
-        )
-    }
-}
-
-/// What one kill hit.
-#[derive(Debug)]
-struct Scene {
-    streaming: bool,
-    published: bool,
-    behind: bool,
-    transaction_open: bool,
 }
 
 /// What came of it.
 pub struct Outcome {
     plan: Plan,
     cycles: u32,
-    /// What the kills hit.
+    /// What the faults hit.
     pub evidence: Evidence,
     /// The comparison at the end.
     pub verdict: Verdict,
@@ -160,14 +105,16 @@ pub async fn run(plan: Plan) -> Result<Outcome> {
     let mut cycles = 0;
     while cycles < plan.cycles || plan.time.is_some_and(|time| began.elapsed() < time) {
         cycles += 1;
-        let scene = cycle(&stage, &plan, Fault::Kill9, &mut random);
-        let scene = scene.await.with_context(|| format!("cycle {cycles}"))?;
+        let fault = *random.choice(&plan.faults).context("no faults")?;
+        let scene = cycle(&stage, &plan, fault, &mut random).await;
+        let scene = scene.with_context(|| format!("cycle {cycles}, {fault:?}"))?;
         evidence.add(&scene);
     }
     writers.stop().await?;
     settle(&stage, &plan).await?;
     let verdict = oracle::judge(&stage).await?;
     ensure!(verdict.rows > 0, "nothing was written");
+    ensure!(evidence.is_telling(), "this run proves little: {evidence}");
     evidence.aborted_records = produced(&stage)?.saturating_sub(verdict.records);
     Ok(Outcome {
         plan,
@@ -202,16 +149,15 @@ async fn cycle(
     // Early in its life the relay does not answer.
     let published = relay.count("outboxd_events_published_total", "");
     let backlog = relay.count("event_outbox_backlog", "");
+    let streaming = relay.log_text().contains("\"streaming\"");
     ensure!(
         relay.program().exit_status().is_none(),
         "the relay ended by itself:\n{}",
         relay.log_text()
     );
-    match fault {
-        Fault::Kill9 => relay.program().kill9(),
-    }
+    fault.strike(stage, &relay, || launch(stage, plan)).await?;
     Ok(Scene {
-        streaming: relay.log_text().contains("\"streaming\""),
+        streaming,
         published: published.is_ok_and(|events| events > 0.0),
         behind: backlog.is_ok_and(|events| events > 0.0),
         transaction_open: reader(stage, Isolation::Committed)?.sees_open_transaction()?,

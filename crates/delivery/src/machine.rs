@@ -422,9 +422,8 @@ impl Delivery {
     /// Records progress that no window carries: idle advance, and every checkpoint beside.
     fn record_progress(&mut self, now: Instant) {
         let progress = self.recordable();
-        if progress.confirm <= self.handed_out.confirm
-            && progress.position == self.handed_out.position
-        {
+        // A checkpoint never goes back: the slot may be confirmed up to the last one.
+        if progress == self.handed_out || progress.confirm < self.handed_out.confirm {
             self.urgent = false;
             return;
         }
@@ -443,6 +442,9 @@ impl Delivery {
 
     fn record(&mut self, progress: Progress, now: Instant) {
         self.handed_out = progress;
+        if self.is_quiet() && self.settings.recording != Recording::InTransaction {
+            self.durable = progress;
+        }
         self.last_record = now;
         match self.settings.recording {
             Recording::InTransaction => {

@@ -161,7 +161,7 @@ fn resume(checkpoint: &Checkpoint, server: &ServerFacts, slot: &SlotFacts) -> Re
             confirmed_up_to,
         });
     }
-    check_fingerprint(checkpoint, server)?;
+    check_fingerprint(checkpoint, position, server)?;
     Ok(Resume {
         position,
         confirmed_up_to,
@@ -206,8 +206,12 @@ fn void_from(checkpoint: &Checkpoint, server: &ServerFacts) -> Result<Option<Lsn
     }
 }
 
-fn check_fingerprint(checkpoint: &Checkpoint, server: &ServerFacts) -> Result<(), Halt> {
-    match checkpoint.position {
+fn check_fingerprint(
+    checkpoint: &Checkpoint,
+    position: Option<TransactionPosition>,
+    server: &ServerFacts,
+) -> Result<(), Halt> {
+    match position {
         Some(position) if !position.complete && checkpoint.fingerprint != server.fingerprint => {
             Err(Halt::FingerprintChanged {
                 commit_lsn: position.commit_lsn,

@@ -546,3 +546,25 @@ fn under_load_a_window_closes_when_it_has_waited_long_enough() {
     bench.pass(Duration::from_millis(1));
     assert_eq!(bench.sizes(), [1]);
 }
+
+#[test]
+fn a_checkpoint_beside_the_events_never_goes_back() {
+    let beside = Settings {
+        recording: Recording::Beside,
+        ..settings()
+    };
+    let mut bench = Bench::new(beside, &Resume::default());
+    bench.transaction(10, 1);
+    bench.idle();
+    bench.acknowledge(0);
+    bench.keepalive(50, true);
+    assert_eq!(bench.records.last().unwrap().confirmed_up_to, Lsn::from(50));
+    bench.delivery.handle_recorded(bench.now);
+    bench.transaction(60, 1);
+    bench.idle();
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.records.len(), 1, "the event at 60 is under way");
+    bench.acknowledge(1);
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.records.last().unwrap().confirmed_up_to, Lsn::from(65));
+}

@@ -10,17 +10,17 @@
 //!
 //! [`run`] plays one seed. In its first part faults strike: processes are killed, frozen and
 //! doubled, connections break, servers crash, requests and answers are lost. Then calm is kept,
-//! and everything must arrive within a bounded number of steps. The [`oracle`] reads what services
+//! and everything must arrive within a bounded number of steps. The oracle reads what services
 //! wrote, what the server heard and what consumers see, and nothing of the relay.
 //!
 //! Invariants: whatever happens by chance is drawn from the one [`Dice`]; no task keeps the
-//! [`world::World`] over a pause; nothing here decides what the state machine decides.
+//! world over a pause; nothing here decides what the state machine decides.
 
 mod broker;
 mod clock;
 mod dice;
 mod faults;
-pub mod oracle;
+mod oracle;
 mod relay;
 mod server;
 mod setup;
@@ -29,7 +29,7 @@ mod task;
 mod trace;
 mod violation;
 mod wal;
-pub mod world;
+mod world;
 
 pub use clock::Clock;
 pub use dice::Dice;

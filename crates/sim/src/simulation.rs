@@ -232,7 +232,6 @@ impl Simulation {
             world.say(|| format!("p{} starts: {limits:?}", id.0));
             world.least_max_bytes = world.least_max_bytes.min(limits.max_bytes);
             let process = Process {
-                limits,
                 frozen_until: None,
                 terminating: false,
             };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::broker::Broker;
 use crate::server::Server;
-use crate::setup::{Limits, RequestFaults, Setup};
+use crate::setup::{RequestFaults, Setup};
 use crate::task::Task;
 use crate::trace::Trace;
 use crate::wal::Writer;
@@ -25,8 +25,6 @@ impl ProcessId {
 /// A living relay process, as its operating system sees it.
 #[derive(Debug, Clone)]
 pub struct Process {
-    /// Its configuration.
-    pub limits: Limits,
     /// SIGSTOP until then.
     pub frozen_until: Option<Duration>,
     /// SIGTERM.

@@ -1,10 +1,10 @@
-//! `make chaos`.
+//! `make chaos`. `FAULTS=relay-kill,broker-kill` chooses what strikes.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use scenarios::chaos::{self, Plan};
+use scenarios::chaos::{self, Fault, Plan};
 use scenarios::evidence;
 
 const CYCLES: u32 = 20;
@@ -39,8 +39,11 @@ fn plan() -> Result<Plan> {
         MODES.contains(&mode.as_str()),
         "MODE={mode}? say one of {MODES:?}"
     );
+    let faults: String = variable("FAULTS")?.unwrap_or_else(|| "relay-kill".to_owned());
+    let faults: Result<Vec<Fault>> = faults.split(',').map(str::parse).collect();
     Ok(Plan {
         mode,
+        faults: faults?,
         concurrency: variable("CONCURRENCY")?.unwrap_or(2),
         cycles: cycles.unwrap_or(if time.is_some() { 1 } else { CYCLES }),
         time: time.map(Duration::from_secs),

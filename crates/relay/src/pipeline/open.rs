@@ -79,6 +79,11 @@ async fn create_slot(pipeline: &Pipeline, session: &mut Session) -> Result<(), F
         return session.refresh_slot().await;
     }
     let (mut sink, checkpoint) = Sink::open(pipeline).await?;
+    // Another relay may have made it meanwhile.
+    session.refresh_slot().await?;
+    if session.facts.slot.is_some() {
+        return Ok(());
+    }
     check_start(checkpoint.as_ref(), &session.facts, false)?;
     let record = |kind: Kind, at: Lsn| {
         let facts = &session.facts;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use delivery::{Checkpoint, Kind};
 use pgoutput::Lsn;
 
-pub use expectation::{Expectation, Expected};
+use expectation::Expectation;
 
 use crate::Violation;
 use crate::broker::{Broker, RecordId};

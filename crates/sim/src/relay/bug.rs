@@ -1,7 +1,7 @@
 //! Mistakes that a relay could make, to prove that the oracle would see them.
 
 /// A planted bug. To add one: a variant, its name, and the line of the simulated relay that makes
-/// the mistake, asking [`Context::has`](super::Context::has).
+/// the mistake, asking `Context::has`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
     /// Reports a window's LSN as flushed when the window is sent.

@@ -57,7 +57,7 @@ enum Turn {
 impl<'c> Driver<'c> {
     pub fn new(context: &'c Context, opened: Opened) -> Self {
         let now = context.elapsed();
-        let ledger = Ledger::new(context.limits, opened.resume.position);
+        let ledger = Ledger::new(context.limits, opened.resume);
         Self {
             context,
             session: opened.session,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use delivery::{TransactionPosition, WindowId};
+use delivery::{Resume, TransactionPosition, WindowId};
 use envelope::{RECORD_OVERHEAD_BYTES, RecordBatch};
 use pgoutput::{CommitLsn, Message, Position};
 
@@ -13,7 +13,7 @@ use crate::wal::OUTBOX_OID;
 /// Counts rows in and windows out.
 pub(super) struct Ledger {
     limits: Limits,
-    resume: Option<TransactionPosition>,
+    resume: Resume,
     /// The open transaction, and its changes so far.
     transaction: Option<(CommitLsn, u64)>,
     /// Rows taken in and not handed out yet: at least so many bytes each.
@@ -25,7 +25,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub fn new(limits: Limits, resume: Option<TransactionPosition>) -> Self {
+    pub fn new(limits: Limits, resume: Resume) -> Self {
         Self {
             limits,
             resume,
@@ -90,19 +90,24 @@ impl Ledger {
             index: *changes,
         };
         *changes += 1;
-        if is_event && !is_published(&self.resume, position) {
-            // A record holds the row's payload once, and its short columns up to four times.
-            self.gathered
-                .push_back((position, RECORD_OVERHEAD_BYTES + bytes / 2));
-            self.largest = self.largest.max(RECORD_OVERHEAD_BYTES + 1_024 + 2 * bytes);
+        if !is_event {
+            return;
+        }
+        // A record holds the row's payload once, and its short columns up to four times.
+        self.largest = self.largest.max(RECORD_OVERHEAD_BYTES + 1_024 + 2 * bytes);
+        if !is_published(&self.resume, position) {
+            let least = RECORD_OVERHEAD_BYTES + bytes / 2;
+            self.gathered.push_back((position, least));
         }
     }
 }
 
-fn is_published(resume: &Option<TransactionPosition>, position: Position) -> bool {
-    resume.is_some_and(|resume| {
-        position.commit_lsn < resume.commit_lsn
-            || position.commit_lsn == resume.commit_lsn
-                && (resume.complete || position.index < resume.index)
-    })
+/// The checkpoint covers it.
+fn is_published(resume: &Resume, position: Position) -> bool {
+    let is_before = |published: TransactionPosition| {
+        position.commit_lsn < published.commit_lsn
+            || position.commit_lsn == published.commit_lsn
+                && (published.complete || position.index < published.index)
+    };
+    position.commit_lsn.0 < resume.confirmed_up_to || resume.position.is_some_and(is_before)
 }

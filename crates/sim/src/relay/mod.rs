@@ -29,7 +29,6 @@ pub use bug::Bug;
 pub use context::Context;
 
 use crate::Violation;
-use crate::world::World;
 
 /// How often a stopped relay looks whether its cause has been repaired.
 const RECHECK: Duration = Duration::from_secs(5);
@@ -49,8 +48,12 @@ pub(crate) enum Failure {
     Transient(String),
     /// Another relay holds the slot.
     Standby,
-    /// The pipeline can't go on.
+    /// The pipeline can't go on. Nothing here is ever wrong with the slot or the checkpoint, so
+    /// this breaks a contract.
     Halted(Halt),
+    /// The same, by facts that another relay has made old since they were read. It passes by
+    /// itself.
+    Misled(Halt),
 }
 
 impl Failure {
@@ -104,27 +107,13 @@ fn pause_after(context: &Context, failure: &Failure, backoff: &mut Backoff) -> D
         }
         Failure::Halted(halt) => {
             context.say(|| format!("stops: {halt}"));
-            context.with(|world| judge(halt, world));
+            context.with(|world| world.violate(Violation::Stopped(halt.to_string())));
             RECHECK
         }
-    }
-}
-
-/// Nothing here is ever wrong with the slot or the checkpoint, so every halt is a false one. Three
-/// are known to pass by themselves, for the relay judges by what it saw before another one acted.
-fn judge(halt: &Halt, world: &mut World) {
-    match halt {
-        Halt::SlotMissing { .. } if world.server.confirmed().is_some() => {
-            world.trace.count("slot-made-meanwhile");
+        Failure::Misled(halt) => {
+            context.say(|| format!("stops, misled: {halt}"));
+            context.count("misled");
+            RECHECK
         }
-        Halt::WalBehind {
-            confirmed_up_to, ..
-        } if world.server.history.end() >= *confirmed_up_to => {
-            world.trace.count("wal-grown-meanwhile");
-        }
-        Halt::TimelineLost { recorded, .. } if *recorded == world.server.timeline() => {
-            world.trace.count("promoted-meanwhile");
-        }
-        halt => world.violate(Violation::Stopped(halt.to_string())),
     }
 }

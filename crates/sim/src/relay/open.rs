@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use delivery::{
-    CHECKPOINT_FORMAT, Checkpoint, Delivery, Fingerprint, Identity, Kind, Recording, Resume,
+    CHECKPOINT_FORMAT, Checkpoint, Delivery, Fingerprint, Halt, Identity, Kind, Recording, Resume,
     ServerFacts, Settings, Start, check_slot, check_start,
 };
 use envelope::{TableSpec, TopicPolicy};
@@ -51,6 +51,25 @@ pub(super) async fn open(context: &Context) -> Result<Opened, Failure> {
         context: context.clone(),
         connection,
     };
+    prepare(context, session)
+        .await
+        .map_err(|failure| match failure {
+            Failure::Halted(halt) if is_misled(context, connection, &halt) => Failure::Misled(halt),
+            failure => failure,
+        })
+}
+
+/// Whether the relay judges by what it read before another one acted: it does not hold the slot
+/// any more, or did not see it being made.
+fn is_misled(context: &Context, connection: ConnectionId, halt: &Halt) -> bool {
+    context.with(|world| match halt {
+        Halt::SlotMissing { .. } => world.server.confirmed().is_some(),
+        _ => !world.server.is_holder(connection),
+    })
+}
+
+async fn prepare(context: &Context, session: Session) -> Result<Opened, Failure> {
+    let connection = session.connection;
     pause().await;
     let verified = context.with(|world| world.server.look(connection))?;
     let mut facts = read_facts(context, connection).await?;

@@ -105,6 +105,12 @@ impl Server {
         self.slot.as_ref().map(|slot| slot.confirmed)
     }
 
+    /// Whether a connection streams from the slot.
+    pub fn is_holder(&self, id: ConnectionId) -> bool {
+        let slot = self.slot.as_ref();
+        slot.is_some_and(|slot| slot.holder == Some(id))
+    }
+
     /// Nothing more will be written.
     pub fn is_written(&self) -> bool {
         self.writer.is_done()
@@ -163,11 +169,11 @@ impl Server {
         if !self.writer.is_quiet() {
             return Ok(None);
         }
-        let point = self.history.append(60);
-        self.slot = Some(Slot::new(self.history.end()));
-        self.notices.push(Notice::SlotCreated(self.history.end()));
-        debug_assert!(point < self.history.end());
-        Ok(Some(self.history.end()))
+        self.history.append(60);
+        let at = self.history.end();
+        self.slot = Some(Slot::new(at));
+        self.notices.push(Notice::SlotCreated(at));
+        Ok(Some(at))
     }
 
     /// Starts streaming from the confirmed LSN.
@@ -276,7 +282,9 @@ impl Server {
         let Some(created) = self.slot.as_ref().map(|slot| slot.created) else {
             return false;
         };
-        let Some(ends_at) = dice.pick(&self.history.ends_from(created)) else {
+        let branched = self.switches.last().map(|switch| switch.ends_at);
+        let least = created.max(branched.unwrap_or(created));
+        let Some(ends_at) = dice.pick(&self.history.ends_from(least)) else {
             return false;
         };
         let timeline = self.timeline();
