@@ -18,7 +18,10 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
-            println!("chaos: FAILED {e:#}");
+            // With logs in between.
+            eprintln!("{e:#}");
+            let cause = e.root_cause().to_string();
+            println!("chaos: FAILED {}", cause.lines().next().unwrap_or_default());
             ExitCode::FAILURE
         }
     }
