@@ -58,6 +58,12 @@ impl Delivery {
             position: resume.position,
             confirm: resume.confirmed_up_to,
         };
+        // Beside the events the first checkpoint is due at once: a relay that dies young, again and
+        // again, would otherwise repeat the same events each time.
+        let last_record = match settings.recording {
+            Recording::Beside => now.checked_sub(settings.checkpoint_interval).unwrap_or(now),
+            Recording::InTransaction | Recording::Nowhere => now,
+        };
         Self {
             settings,
             tables: Tables::new(specs, policy),
@@ -69,7 +75,7 @@ impl Delivery {
             handed_out: start,
             durable: start,
             recording_now: None,
-            last_record: now,
+            last_record,
             source_idle: false,
             urgent: false,
             draining: false,

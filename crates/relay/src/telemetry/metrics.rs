@@ -51,7 +51,7 @@ struct StateLabel {
 type HistogramFamily = Family<PipelineLabel, Histogram, fn() -> Histogram>;
 
 fn latency() -> Histogram {
-    Histogram::new(exponential_buckets(0.001, 2.0, 16))
+    Histogram::new(exponential_buckets(0.001, 2.0, 21))
 }
 
 fn sizes() -> Histogram {

@@ -183,9 +183,12 @@ impl Vitals {
     /// The session failed. Returns whether it had failed in the same way before.
     pub fn failed(&self, failure: &Failure) -> bool {
         let mut inner = self.lock();
-        let same = |(last, _): &(Failure, Instant)| last.message == failure.message;
-        let repeated = inner.failure.as_ref().is_some_and(same)
-            && !matches!(inner.state, State::Streaming | State::Draining);
+        // Until something is committed it is the same trouble, however often it is looked at.
+        let repeated = match inner.state {
+            State::Standby => inner.failure.as_ref().map(|(last, _)| last),
+            _ => inner.trouble.as_ref(),
+        }
+        .is_some_and(|last| last.code == failure.code);
         inner.state = match failure.code.name {
             "slot-active" => State::Standby,
             _ if failure.is_transient() => State::Retrying,
@@ -391,10 +394,15 @@ mod tests {
         );
         vitals.committed();
         assert!(vitals.readiness().ready);
-        vitals.failed(&Failure::new("slot-lost", "gone"));
+        assert!(!vitals.failed(&Failure::new("slot-lost", "gone")));
         assert!(!vitals.readiness().ready);
         vitals.enter(State::Starting);
         assert_eq!(vitals.state(), State::Stopped);
+        vitals.enter(State::Streaming);
+        assert!(vitals.failed(&Failure::new("slot-lost", "gone")));
+        vitals.enter(State::Streaming);
+        vitals.committed();
+        assert!(!vitals.failed(&Failure::new("slot-lost", "gone")));
     }
 
     #[test]
