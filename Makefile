@@ -49,15 +49,19 @@ scenarios-short: deps build-all
 	@target/release/scenario --short
 
 .PHONY: chaos
-chaos: deps build-all ## kills the relay at random moments: CYCLES= or CHAOS_SECONDS=, SEED=, MODE=, CONCURRENCY=, PG=
+chaos: deps build-all ## kills the relay at random moments: CYCLES= or CHAOS_SECONDS=, SEED=, MODE=, CONCURRENCY=, PG=, FAULTS=
 	@CYCLES='$(CYCLES)' CHAOS_SECONDS='$(CHAOS_SECONDS)' SEED='$(SEED)' MODE='$(MODE)' \
-	  CONCURRENCY='$(CONCURRENCY)' PG='$(PG)' target/release/chaos
+	  CONCURRENCY='$(CONCURRENCY)' PG='$(PG)' FAULTS='$(FAULTS)' target/release/chaos
 
 SEEDS ?= 1000
 
 .PHONY: sim
 sim: deps ## simulates the delivery logic: SEEDS=1000, or one run again: SEED=
 	@$(RUN) -p sim --bin sim -- $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
+
+.PHONY: sim-mutants
+sim-mutants: deps ## plants bugs in the simulated relay: the oracle must catch each
+	@$(RUN) -p sim --bin sim -- --mutants
 
 .PHONY: build-all
 build-all:
