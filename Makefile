@@ -20,7 +20,7 @@ build: deps ## builds target/release/outboxd
 	$(CARGO) build --release --locked -p outboxd
 
 .PHONY: test
-test: deps lint ## formatting, lints, unit tests, and short simulation, scenarios and chaos
+test: deps lint build-all ## formatting, lints, unit tests, and short simulation, scenarios and chaos
 	$(CARGO) test --release --locked --workspace --quiet
 	$(MAKE) --no-print-directory sim SEEDS=2000
 	$(MAKE) --no-print-directory scenarios-short
