@@ -11,8 +11,8 @@ use crate::resume::Skipper;
 use crate::transaction::OpenTransaction;
 use crate::window::{Bounds, Cut, OpenWindow};
 use crate::{
-    Action, CHECKPOINT_FORMAT, Checkpoint, ConfirmedLsn, Front, Halt, Kind, Progress, Recording,
-    Resume, Settings, Tables, WindowId,
+    Action, CHECKPOINT_FORMAT, Checkpoint, Front, Halt, Kind, Progress, Recording, Resume,
+    Settings, Tables, WindowId,
 };
 
 /// How many emptied batches are kept for the next windows.
@@ -39,7 +39,6 @@ pub struct Delivery {
     source_idle: bool,
     urgent: bool,
     draining: bool,
-    ignored: u64,
     spare: Vec<RecordBatch>,
     actions: VecDeque<Action>,
 }
@@ -79,7 +78,6 @@ impl Delivery {
             source_idle: false,
             urgent: false,
             draining: false,
-            ignored: 0,
             spare: Vec::new(),
             actions: VecDeque::new(),
         }
@@ -228,24 +226,9 @@ impl Delivery {
             .or_else(|| self.window.oldest_commit())
     }
 
-    /// What is durable, and where the stream has been read to.
-    pub fn durable(&self) -> Progress {
-        self.durable
-    }
-
-    /// The last LSN handed out for confirmation.
-    pub fn confirmed(&self) -> ConfirmedLsn {
-        self.front.confirmed()
-    }
-
     /// Windows in Kafka's hands.
     pub fn windows_in_flight(&self) -> usize {
         self.flight.len()
-    }
-
-    /// Rows of relations that no configured table names.
-    pub fn ignored_changes(&self) -> u64 {
-        self.ignored
     }
 
     /// Gives back the buffer of a window that is done.
@@ -325,7 +308,6 @@ impl Delivery {
             )));
         };
         let Some(mapper) = &mut known.mapper else {
-            self.ignored += 1;
             return Ok(());
         };
         let position = origin.position;

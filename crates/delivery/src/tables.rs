@@ -9,7 +9,7 @@ use pgoutput::Relation;
 #[derive(Debug)]
 pub(crate) struct Known {
     pub name: String,
-    /// `None`: no table of the configuration; its rows are counted and passed over.
+    /// `None`: no table of the configuration; its rows are passed over.
     pub mapper: Option<RowMapper>,
 }
 

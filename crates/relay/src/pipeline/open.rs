@@ -90,11 +90,9 @@ async fn create_slot(pipeline: &Pipeline, session: &mut Session) -> Result<(), F
         let producers = pipeline.concurrency;
         opening_checkpoint(kind, &facts.identity, facts.fingerprint, at, producers)
     };
-    let (intent, genesis) = (record(Kind::Intent, Lsn::INVALID), |at| {
-        record(Kind::Genesis, at)
-    });
+    let intent = record(Kind::Intent, Lsn::INVALID);
+    let mut genesis = record(Kind::Genesis, Lsn::INVALID);
     sink.record_now(&intent).await?;
-    let mut genesis = genesis(Lsn::INVALID);
     genesis.confirmed_up_to = session.create_slot(false).await?;
     sink.record_now(&genesis).await?;
     let slot = genesis.identity.slot;
