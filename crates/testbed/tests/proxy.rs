@@ -121,7 +121,7 @@ fn a_delay_acts_on_each_way() {
     let (server, _seen) = echo_server();
     let proxy = Proxy::start(server).unwrap();
     let mut stream = connect(&proxy);
-    proxy.delay(Duration::from_millis(60));
+    proxy.delay(Direction::Both, Duration::from_millis(60));
     assert!(round_trip(&mut stream, 10) >= Duration::from_millis(120));
 }
 
@@ -130,7 +130,7 @@ fn a_throttle_bounds_the_rate() {
     let (server, _seen) = echo_server();
     let proxy = Proxy::start(server).unwrap();
     let mut stream = connect(&proxy);
-    proxy.throttle(100_000);
+    proxy.throttle(Direction::Both, 100_000);
     assert!(round_trip(&mut stream, 30_000) >= Duration::from_millis(300));
 }
 
@@ -166,4 +166,41 @@ fn the_port_closes_with_the_proxy() {
     drop(proxy);
     assert!(TcpStream::connect(addr).is_err());
     assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)));
+}
+
+#[test]
+fn a_severed_client_is_gone_and_the_server_does_not_know() {
+    let (server, seen) = echo_server();
+    let proxy = Proxy::start(server).unwrap();
+    let mut stream = connect(&proxy);
+    round_trip(&mut stream, 1);
+    assert_eq!(seen.recv_timeout(PROMPTLY), Ok(1));
+    proxy.sever_clients();
+    assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)));
+    assert_eq!(proxy.connections(), 0);
+    round_trip(&mut connect(&proxy), 2);
+    assert_eq!(seen.recv_timeout(PROMPTLY), Ok(2));
+    assert_eq!(
+        seen.recv_timeout(PROMPTLY),
+        Ok(0),
+        "the second one has ended"
+    );
+    assert!(seen.recv_timeout(A_WHILE).is_err(), "the first one has not");
+    proxy.heal().unwrap();
+    assert_eq!(seen.recv_timeout(PROMPTLY), Ok(0));
+}
+
+#[test]
+fn delay_and_throttle_act_one_way_only() {
+    let (server, seen) = echo_server();
+    let proxy = Proxy::start(server).unwrap();
+    let mut stream = connect(&proxy);
+    proxy.delay(Direction::ToClient, PROMPTLY * 10);
+    proxy.throttle(Direction::ToClient, 1);
+    stream.write_all(&[0; 1000]).unwrap();
+    let mut arrived = 0;
+    while arrived < 1000 {
+        arrived += seen.recv_timeout(PROMPTLY).unwrap();
+    }
+    assert!(is_silent(&mut stream));
 }

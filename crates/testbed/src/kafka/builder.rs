@@ -55,7 +55,8 @@ impl KafkaBuilder {
     }
 
     /// With a second listener that is advertised at a [`Proxy`] in front of it, so that a client
-    /// which bootstraps through the proxy stays behind it; see [`Kafka::proxy`].
+    /// which bootstraps through the proxy stays behind it; see [`Kafka::proxy`]. The proxy
+    /// understands the protocol: see [`Proxy::swallow_responses`].
     pub fn proxied(mut self) -> KafkaBuilder {
         self.proxied = true;
         self
@@ -131,7 +132,7 @@ impl KafkaBuilder {
         };
         let upstream = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let proxy = behind_proxy
-            .map(|port| Proxy::start(upstream(port)))
+            .map(|port| Proxy::start_kafka(upstream(port)))
             .transpose()?;
         let ports = Ports {
             client: port::free_port()?,

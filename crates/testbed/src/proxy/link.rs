@@ -1,11 +1,14 @@
+//! The state that all connections of a proxy share, and what they wait on.
+
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::proxy::Direction;
+use crate::proxy::kafka::{Exchange, Rules};
+use crate::proxy::lane::{Lane, Way};
 
-/// The state that all connections of a proxy share, and what they wait on.
 #[derive(Debug)]
 pub(crate) struct Link {
     state: Mutex<State>,
@@ -13,15 +16,14 @@ pub(crate) struct Link {
 }
 
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     phase: Phase,
     listening: bool,
-    delay: Duration,
-    bytes_per_s: Option<u64>,
     to_server: Lane,
     to_client: Lane,
-    connections: HashMap<ConnectionId, [Arc<TcpStream>; 2]>,
+    connections: HashMap<ConnectionId, Connection>,
     next_id: u64,
+    pub(super) rules: Rules,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,39 +36,35 @@ enum Phase {
     Closed,
 }
 
-/// One way of the link.
-#[derive(Debug)]
-struct Lane {
-    frozen: bool,
-    /// When a throttled lane has sent all that it promised so far.
-    busy_until: Instant,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ConnectionId(u64);
 
-/// The way of one writer; [`Direction`] without "both".
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Way {
-    ToServer,
-    ToClient,
+#[derive(Debug)]
+pub(super) struct Connection {
+    client: Arc<TcpStream>,
+    server: Arc<TcpStream>,
+    /// The client is cut off and the server does not know; until `heal`.
+    severed: bool,
+    pub(super) exchange: Exchange,
+}
+
+impl Connection {
+    fn close(&self) {
+        shut(&self.client);
+        shut(&self.server);
+    }
 }
 
 impl Link {
     pub fn new() -> Link {
-        let lane = || Lane {
-            frozen: false,
-            busy_until: Instant::now(),
-        };
         let state = State {
             phase: Phase::Open,
             listening: true,
-            delay: Duration::ZERO,
-            bytes_per_s: None,
-            to_server: lane(),
-            to_client: lane(),
+            to_server: Lane::new(),
+            to_client: Lane::new(),
             connections: HashMap::new(),
             next_id: 0,
+            rules: Rules::default(),
         };
         Link {
             state: Mutex::new(state),
@@ -75,50 +73,59 @@ impl Link {
     }
 
     pub fn cut(&self) {
-        self.change(|state| {
-            state.phase = Phase::Cut;
-            state.close_all();
-        });
+        self.end(Phase::Cut);
     }
 
     pub fn close(&self) {
+        self.end(Phase::Closed);
+    }
+
+    fn end(&self, phase: Phase) {
         self.change(|state| {
-            state.phase = Phase::Closed;
-            state.close_all();
+            state.phase = phase;
+            state.close(|_| true);
         });
     }
 
     pub fn freeze(&self, direction: Direction) {
-        self.change(|state| {
-            state.to_server.frozen |= direction != Direction::ToClient;
-            state.to_client.frozen |= direction != Direction::ToServer;
+        self.change_lanes(direction, |lane| lane.frozen = true);
+    }
+
+    pub fn delay(&self, direction: Direction, delay: Duration) {
+        self.change_lanes(direction, |lane| lane.delay = delay);
+    }
+
+    pub fn throttle(&self, direction: Direction, bytes_per_s: u64) {
+        self.change_lanes(direction, |lane| {
+            lane.bytes_per_s = Some(bytes_per_s.max(1));
         });
     }
 
-    pub fn delay(&self, delay: Duration) {
-        self.change(|state| state.delay = delay);
-    }
-
-    pub fn throttle(&self, bytes_per_s: u64) {
-        self.change(|state| state.bytes_per_s = Some(bytes_per_s.max(1)));
+    pub fn sever_clients(&self) {
+        self.change(|state| {
+            for connection in state.connections.values_mut() {
+                connection.severed = true;
+                shut(&connection.client);
+            }
+        });
     }
 
     pub fn heal(&self) {
         self.change(|state| {
             state.phase = Phase::Open;
-            state.delay = Duration::ZERO;
-            state.bytes_per_s = None;
-            for lane in [&mut state.to_server, &mut state.to_client] {
-                *lane = Lane {
-                    frozen: false,
-                    busy_until: Instant::now(),
-                };
+            state.close(|connection| connection.severed);
+            state.rules.clear();
+            for way in Way::BOTH {
+                *state.lane(way) = Lane::new();
             }
         });
     }
 
+    /// How many connections reach from a client to the server.
     pub fn connections(&self) -> usize {
-        self.lock().connections.len()
+        let state = self.lock();
+        let connections = state.connections.values();
+        connections.filter(|connection| !connection.severed).count()
     }
 
     pub fn takes_connections(&self) -> bool {
@@ -132,11 +139,7 @@ impl Link {
     /// Whether the port was open, or closed, as wanted within the bound.
     pub fn await_listening(&self, wanted: bool, within: Duration) -> bool {
         let waiting = |state: &mut State| state.listening != wanted;
-        let outcome = self
-            .changed
-            .wait_timeout_while(self.lock(), within, waiting);
-        let (state, _) = outcome.unwrap_or_else(PoisonError::into_inner);
-        state.listening == wanted
+        self.wait_while(self.lock(), within, waiting).listening == wanted
     }
 
     /// Waits while the link is cut; false when the proxy ends.
@@ -147,34 +150,37 @@ impl Link {
     }
 
     /// Enters a connection that `cut` will close; none if it came too late.
-    pub fn enter(&self, sockets: [Arc<TcpStream>; 2]) -> Option<ConnectionId> {
+    pub fn enter(&self, client: &Arc<TcpStream>, server: &Arc<TcpStream>) -> Option<ConnectionId> {
         let mut state = self.lock();
         if state.phase != Phase::Open {
             return None;
         }
         state.next_id += 1;
         let id = ConnectionId(state.next_id);
-        state.connections.insert(id, sockets);
+        let connection = Connection {
+            client: Arc::clone(client),
+            server: Arc::clone(server),
+            severed: false,
+            exchange: Exchange::default(),
+        };
+        state.connections.insert(id, connection);
         Some(id)
     }
 
-    /// Closes one connection, whichever side ended it.
+    /// Closes one connection, whichever side ended it. A severed one stays until `heal`.
     pub fn leave(&self, id: ConnectionId) {
         self.change(|state| {
-            state
-                .connections
-                .remove(&id)
-                .iter()
-                .flatten()
-                .for_each(|socket| shut(socket));
+            let ends = |connection: &mut Connection| !connection.severed;
+            if state.connection(id).is_some_and(ends) {
+                let removed = state.connections.remove(&id);
+                removed.iter().for_each(Connection::close);
+            }
         });
     }
 
-    /// How large a piece a writer should ask leave for: a twentieth of a second's worth.
-    pub fn piece_bytes(&self) -> usize {
-        let rate = self.lock().bytes_per_s;
-        let piece = rate.and_then(|rate| usize::try_from(rate / 20).ok());
-        piece.unwrap_or(usize::MAX).max(1)
+    /// How large a piece a writer should ask leave for.
+    pub fn piece_bytes(&self, way: Way) -> usize {
+        self.lock().lane(way).piece_bytes()
     }
 
     /// Waits until bytes that arrived at `arrived` may go on; false when their connection is
@@ -183,11 +189,12 @@ impl Link {
         let mut state = self.lock();
         let mut booked = None;
         loop {
-            if !state.connections.contains_key(&id) {
-                return false;
-            }
             let now = Instant::now();
-            let due = state.due(way, arrived, bytes, now, &mut booked);
+            let due = match state.connection(id) {
+                None => return false,
+                Some(connection) if connection.severed => None,
+                Some(_) => state.lane(way).due(arrived, bytes, now, &mut booked),
+            };
             state = match due {
                 None => self
                     .changed
@@ -202,50 +209,52 @@ impl Link {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.lock());
-        self.changed.notify_all();
+    fn change_lanes(&self, direction: Direction, change: impl Fn(&mut Lane)) {
+        self.change(|state| {
+            let ways = Way::BOTH.into_iter();
+            ways.filter(|way| way.is_in(direction))
+                .for_each(|way| change(state.lane(way)));
+        });
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let outcome = change(&mut self.lock());
+        self.changed.notify_all();
+        outcome
+    }
+
+    pub(super) fn wait_while<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        within: Duration,
+        waiting: impl FnMut(&mut State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        let outcome = self.changed.wait_timeout_while(state, within, waiting);
+        outcome.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// When the bytes may go on, none while frozen. A throttled lane is booked once.
-    fn due(
-        &mut self,
-        way: Way,
-        arrived: Instant,
-        bytes: usize,
-        now: Instant,
-        booked: &mut Option<Instant>,
-    ) -> Option<Instant> {
-        let rate = self.bytes_per_s;
-        let lane = match way {
-            Way::ToServer => &mut self.to_server,
-            Way::ToClient => &mut self.to_client,
-        };
-        if lane.frozen {
-            return None;
-        }
-        let delayed = arrived + self.delay;
-        let Some(rate) = rate else {
-            return Some(delayed);
-        };
-        let sent = booked.get_or_insert_with(|| {
-            let takes = Duration::from_secs_f64(bytes as f64 / rate as f64);
-            lane.busy_until = lane.busy_until.max(now) + takes;
-            lane.busy_until
-        });
-        Some(delayed.max(*sent))
+    pub(super) fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections.get_mut(&id)
     }
 
-    fn close_all(&mut self) {
+    fn lane(&mut self, way: Way) -> &mut Lane {
+        match way {
+            Way::ToServer => &mut self.to_server,
+            Way::ToClient => &mut self.to_client,
+        }
+    }
+
+    fn close(&mut self, which: impl Fn(&Connection) -> bool) {
+        let closing = |_: &ConnectionId, connection: &mut Connection| which(connection);
         self.connections
-            .drain()
-            .for_each(|(_, sockets)| sockets.iter().for_each(|s| shut(s)));
+            .extract_if(closing)
+            .for_each(|(_, connection)| connection.close());
     }
 }
 

@@ -4,10 +4,16 @@
 //!  client ─► acceptor ─► connection ─┬─ reader ─► bounded queue ─► writer ─► server
 //!                                    └─ writer ◄─ bounded queue ◄─ reader ◄─┘
 //! ```
-//! Writers ask the [`Link`] for leave before each write; that is where every fault acts.
+//! Writers ask the [`Link`] for leave before each write; that is where every fault acts. A proxy
+//! that understands Kafka's protocol splits the stream at frame boundaries, and each frame's writer
+//! asks for a [`verdict`] on it.
 
 mod connection;
+mod disturb;
+mod kafka;
+mod lane;
 mod link;
+mod verdict;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -17,6 +23,8 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::port;
 use link::Link;
+
+pub use kafka::Api;
 
 const PORT_TRIES: u32 = 5;
 const CHANGE_WITHIN: Duration = Duration::from_secs(10);
@@ -33,10 +41,20 @@ pub enum Direction {
     Both,
 }
 
+/// What is forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    /// Bytes.
+    Opaque,
+    /// Kafka's, without TLS.
+    Kafka,
+}
+
 /// Forwards connections to one address until told otherwise; ends with this value.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
+    protocol: Protocol,
     link: Arc<Link>,
     acceptor: Option<JoinHandle<()>>,
 }
@@ -48,14 +66,33 @@ impl Proxy {
     /// # Errors
     /// When no port can be had.
     pub fn start(upstream: SocketAddr) -> Result<Proxy> {
+        Proxy::open(upstream, Protocol::Opaque)
+    }
+
+    /// As [`Proxy::start`], for a Kafka broker without TLS: single requests can be disturbed, see
+    /// [`Proxy::swallow_responses`]. A client that speaks something else is disconnected.
+    ///
+    /// # Errors
+    /// As [`Proxy::start`].
+    pub fn start_kafka(upstream: SocketAddr) -> Result<Proxy> {
+        Proxy::open(upstream, Protocol::Kafka)
+    }
+
+    fn open(upstream: SocketAddr, protocol: Protocol) -> Result<Proxy> {
         for _ in 0..PORT_TRIES {
             let port = port::free_port()?;
             if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
                 let link = Arc::new(Link::new());
                 let shared = Arc::clone(&link);
-                let acceptor = thread::spawn(move || accept(listener, port, upstream, &shared));
+                let acceptor = Acceptor {
+                    port,
+                    upstream,
+                    protocol,
+                };
+                let acceptor = thread::spawn(move || acceptor.run(listener, &shared));
                 return Ok(Proxy {
                     port,
+                    protocol,
                     link,
                     acceptor: Some(acceptor),
                 });
@@ -90,14 +127,20 @@ impl Proxy {
         self.link.freeze(direction);
     }
 
-    /// Forwards each byte this much later, both ways; the rate stays.
-    pub fn delay(&self, delay: Duration) {
-        self.link.delay(delay);
+    /// Forwards each byte this much later; the rate stays.
+    pub fn delay(&self, direction: Direction, delay: Duration) {
+        self.link.delay(direction, delay);
     }
 
     /// Forwards at most this many bytes a second each way, over all connections together.
-    pub fn throttle(&self, bytes_per_s: u64) {
-        self.link.throttle(bytes_per_s);
+    pub fn throttle(&self, direction: Direction, bytes_per_s: u64) {
+        self.link.throttle(direction, bytes_per_s);
+    }
+
+    /// Closes the clients' side of all connections. The server is not told: its side stays open
+    /// and silent until [`Proxy::heal`], which closes it. New connections are served.
+    pub fn sever_clients(&self) {
+        self.link.sever_clients();
     }
 
     /// Ends all faults. What was held back is forwarded now; what was cut stays closed.
@@ -143,20 +186,28 @@ impl Drop for Proxy {
     }
 }
 
-fn accept(first: TcpListener, port: u16, upstream: SocketAddr, link: &Arc<Link>) {
-    let mut listener = Some(first);
-    while let Some(open) = listener {
-        link.set_listening(true);
-        while let Ok((client, _)) = open.accept() {
-            if !link.takes_connections() {
-                break;
+struct Acceptor {
+    port: u16,
+    upstream: SocketAddr,
+    protocol: Protocol,
+}
+
+impl Acceptor {
+    fn run(self, first: TcpListener, link: &Arc<Link>) {
+        let mut listener = Some(first);
+        while let Some(open) = listener {
+            link.set_listening(true);
+            while let Ok((client, _)) = open.accept() {
+                if !link.takes_connections() {
+                    break;
+                }
+                let (link, upstream, protocol) = (Arc::clone(link), self.upstream, self.protocol);
+                thread::spawn(move || connection::run(client, upstream, protocol, &link));
             }
-            let link = Arc::clone(link);
-            thread::spawn(move || connection::run(client, upstream, &link));
+            drop(open);
+            link.set_listening(false);
+            listener = open_again(self.port, link);
         }
-        drop(open);
-        link.set_listening(false);
-        listener = open_again(port, link);
     }
 }
 
