@@ -64,7 +64,7 @@ impl fmt::Display for Verdict {
 
 /// Reads both sides. Call it when the relay has caught up and nobody writes.
 pub async fn judge(stage: &Stage) -> Result<Verdict> {
-    let reader = Reader::open(&stage.kafka.bootstrap(), &TOPICS)?;
+    let reader = Reader::open(&stage.bootstrap(), &TOPICS)?;
     let client = stage.client().await?;
     let rows = client.query("SELECT id::text FROM outbox", &[]).await?;
     let mut judge = Judge::of(rows.iter().map(|row| row.get(0)));

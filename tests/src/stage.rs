@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use testbed::{Kafka, KafkaBuilder, Postgres, PostgresBuilder};
+use testbed::{Kafka, KafkaBuilder, Postgres, PostgresBuilder, Proxy};
 use tokio_postgres::{Client, NoTls};
 
 use crate::evidence::Evidence;
@@ -26,6 +26,8 @@ pub const TOPICS: [&str; 4] = [
 pub struct StageBuilder {
     postgres: PostgresBuilder,
     kafka: KafkaBuilder,
+    brokers: u32,
+    proxied: bool,
     init: bool,
 }
 
@@ -35,8 +37,12 @@ pub struct Stage {
     evidence: Evidence,
     /// The database server.
     pub postgres: Arc<Postgres>,
-    /// The broker.
+    /// The first broker.
     pub kafka: Arc<Kafka>,
+    /// All brokers.
+    pub brokers: Vec<Arc<Kafka>>,
+    /// In front of the database server, on a stage with proxies.
+    pub postgres_proxy: Option<Proxy>,
 }
 
 impl StageBuilder {
@@ -52,6 +58,19 @@ impl StageBuilder {
         self
     }
 
+    /// A cluster of so many brokers: replication factor 3, two replicas in sync, if there are three.
+    pub fn brokers(mut self, brokers: u32) -> Self {
+        self.brokers = brokers;
+        self
+    }
+
+    /// The relay reaches all servers through proxies; everybody else goes past them.
+    pub fn proxied(mut self) -> Self {
+        self.proxied = true;
+        self.kafka = self.kafka.proxied();
+        self
+    }
+
     /// Leaves table, publication, topics and slot to the scenario.
     pub fn bare(mut self) -> Self {
         self.init = false;
@@ -60,15 +79,20 @@ impl StageBuilder {
 
     /// Starts both servers at the same time.
     pub async fn start(self) -> Result<Stage> {
-        let (postgres, kafka) = (self.postgres, self.kafka);
+        let (postgres, kafka, count) = (self.postgres, self.kafka, self.brokers);
         let postgres = tokio::task::spawn_blocking(move || postgres.start());
-        let kafka = tokio::task::spawn_blocking(move || kafka.start());
-        let (postgres, kafka) = (Arc::new(postgres.await??), Arc::new(kafka.await??));
-        let logs = vec![postgres.log_path().to_owned(), kafka.log_path()];
+        let kafka = tokio::task::spawn_blocking(move || kafka.start_cluster(count));
+        let (postgres, cluster) = (Arc::new(postgres.await??), kafka.await??);
+        let brokers: Vec<_> = cluster.into_brokers().into_iter().map(Arc::new).collect();
+        let mut logs: Vec<_> = brokers.iter().map(|broker| broker.log_path()).collect();
+        logs.push(postgres.log_path().to_owned());
+        let postgres_proxy = self.proxied.then(|| Proxy::start(postgres.addr()));
         let stage = Stage {
             evidence: Evidence::gather(logs)?,
             postgres,
-            kafka,
+            kafka: Arc::clone(brokers.first().context("no broker")?),
+            brokers,
+            postgres_proxy: postgres_proxy.transpose()?,
         };
         stage.postgres.sql("postgres", "CREATE DATABASE app")?;
         if self.init {
@@ -84,6 +108,8 @@ impl Stage {
         StageBuilder {
             postgres: Postgres::builder(),
             kafka: Kafka::builder(),
+            brokers: 1,
+            proxied: false,
             init: true,
         }
     }
@@ -98,16 +124,28 @@ impl Stage {
         self.postgres.superuser_url(DATABASE)
     }
 
-    /// The flags that point outboxd at this stage.
+    /// The flags that point outboxd at this stage, past any proxies.
     pub fn flags(&self) -> Vec<String> {
-        [
-            "--postgres",
-            &self.url(),
-            "--kafka",
-            &self.kafka.bootstrap(),
-        ]
-        .map(str::to_owned)
-        .into()
+        point_at(&self.url(), &self.bootstrap())
+    }
+
+    /// The flags that point a relay at this stage, through the proxies if it has them.
+    fn relay_flags(&self) -> Vec<String> {
+        let proxied: Option<Vec<String>> =
+            self.brokers.iter().map(|b| b.proxied_bootstrap()).collect();
+        let bootstrap = proxied.map_or_else(|| self.bootstrap(), |all| all.join(","));
+        let (direct, url) = (format!(":{}/", self.postgres.port()), self.url());
+        let url = match &self.postgres_proxy {
+            Some(proxy) => url.replace(&direct, &format!(":{}/", proxy.port())),
+            None => url,
+        };
+        point_at(&url, &bootstrap)
+    }
+
+    /// All brokers, separated by commas.
+    pub fn bootstrap(&self) -> String {
+        let all: Vec<String> = self.brokers.iter().map(|b| b.bootstrap()).collect();
+        all.join(",")
     }
 
     /// Runs `outboxd init --apply`.
@@ -138,9 +176,14 @@ impl Stage {
 
     /// Starts a relay, however that goes on.
     pub fn launch(&self, extra: &[&str]) -> Result<Relay> {
-        let mut flags = self.flags();
+        self.launch_with(extra, &[])
+    }
+
+    /// As `launch`, with variables in its environment.
+    pub fn launch_with(&self, extra: &[&str], env: &[(&str, &str)]) -> Result<Relay> {
+        let mut flags = self.relay_flags();
         flags.extend(extra.iter().map(|flag| (*flag).to_owned()));
-        Relay::launch(&flags, &[], self.folder())
+        Relay::launch(&flags, env, self.folder())
     }
 
     /// A folder that goes with the stage, unless the run fails.
@@ -164,6 +207,12 @@ impl Stage {
             .and_then(|row| row.into_iter().next().flatten());
         value.with_context(|| format!("{sql}: no value"))
     }
+}
+
+fn point_at(postgres: &str, kafka: &str) -> Vec<String> {
+    ["--postgres", postgres, "--kafka", kafka]
+        .map(str::to_owned)
+        .into()
 }
 
 /// The binary under test, built beside this program with the same profile.

@@ -38,7 +38,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
         let stop = Arc::clone(&stop);
         writers.push(tokio::spawn(async move { write(&client, &stop).await }));
     }
-    let bootstrap = stage.kafka.bootstrap();
+    let bootstrap = stage.bootstrap();
     let latencies = tokio::task::spawn_blocking(move || read(&bootstrap)).await??;
     stop.store(true, Ordering::Relaxed);
     for writer in writers {

@@ -30,7 +30,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
     let url = stage
         .url()
         .replace("postgres:outboxd@", &format!("quiet:{PASSWORD}@"));
-    let bootstrap = stage.kafka.bootstrap();
+    let bootstrap = stage.bootstrap();
     let flags = [
         "--postgres",
         &url,

@@ -56,7 +56,7 @@ fn insert(stage: &Stage) -> Result<()> {
 }
 
 fn check_envelopes(stage: &Stage) -> Result<()> {
-    let reader = Reader::open(&stage.kafka.bootstrap(), &TOPICS)?;
+    let reader = Reader::open(&stage.bootstrap(), &TOPICS)?;
     let mut values = Vec::new();
     reader.drain(|seen| values.push(seen))?;
     for seen in &values {

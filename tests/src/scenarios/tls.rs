@@ -58,7 +58,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
 }
 
 fn launch(stage: &Stage, url: &str) -> Result<Relay> {
-    let flags = ["--postgres", url, "--kafka", &stage.kafka.bootstrap()].map(str::to_owned);
+    let flags = ["--postgres", url, "--kafka", &stage.bootstrap()].map(str::to_owned);
     Relay::launch(&flags, &[], stage.folder())
 }
 

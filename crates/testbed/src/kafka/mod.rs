@@ -206,6 +206,11 @@ impl KafkaCluster {
         &self.brokers
     }
 
+    /// The brokers, each on its own.
+    pub fn into_brokers(self) -> Vec<Kafka> {
+        self.brokers
+    }
+
     /// All brokers, separated by commas.
     pub fn bootstrap(&self) -> String {
         let all: Vec<String> = self.brokers.iter().map(Kafka::bootstrap).collect();
