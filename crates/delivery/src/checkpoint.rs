@@ -1,9 +1,9 @@
 //! The checkpoint record: what the relay has made durable in Kafka.
 
-use std::fmt;
-
 use pgoutput::{CommitLsn, Lsn};
 use serde::{Deserialize, Serialize};
+
+use crate::{Coverage, Fingerprint};
 
 /// The version of the record that this relay writes, and the newest that it reads.
 pub const CHECKPOINT_FORMAT: u32 = 1;
@@ -49,44 +49,6 @@ pub enum Kind {
     Progress,
 }
 
-/// A digest of what decides the number and order of changes inside a transaction: publication,
-/// its tables and row filters, protocol options.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint(u64);
-
-impl Fingerprint {
-    /// FNV-1a over the text: stable over releases and machines, unlike the standard hasher.
-    pub fn of(description: &str) -> Self {
-        let digest = description
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            });
-        Self(digest)
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl Serialize for Fingerprint {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Fingerprint {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        u64::from_str_radix(&text, 16)
-            .map(Self)
-            .map_err(serde::de::Error::custom)
-    }
-}
-
 /// The record's value, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
@@ -101,8 +63,12 @@ pub struct Checkpoint {
     pub position: Option<TransactionPosition>,
     /// The slot may be confirmed up to here, and is never confirmed beyond it.
     pub confirmed_up_to: Lsn,
-    /// What decides the meaning of `position.index`.
+    /// Of what decides the number and order of changes inside a transaction, and so the meaning of
+    /// `position.index`: the publication, its tables and row filters, protocol options.
     pub fingerprint: Fingerprint,
+    /// What the stream covered when the record was written; none in records of older relays.
+    #[serde(default)]
+    pub coverage: Option<Coverage>,
     /// How many transactional ids the writer used: all of them must be fenced.
     pub producers: usize,
     /// Version of the relay that wrote it.
@@ -167,6 +133,10 @@ mod tests {
             }),
             confirmed_up_to: Lsn::from(0x10),
             fingerprint: Fingerprint::of("publication"),
+            coverage: Some(Coverage {
+                publication: Some(Fingerprint::of("oid")),
+                tables: [("public.outbox".to_owned(), Fingerprint::of("oid"))].into(),
+            }),
             producers: 2,
             relay_version: "0.1.0".into(),
         }
@@ -176,6 +146,14 @@ mod tests {
     fn what_is_written_is_read() {
         let written = checkpoint();
         assert_eq!(Checkpoint::decode(&written.encode()).unwrap(), written);
+    }
+
+    #[test]
+    fn a_record_of_an_older_relay_says_nothing_of_the_coverage() {
+        let mut value = serde_json::to_value(checkpoint()).unwrap();
+        value.as_object_mut().unwrap().remove("coverage");
+        let read = Checkpoint::decode(value.to_string().as_bytes()).unwrap();
+        assert_eq!(read.coverage, None);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use envelope::{CompileError, MapError};
 use pgoutput::{CommitLsn, Lsn, Position};
 
+use crate::Fingerprint;
+
 /// A condition that stops the pipeline; the slot holds and nothing is lost.
 ///
 /// [`code`](Self::code) is stable and documented with its remedy.
@@ -108,6 +110,16 @@ pub enum Halt {
         /// The half-published transaction.
         commit_lsn: CommitLsn,
     },
+    /// The publication or a table in it is not the one of the checkpoint any more.
+    #[error(
+        "{change} since outboxd last streamed from it (accept with --accept-publication {token})"
+    )]
+    CoverageChanged {
+        /// What has changed.
+        change: String,
+        /// Of the coverage as it is now.
+        token: Fingerprint,
+    },
     /// A table's mapping does not fit its columns.
     #[error("table mapping does not fit")]
     Mapping(#[from] CompileError),
@@ -155,6 +167,7 @@ impl Halt {
             Self::TransactionMissing { .. } => "transaction-missing",
             Self::TransactionForeign { .. } => "transaction-foreign",
             Self::FingerprintChanged { .. } => "fingerprint-changed",
+            Self::CoverageChanged { .. } => "publication-changed",
             Self::Mapping(_) => "mapping",
             Self::Unpublishable { .. } => "unpublishable-event",
             Self::EventTooLarge { .. } => "event-too-large",

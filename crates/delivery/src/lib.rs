@@ -20,6 +20,7 @@
 mod action;
 mod backoff;
 mod checkpoint;
+mod coverage;
 mod flight;
 mod front;
 mod halt;
@@ -34,15 +35,17 @@ mod window;
 pub use action::Action;
 pub use backoff::{Backoff, RetryPolicy};
 pub use checkpoint::{
-    CHECKPOINT_FORMAT, Checkpoint, CheckpointError, Fingerprint, Identity, Kind,
-    TransactionPosition,
+    CHECKPOINT_FORMAT, Checkpoint, CheckpointError, Identity, Kind, TransactionPosition,
 };
+pub use coverage::{Coverage, Fingerprint};
 pub use flight::WindowId;
 pub use front::{ConfirmedLsn, Front};
 pub use halt::Halt;
 pub use machine::Delivery;
 pub use resume::Resume;
 pub use settings::{Recording, Settings};
-pub use startup::{ServerFacts, SlotFacts, Start, TimelineSwitch, check_slot, check_start};
+pub use startup::{
+    Consent, ServerFacts, SlotFacts, Start, TimelineSwitch, check_coverage, check_slot, check_start,
+};
 pub use tables::Tables;
 pub use window::Progress;

@@ -456,6 +456,7 @@ impl Delivery {
             position: progress.position,
             confirmed_up_to: progress.confirm,
             fingerprint: self.settings.fingerprint,
+            coverage: Some(self.settings.coverage.clone()),
             producers: self.settings.producers,
             relay_version: self.settings.relay_version.clone(),
         }

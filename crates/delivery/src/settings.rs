@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Fingerprint, Identity};
+use crate::{Coverage, Fingerprint, Identity};
 
 /// Where the checkpoint is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Settings {
     pub identity: Identity,
     /// For the checkpoint record.
     pub fingerprint: Fingerprint,
+    /// For the checkpoint record.
+    pub coverage: Coverage,
     /// For the checkpoint record.
     pub relay_version: String,
 }

@@ -2,7 +2,7 @@
 
 use pgoutput::Lsn;
 
-use crate::{Checkpoint, Fingerprint, Halt, Identity, Kind, Resume, TransactionPosition};
+use crate::{Checkpoint, Coverage, Fingerprint, Halt, Identity, Kind, Resume, TransactionPosition};
 
 /// A row of `pg_replication_slots`.
 #[derive(Debug, Clone)]
@@ -39,6 +39,17 @@ pub struct ServerFacts {
     pub slot: Option<SlotFacts>,
     /// Of the publication and protocol options.
     pub fingerprint: Fingerprint,
+    /// The publication and the configured tables.
+    pub coverage: Coverage,
+}
+
+/// What the operator has looked into and takes the responsibility for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Consent {
+    /// A slot without a record may be taken over.
+    pub adopt_slot: bool,
+    /// The publication may be gone on with as it is now: the token of that coverage.
+    pub publication: Option<Fingerprint>,
 }
 
 /// How to start.
@@ -56,18 +67,19 @@ pub enum Start {
 }
 
 /// Decides from the committed checkpoint and the server how to start.
-///
-/// `adopt_slot` is the operator's word that a slot without a record may be taken over.
 pub fn check_start(
     checkpoint: Option<&Checkpoint>,
     server: &ServerFacts,
-    adopt_slot: bool,
+    consent: Consent,
 ) -> Result<Start, Halt> {
     check_slot(server)?;
     let Some(checkpoint) = checkpoint else {
-        return start_without_record(server, adopt_slot);
+        return start_without_record(server, consent.adopt_slot);
     };
     check_identity(&checkpoint.identity, &server.identity)?;
+    if let Some(before) = &checkpoint.coverage {
+        check_coverage(before, &server.coverage, consent)?;
+    }
     match (checkpoint.kind, &server.slot) {
         (Kind::Intent, None) => Ok(Start::Create),
         (Kind::Intent, Some(slot)) => Ok(Start::Adopt {
@@ -123,6 +135,17 @@ pub fn check_slot(server: &ServerFacts) -> Result<(), Halt> {
             reason: reason.clone(),
         }),
         None => Ok(()),
+    }
+}
+
+/// Whether the publication has been the same since `before`, or the operator accepts it as it is.
+pub fn check_coverage(before: &Coverage, now: &Coverage, consent: Consent) -> Result<(), Halt> {
+    let token = now.token();
+    match now.change_since(before) {
+        Some(change) if consent.publication != Some(token) => {
+            Err(Halt::CoverageChanged { change, token })
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -250,6 +273,14 @@ mod tests {
                 lost: None,
             }),
             fingerprint: Fingerprint::of("a"),
+            coverage: coverage("a"),
+        }
+    }
+
+    fn coverage(publication: &str) -> Coverage {
+        Coverage {
+            publication: Some(Fingerprint::of(publication)),
+            ..Coverage::default()
         }
     }
 
@@ -267,13 +298,14 @@ mod tests {
             }),
             confirmed_up_to: Lsn::from(100),
             fingerprint: Fingerprint::of("a"),
+            coverage: Some(coverage("a")),
             producers: 2,
             relay_version: "0.1.0".into(),
         }
     }
 
     fn check(checkpoint: Option<Checkpoint>, server: ServerFacts) -> String {
-        match check_start(checkpoint.as_ref(), &server, false) {
+        match check_start(checkpoint.as_ref(), &server, Consent::default()) {
             Ok(Start::Create) => "create".into(),
             Ok(Start::Adopt { at }) => format!("adopt {}", at.as_u64()),
             Ok(Start::Resume(r)) => format!("resume {}", r.confirmed_up_to.as_u64()),
@@ -321,8 +353,12 @@ mod tests {
     #[test]
     fn a_slot_without_record_is_adopted_only_on_the_operators_word() {
         assert_eq!(check(None, server()), "slot-without-record");
+        let consent = Consent {
+            adopt_slot: true,
+            ..Consent::default()
+        };
         assert!(matches!(
-            check_start(None, &server(), true),
+            check_start(None, &server(), consent),
             Ok(Start::Adopt { .. })
         ));
     }
@@ -428,11 +464,14 @@ mod tests {
             timeline: 1,
             ends_at: Lsn::from(94),
         }];
-        let resumed =
-            |checkpoint: &Checkpoint| match check_start(Some(checkpoint), &promoted, false) {
-                Ok(Start::Resume(resume)) => (resume.position.is_some(), resume.confirmed_up_to),
-                other => panic!("{other:?}"),
-            };
+        let resumed = |checkpoint: &Checkpoint| match check_start(
+            Some(checkpoint),
+            &promoted,
+            Consent::default(),
+        ) {
+            Ok(Start::Resume(resume)) => (resume.position.is_some(), resume.confirmed_up_to),
+            other => panic!("{other:?}"),
+        };
         let beyond = checkpoint();
         assert_eq!(resumed(&beyond), (false, Lsn::from(94)));
         let mut half = checkpoint();
@@ -444,7 +483,35 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_publication_matters_only_in_mid_transaction() {
+    fn a_replaced_publication_stops_until_it_is_accepted_as_it_is() {
+        let replaced = |publication| ServerFacts {
+            coverage: coverage(publication),
+            ..server()
+        };
+        assert_eq!(
+            check(Some(checkpoint()), replaced("b")),
+            "publication-changed"
+        );
+        let unknown = Checkpoint {
+            coverage: None,
+            ..checkpoint()
+        };
+        assert_eq!(check(Some(unknown), replaced("b")), "resume 100");
+        let consent = Consent {
+            publication: Some(coverage("b").token()),
+            ..Consent::default()
+        };
+        let accepted =
+            |publication| check_start(Some(&checkpoint()), &replaced(publication), consent).is_ok();
+        assert!(accepted("b"));
+        assert!(
+            !accepted("c"),
+            "consent is for one state of the publication"
+        );
+    }
+
+    #[test]
+    fn another_fingerprint_matters_only_in_mid_transaction() {
         let changed = ServerFacts {
             fingerprint: Fingerprint::of("b"),
             ..server()

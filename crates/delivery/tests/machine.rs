@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use delivery::{
-    Action, Checkpoint, Delivery, Fingerprint, Halt, Identity, Recording, Resume, Settings,
-    TransactionPosition, WindowId,
+    Action, Checkpoint, Coverage, Delivery, Fingerprint, Halt, Identity, Recording, Resume,
+    Settings, TransactionPosition, WindowId,
 };
 use envelope::{RecordBatch, TableSpec, TopicPolicy};
 use pgoutput::{
@@ -40,6 +40,7 @@ fn settings() -> Settings {
             slot: "outboxd".into(),
         },
         fingerprint: Fingerprint::of("f"),
+        coverage: Coverage::default(),
         relay_version: "test".into(),
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::publication_replaced::accept;
 use crate::relay::Relay;
 use crate::scenario::{Figures, Scenario};
 use crate::stage::{DATABASE, Stage, outboxd};
@@ -102,7 +103,7 @@ fn flags(stage: &Stage, case: &Case) -> Vec<String> {
         rest => (stage.url(), rest),
     };
     let mut flags = vec!["--postgres".to_owned(), url];
-    flags.extend(["--kafka".to_owned(), stage.kafka.bootstrap()]);
+    flags.extend(["--kafka".to_owned(), stage.bootstrap()]);
     flags.extend(rest.iter().map(|flag| (*flag).to_owned()));
     flags
 }
@@ -119,6 +120,14 @@ async fn check(stage: &Stage, case: &Case) -> Result<()> {
         // the checkpoint of the first slot forbids.
         return run_says(&relay, "foreign-system", "stopped").await;
     }
+    let relay = match case.code.starts_with("publication") {
+        // Rows may have been written meanwhile that the stream does not show.
+        true => {
+            run_says(&relay, "publication-changed", "stopped").await?;
+            accept(stage, relay).await?
+        }
+        false => relay,
+    };
     relay.ready().await.context("it does not go on by itself")?;
     relay.stop().await?;
     Ok(())
@@ -161,7 +170,7 @@ fn doctor_fails(flags: &[String], code: &str) -> Result<()> {
 }
 
 /// `run` must stay up, answer 503 with the code, and log code and remedy.
-async fn run_says(relay: &Relay, code: &str, state: &str) -> Result<()> {
+pub(super) async fn run_says(relay: &Relay, code: &str, state: &str) -> Result<()> {
     let said = wait::until("the reason is shown", Duration::from_secs(40), async || {
         let ready = relay.get("/ready");
         Ok(ready.is_ok_and(|(status, body)| status == 503 && body.contains(&format!("[{code}]"))))
@@ -186,7 +195,7 @@ async fn run_says(relay: &Relay, code: &str, state: &str) -> Result<()> {
 
 async fn wrong_password(stage: &Stage) -> Result<()> {
     let url = stage.url().replace(testbed::PASSWORD, "wrong");
-    let flags = ["--postgres", &url, "--kafka", &stage.kafka.bootstrap()].map(str::to_owned);
+    let flags = ["--postgres", &url, "--kafka", &stage.bootstrap()].map(str::to_owned);
     doctor_fails(&flags, "postgres-auth")?;
     let relay = Relay::launch(&flags, &[], stage.folder())?;
     run_says(&relay, "postgres-auth", "stopped").await

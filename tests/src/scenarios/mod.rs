@@ -9,6 +9,7 @@ mod latency;
 mod logs;
 mod misconfiguration;
 mod postgres_restart;
+mod publication_replaced;
 mod smoke;
 mod takeover;
 mod tls;
@@ -25,6 +26,7 @@ pub static ALL: &[Scenario] = &[
     broker_outage::SCENARIO,
     takeover::SCENARIO,
     misconfiguration::SCENARIO,
+    publication_replaced::SCENARIO,
     tuning::SCENARIO,
     logs::SCENARIO,
     tls::SCENARIO,

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use clap::Args;
+use delivery::{Consent, Fingerprint};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -25,6 +26,10 @@ pub(super) struct RunArgs {
     /// before is taken as published.
     #[arg(long)]
     adopt_slot: bool,
+    /// Go on with a publication that was altered or made again, as it is now; the token is in the
+    /// error. Rows that were written meanwhile may be missing in the stream.
+    #[arg(long, value_name = "TOKEN")]
+    accept_publication: Option<Fingerprint>,
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Exit> {
@@ -42,19 +47,23 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Exit> {
             tracing::error!(error = %e, "the runtime could not be started");
             Exit::Failure
         })?;
-    let outcome = runtime.block_on(serve(&config, args.adopt_slot));
+    let consent = Consent {
+        adopt_slot: args.adopt_slot,
+        publication: args.accept_publication,
+    };
+    let outcome = runtime.block_on(serve(&config, consent));
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(config: &Config, adopt_slot: bool) -> Result<(), Exit> {
+async fn serve(config: &Config, consent: Consent) -> Result<(), Exit> {
     let (shutdown_tx, shutdown) = watch::channel(false);
     let metrics = Metrics::new();
     let contexts: Vec<Context> = config
         .pipelines
         .iter()
         .map(|pipeline| Context {
-            adopt_slot,
+            consent,
             log_events: config.log.events,
             shutdown_timeout: config.shutdown_timeout,
             vitals: Arc::new(Vitals::new(&pipeline.name)),

@@ -151,8 +151,8 @@ pub static CODES: &[Code] = &[
     ),
     stopped(
         "publication-changed",
-        "The publication, or a table in it, was dropped and made again while outboxd was running.",
-        "Compare table and topics for rows written in between; outboxd goes on with the new publication by itself.",
+        "The publication was altered, or it or a table in it was dropped and made again. Rows written meanwhile may be missing in the stream, even if it looks as before.",
+        "Compare table and topics for the time of the change. Then start with --accept-publication and the token of the message: it accepts this one state of the publication.",
     ),
     // Slot and identity.
     stopped(

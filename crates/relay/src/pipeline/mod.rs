@@ -8,7 +8,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use delivery::{Backoff, RetryPolicy};
+use delivery::{Backoff, Consent, RetryPolicy};
 use tokio::sync::watch as signal;
 
 use crate::config::{Mode, Pipeline, Retry, SinkKind};
@@ -29,8 +29,8 @@ const STANDBY_POLL: Duration = Duration::from_millis(500);
 pub struct Context {
     /// Its configuration.
     pub pipeline: Pipeline,
-    /// Take over a slot that the checkpoint topic does not know.
-    pub adopt_slot: bool,
+    /// What the operator takes the responsibility for.
+    pub consent: Consent,
     /// One log line per event.
     pub log_events: bool,
     /// Time for draining at shutdown.

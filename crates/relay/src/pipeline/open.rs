@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use delivery::{Delivery, Kind, Recording, Resume, ServerFacts, Settings, Start, check_start};
+use delivery::{
+    Checkpoint, Consent, Coverage, Delivery, Kind, Recording, Resume, ServerFacts, Settings, Start,
+    check_start,
+};
 use pgoutput::Lsn;
 
 use super::watch::{Sighting, Watcher};
@@ -32,12 +35,11 @@ pub(super) async fn open(context: &Context, backlog: &mut Backlog) -> Result<Ope
         create_slot(pipeline, &mut session).await?;
     }
     tracing::debug!(pipeline = pipeline.name, "connected");
-    let publication = session.publication.clone();
     let verified = session.verified;
     // From here on nobody else holds the slot, so fencing hits no living relay.
     let (stream, catalog, facts) = session.start().await?;
     tracing::debug!(pipeline = pipeline.name, "slot held");
-    let mut watcher = Watcher::start(pipeline, catalog, publication);
+    let mut watcher = Watcher::start(pipeline, catalog, facts.coverage.clone());
     let joining = join_kafka(context, &facts);
     let (sink, resume) = count_meanwhile(context, backlog, &mut watcher, joining).await?;
     tracing::info!(
@@ -84,12 +86,9 @@ async fn create_slot(pipeline: &Pipeline, session: &mut Session) -> Result<(), F
     if session.facts.slot.is_some() {
         return Ok(());
     }
-    check_start(checkpoint.as_ref(), &session.facts, false)?;
-    let record = |kind: Kind, at: Lsn| {
-        let facts = &session.facts;
-        let producers = pipeline.concurrency;
-        opening_checkpoint(kind, &facts.identity, facts.fingerprint, at, producers)
-    };
+    check_start(checkpoint.as_ref(), &session.facts, Consent::default())?;
+    let record =
+        |kind: Kind, at: Lsn| opening_checkpoint(kind, &session.facts, at, pipeline.concurrency);
     let intent = record(Kind::Intent, Lsn::INVALID);
     let mut genesis = record(Kind::Genesis, Lsn::INVALID);
     sink.record_now(&intent).await?;
@@ -131,9 +130,15 @@ async fn count_meanwhile<T>(
 async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Resume), Failure> {
     let pipeline = &context.pipeline;
     let (mut sink, checkpoint) = Sink::open(pipeline).await?;
-    let adopt = context.adopt_slot || pipeline.sink == SinkKind::Stdout;
-    let at = match check_start(checkpoint.as_ref(), facts, adopt)? {
-        Start::Resume(resume) => return Ok((sink, resume)),
+    let consent = Consent {
+        adopt_slot: context.consent.adopt_slot || pipeline.sink == SinkKind::Stdout,
+        ..context.consent
+    };
+    let at = match check_start(checkpoint.as_ref(), facts, consent)? {
+        Start::Resume(resume) => {
+            record_coverage(&mut sink, checkpoint, &facts.coverage).await?;
+            return Ok((sink, resume));
+        }
         Start::Adopt { at } => at,
         Start::Create => {
             return Err(Failure::new(
@@ -143,9 +148,7 @@ async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Res
         }
     };
     if pipeline.sink == SinkKind::Kafka {
-        let producers = pipeline.concurrency;
-        let (identity, fingerprint) = (&facts.identity, facts.fingerprint);
-        let genesis = opening_checkpoint(Kind::Genesis, identity, fingerprint, at, producers);
+        let genesis = opening_checkpoint(Kind::Genesis, facts, at, pipeline.concurrency);
         sink.record_now(&genesis).await?;
     }
     Ok((
@@ -156,6 +159,27 @@ async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Res
             ..Resume::default()
         },
     ))
+}
+
+/// A table that is new in the configuration, or a publication that the operator accepts, holds from
+/// here on, and not only once there is progress.
+async fn record_coverage(
+    sink: &mut Sink,
+    checkpoint: Option<Checkpoint>,
+    coverage: &Coverage,
+) -> Result<(), Failure> {
+    let Some(checkpoint) = checkpoint else {
+        return Ok(());
+    };
+    if checkpoint.coverage.as_ref() == Some(coverage) {
+        return Ok(());
+    }
+    tracing::info!(token = %coverage.token(), "publication and tables recorded as they are now");
+    let renewed = Checkpoint {
+        coverage: Some(coverage.clone()),
+        ..checkpoint
+    };
+    sink.record_now(&renewed).await
 }
 
 fn settings(pipeline: &Pipeline, facts: &ServerFacts) -> Settings {
@@ -174,6 +198,7 @@ fn settings(pipeline: &Pipeline, facts: &ServerFacts) -> Settings {
         checkpoint_interval: CHECKPOINT_INTERVAL,
         identity: facts.identity.clone(),
         fingerprint: facts.fingerprint,
+        coverage: facts.coverage.clone(),
         relay_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

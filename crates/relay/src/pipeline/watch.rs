@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use delivery::{Consent, Coverage};
 use envelope::TableSpec;
 use pgoutput::Lsn;
 use tokio::sync::mpsc;
@@ -33,6 +34,15 @@ pub(super) enum Sighting {
     Ended(Failure),
 }
 
+/// What is looked at.
+struct Watched {
+    publication: String,
+    /// As it was when the session began.
+    coverage: Coverage,
+    tables: Vec<TableSpec>,
+    slot: String,
+}
+
 /// Looks at the catalog in a task of its own, which ends with it.
 pub(super) struct Watcher {
     sightings: mpsc::Receiver<Sighting>,
@@ -41,10 +51,15 @@ pub(super) struct Watcher {
 
 impl Watcher {
     /// Starts looking.
-    pub fn start(pipeline: &Pipeline, catalog: Catalog, publication: PublicationFacts) -> Self {
+    pub fn start(pipeline: &Pipeline, catalog: Catalog, coverage: Coverage) -> Self {
         let (sender, sightings) = mpsc::channel(8);
-        let (tables, slot) = (pipeline.tables.clone(), pipeline.slot_name());
-        let task = tokio::spawn(run(catalog, publication, tables, slot, sender));
+        let watched = Watched {
+            publication: pipeline.postgres.publication.clone(),
+            coverage,
+            tables: pipeline.tables.clone(),
+            slot: pipeline.slot_name(),
+        };
+        let task = tokio::spawn(run(catalog, watched, sender));
         Self { sightings, task }
     }
 
@@ -65,13 +80,7 @@ impl Drop for Watcher {
 }
 
 /// Looks until the connection ends or a look finds a reason to stop.
-async fn run(
-    catalog: Catalog,
-    publication: PublicationFacts,
-    tables: Vec<TableSpec>,
-    slot: String,
-    sightings: mpsc::Sender<Sighting>,
-) {
+async fn run(catalog: Catalog, watched: Watched, sightings: mpsc::Sender<Sighting>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -83,7 +92,7 @@ async fn run(
             }
         }
         let sighting = tokio::select! {
-            looked = look(&catalog, &publication, &tables, &slot) => looked,
+            looked = look(&catalog, &watched) => looked,
             failure = catalog.ended() => Err(failure),
         };
         let sighting = match sighting {
@@ -102,19 +111,16 @@ async fn run(
     }
 }
 
-async fn look(
-    catalog: &Catalog,
-    publication: &PublicationFacts,
-    tables: &[TableSpec],
-    slot: &str,
-) -> Result<Sighting, Failure> {
+async fn look(catalog: &Catalog, watched: &Watched) -> Result<Sighting, Failure> {
+    let tables = &watched.tables;
     let counters = catalog.rows_written(tables).await?;
     // The LSN comes first: the look after it vouches for all WAL before it.
     let lsn = catalog.wal_end().await?;
-    let now = PublicationFacts::read(catalog, publication.name()).await?;
+    let now = PublicationFacts::read(catalog, &watched.publication).await?;
     now.check(catalog, tables).await?;
-    publication.check_unchanged(&now, tables)?;
-    let slot = catalog.slot_use(slot).await?;
+    let now = now.coverage(tables);
+    delivery::check_coverage(&watched.coverage, &now, Consent::default())?;
+    let slot = catalog.slot_use(&watched.slot).await?;
     Ok(Sighting::Verified {
         lsn,
         counters,

@@ -13,7 +13,7 @@ mod transactional;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use delivery::{Checkpoint, Fingerprint, Identity, Kind, WindowId};
+use delivery::{Checkpoint, Kind, ServerFacts, WindowId};
 use envelope::RecordBatch;
 use pgoutput::Lsn;
 use tokio::sync::mpsc;
@@ -210,18 +210,18 @@ async fn fence(
 /// A checkpoint that is not progress: intent or genesis.
 pub fn opening_checkpoint(
     kind: Kind,
-    identity: &Identity,
-    fingerprint: Fingerprint,
+    facts: &ServerFacts,
     at: Lsn,
     producers: usize,
 ) -> Checkpoint {
     Checkpoint {
         format: delivery::CHECKPOINT_FORMAT,
         kind,
-        identity: identity.clone(),
+        identity: facts.identity.clone(),
         position: None,
         confirmed_up_to: at,
-        fingerprint,
+        fingerprint: facts.fingerprint,
+        coverage: Some(facts.coverage.clone()),
         producers,
         relay_version: env!("CARGO_PKG_VERSION").to_owned(),
     }

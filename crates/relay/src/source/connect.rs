@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use delivery::{Fingerprint, Identity, ServerFacts, TimelineSwitch};
+use delivery::{Identity, ServerFacts, TimelineSwitch};
 use pgoutput::Lsn;
 use pgwire_replication::{ReplicationClient, ReplicationConfig, SslMode as WireSslMode, TlsConfig};
 
@@ -23,8 +23,6 @@ pub struct Session {
     pub catalog: Catalog,
     /// What the server says of itself.
     pub facts: ServerFacts,
-    /// The publication as found.
-    pub publication: PublicationFacts,
     /// An LSN read before the publication was checked.
     pub verified: Lsn,
     client: ReplicationClient,
@@ -57,11 +55,10 @@ async fn connect_to(pipeline: &Pipeline, host: &Host) -> Result<Session, Failure
     let publication = PublicationFacts::read(&catalog, &postgres.publication).await?;
     publication.check(&catalog, &pipeline.tables).await?;
     let mut client = open(pipeline, host).await?;
-    let facts = read_facts(&mut client, &catalog, pipeline, publication.fingerprint()).await?;
+    let facts = read_facts(&mut client, &catalog, pipeline, &publication).await?;
     Ok(Session {
         catalog,
         facts,
-        publication,
         verified,
         client,
         slot: pipeline.slot_name(),
@@ -145,7 +142,7 @@ async fn read_facts(
     client: &mut ReplicationClient,
     catalog: &Catalog,
     pipeline: &Pipeline,
-    fingerprint: Fingerprint,
+    publication: &PublicationFacts,
 ) -> Result<ServerFacts, Failure> {
     let attempt = "identifying the server";
     let slot = pipeline.slot_name();
@@ -171,7 +168,8 @@ async fn read_facts(
         wal_end: Lsn::from(system.xlogpos.as_u64()),
         history,
         slot: catalog.slot(&slot).await?,
-        fingerprint,
+        fingerprint: publication.fingerprint(),
+        coverage: publication.coverage(&pipeline.tables),
     })
 }
 

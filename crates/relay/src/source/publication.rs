@@ -1,6 +1,6 @@
-//! The publication: whether it covers the configured tables, and whether it stays the same.
+//! The publication: whether it covers the configured tables, and in which definition.
 
-use delivery::Fingerprint;
+use delivery::{Coverage, Fingerprint};
 use envelope::TableSpec;
 
 use super::catalog::Catalog;
@@ -17,6 +17,8 @@ pub struct PublishedTable {
     pub oid: u32,
     /// The row filter, if any.
     pub row_filter: Option<String>,
+    /// Identifies its membership; none in a publication of all tables.
+    membership: Option<String>,
 }
 
 /// The publication as the catalog shows it.
@@ -24,18 +26,37 @@ pub struct PublishedTable {
 pub struct PublicationFacts {
     name: String,
     oid: u32,
+    revision: String,
     inserts: bool,
     via_root: bool,
     tables: Vec<PublishedTable>,
 }
 
+/// `xmin` changes whenever the publication is altered, even if that is undone.
 const PUBLICATION: &str =
-    "SELECT oid, pubinsert, pubviaroot FROM pg_publication WHERE pubname = $1";
-const TABLES: &str = "SELECT t.schemaname::text, t.tablename::text, c.oid, to_jsonb(t)->>'rowfilter' \
-     FROM pg_publication_tables t \
-     JOIN pg_namespace n ON n.nspname = t.schemaname \
-     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename \
-     WHERE t.pubname = $1 ORDER BY c.oid";
+    "SELECT oid, xmin::text, pubinsert, pubviaroot FROM pg_publication WHERE pubname = $1";
+
+/// A table's membership, by itself or (from 15 on) by its schema, is a catalog row of its own, which
+/// is made again when the table is taken out and put back.
+fn tables_sql(server_version: i32) -> String {
+    let by_schema = match server_version {
+        150_000.. => {
+            "(SELECT s.oid || ' ' || s.xmin::text FROM pg_publication_namespace s \
+             WHERE s.pnpubid = p.oid AND s.pnnspid = n.oid)"
+        }
+        _ => "NULL",
+    };
+    format!(
+        "SELECT t.schemaname::text, t.tablename::text, c.oid, to_jsonb(t)->>'rowfilter', \
+         coalesce((SELECT r.oid || ' ' || r.xmin::text FROM pg_publication_rel r \
+         WHERE r.prpubid = p.oid AND r.prrelid = c.oid), {by_schema}) \
+         FROM pg_publication_tables t \
+         JOIN pg_publication p ON p.pubname = t.pubname \
+         JOIN pg_namespace n ON n.nspname = t.schemaname \
+         JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename \
+         WHERE t.pubname = $1 ORDER BY c.oid"
+    )
+}
 
 impl PublicationFacts {
     /// Reads the publication; a missing one is a failure.
@@ -45,18 +66,21 @@ impl PublicationFacts {
             let message = format!("publication {name:?} does not exist");
             return Err(Failure::new("publication-missing", message));
         };
-        let tables = catalog.all(TABLES, &[&name]).await?;
+        let tables = tables_sql(catalog.server_version());
+        let tables = catalog.all(&tables, &[&name]).await?;
         let table = |row: &tokio_postgres::Row| PublishedTable {
             schema: row.get(0),
             table: row.get(1),
             oid: row.get(2),
             row_filter: row.get(3),
+            membership: row.get(4),
         };
         Ok(Self {
             name: name.to_owned(),
             oid: row.get(0),
-            inserts: row.get(1),
-            via_root: row.get(2),
+            revision: row.get(1),
+            inserts: row.get(2),
+            via_root: row.get(3),
             tables: tables.iter().map(table).collect(),
         })
     }
@@ -80,17 +104,17 @@ impl PublicationFacts {
         Ok(())
     }
 
-    /// Whether it is still the same publication of the same tables.
-    pub fn check_unchanged(&self, now: &Self, specs: &[TableSpec]) -> Result<(), Failure> {
-        let same_tables = specs.iter().all(|spec| self.find(spec) == now.find(spec));
-        if self.oid == now.oid && self.via_root == now.via_root && same_tables {
-            return Ok(());
+    /// Publication and configured tables, each in its present definition.
+    pub fn coverage(&self, specs: &[TableSpec]) -> Coverage {
+        let table = |spec: &TableSpec| {
+            let found = self.find(spec)?;
+            let definition = Fingerprint::of(&format!("{} {:?}", found.oid, found.membership));
+            Some((format!("{}.{}", spec.schema, spec.table), definition))
+        };
+        Coverage {
+            publication: Some(Fingerprint::of(&format!("{} {}", self.oid, self.revision))),
+            tables: specs.iter().filter_map(table).collect(),
         }
-        let message = format!(
-            "publication {:?} or a table in it has been replaced",
-            self.name
-        );
-        Err(Failure::new("publication-changed", message))
     }
 
     /// Of all that decides how many changes a transaction has in the stream.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use delivery::{
-    CHECKPOINT_FORMAT, Checkpoint, Delivery, Fingerprint, Halt, Identity, Kind, Recording, Resume,
-    ServerFacts, Settings, Start, check_slot, check_start,
+    CHECKPOINT_FORMAT, Checkpoint, Consent, Coverage, Delivery, Fingerprint, Halt, Identity, Kind,
+    Recording, Resume, ServerFacts, Settings, Start, check_slot, check_start,
 };
 use envelope::{TableSpec, TopicPolicy};
 use pgoutput::Lsn;
@@ -136,6 +136,7 @@ fn settings(context: &Context, identity: Identity) -> Settings {
         checkpoint_interval: CHECKPOINT_INTERVAL,
         identity,
         fingerprint: fingerprint(),
+        coverage: Coverage::default(),
         relay_version: "sim".to_owned(),
     }
 }
@@ -168,6 +169,7 @@ async fn read_facts(context: &Context, connection: ConnectionId) -> Result<Serve
         history,
         slot,
         fingerprint: fingerprint(),
+        coverage: Coverage::default(),
     })
 }
 
@@ -178,7 +180,7 @@ async fn create_slot(
     facts: &ServerFacts,
 ) -> Result<(), Failure> {
     let (sink, checkpoint) = Sink::open(context).await?;
-    check_start(checkpoint.as_ref(), facts, false)?;
+    check_start(checkpoint.as_ref(), facts, Consent::default())?;
     let intent = opening_checkpoint(context, facts, Kind::Intent, Lsn::INVALID);
     sink.record_now(&intent).await?;
     let at = loop {
@@ -196,7 +198,7 @@ async fn create_slot(
 /// Fences older relays, reads the checkpoint, and decides where the stream is taken up.
 async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Resume), Failure> {
     let (sink, checkpoint) = Sink::open(context).await?;
-    let at = match check_start(checkpoint.as_ref(), facts, false)? {
+    let at = match check_start(checkpoint.as_ref(), facts, Consent::default())? {
         Start::Resume(resume) => return Ok((sink, taken_up(context, resume))),
         Start::Adopt { at } => at,
         Start::Create => return Err(Failure::transient("the slot vanished")),
@@ -230,6 +232,7 @@ fn opening_checkpoint(context: &Context, facts: &ServerFacts, kind: Kind, at: Ls
         position: None,
         confirmed_up_to: at,
         fingerprint: fingerprint(),
+        coverage: Some(facts.coverage.clone()),
         producers: context.limits.producers,
         relay_version: "sim".to_owned(),
     }

@@ -1,6 +1,6 @@
 //! The replication slot, and whether it and the checkpoint agree.
 
-use delivery::{Identity, ServerFacts, SlotFacts, Start};
+use delivery::{Consent, Identity, ServerFacts, SlotFacts, Start};
 use pgoutput::Lsn;
 
 use crate::cli::database::all;
@@ -55,6 +55,7 @@ fn usable(pipeline: &Pipeline, slot: SlotFacts) -> Result<(), Failure> {
         history: Vec::new(),
         slot: Some(slot),
         fingerprint: delivery::Fingerprint::of(""),
+        coverage: delivery::Coverage::default(),
     };
     Ok(delivery::check_slot(&facts)?)
 }
@@ -115,7 +116,7 @@ async fn agree(pipeline: &Pipeline, session: source::Session) -> Result<String, 
     let checkpoint = sink::read_latest(pipeline).await?;
     let mut facts = session.facts;
     facts.wal_end = session.catalog.wal_end().await?;
-    let start = delivery::check_start(checkpoint.as_ref(), &facts, false)?;
+    let start = delivery::check_start(checkpoint.as_ref(), &facts, Consent::default())?;
     Ok(match start {
         Start::Create => "none yet: a first start".to_owned(),
         Start::Adopt { at } => format!("the slot was made for outboxd, and is taken up at {at}"),
