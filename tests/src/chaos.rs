@@ -1,8 +1,18 @@
-//! Kills the relay at random moments, or lets other faults strike, while services write, and
-//! compares at the end.
+//! Lets faults strike at random moments while services write, and compares table and topics at
+//! the end.
+//!
+//! ```text
+//!  writers ─► Postgres ─► proxy ─► relay (killed, frozen, followed by others) ─► proxy ─► Kafka
+//!                └────────────────────── oracle: rows against records ─────────────────────┘
+//! ```
 
+mod burst;
+mod deck;
 mod fault;
+mod life;
+mod partitions;
 mod scene;
+mod strike;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -11,7 +21,6 @@ use anyhow::{Context, Result, ensure};
 
 use crate::oracle::{self, Verdict};
 use crate::reader::{Isolation, Reader};
-use crate::relay::Relay;
 use crate::stage::{Stage, TOPICS};
 use crate::wait;
 use crate::writer::Writers;
@@ -19,36 +28,51 @@ use crate::writer::Writers;
 pub use fault::Fault;
 pub use scene::Evidence;
 
-use fault::Moment;
+use deck::Deck;
+use life::{Life, Lives};
 use scene::Scene;
+use strike::Strike;
 
 const WRITERS: u64 = 4;
-const WRITER_PAUSE: Duration = Duration::from_millis(4);
-const CATCH_UP_WITHIN: Duration = Duration::from_secs(120);
+const WRITER_PAUSE: Duration = Duration::from_millis(8);
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(180);
+/// Start-up takes a little less.
+const START_MS_MAX: u64 = 900;
+const FLOWING_MS_MAX: u64 = 1500;
+/// No relay may take more memory, whatever rows and faults come (contract C6).
+const MEMORY_KIB: u64 = 256 << 10;
+/// A broker of a cluster.
+const SMALL_HEAP_MB: u32 = 384;
 
 /// One run.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// `exactly-once` or `at-least-once`.
     pub mode: String,
-    /// Size of the producer ring.
-    pub concurrency: u32,
-    /// Faults; with `time`, at least so many.
+    /// Size of the producer ring; without it every relay has another one.
+    pub concurrency: Option<u32>,
+    /// At least so many faults.
     pub cycles: u32,
+    /// At least so many of every kind.
+    pub each: u32,
     /// Goes on for this long.
-    pub time: Option<Duration>,
-    /// What strikes, one of them in each cycle.
+    pub time: Duration,
+    /// The kinds of fault.
     pub faults: Vec<Fault>,
     /// Of the random choices.
     pub seed: u64,
     /// Major version of the database server.
     pub postgres: u32,
+    /// Brokers of the cluster.
+    pub brokers: u32,
+    /// How long an outage lasts.
+    pub outage: Duration,
 }
 
 /// What came of it.
 pub struct Outcome {
     plan: Plan,
-    cycles: u32,
+    faults: u32,
     /// What the faults hit.
     pub evidence: Evidence,
     /// The comparison at the end.
@@ -56,16 +80,17 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether the guarantee of the mode was kept.
+    /// Whether the guarantee of the mode was kept, within the bound of memory.
     pub fn is_good(&self) -> bool {
-        match self.repeats_are_allowed() {
+        let delivered = match self.repeats_are_allowed() {
             true => self.verdict.is_complete(),
             false => self.verdict.is_exact(),
-        }
+        };
+        delivered && self.evidence.peak_kib < MEMORY_KIB
     }
 
     /// Some of what breaks the guarantee.
-    pub fn faults(&self) -> impl Iterator<Item = &String> {
+    pub fn breaches(&self) -> impl Iterator<Item = &String> {
         let Verdict {
             examples, repeats, ..
         } = &self.verdict;
@@ -81,100 +106,149 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Plan {
-            mode, concurrency, ..
+            mode,
+            postgres,
+            brokers,
+            ..
         } = &self.plan;
-        let (cycles, verdict) = (self.cycles, &self.verdict);
+        let (faults, each, verdict) = (self.faults, self.evidence.least(), &self.verdict);
         write!(
             f,
-            "chaos: mode={mode} concurrency={concurrency} cycles={cycles} {verdict}"
+            "chaos: mode={mode} postgres={postgres} brokers={brokers} faults={faults} each>={each} {verdict}"
         )
     }
 }
 
 /// Runs the plan.
 pub async fn run(plan: Plan) -> Result<Outcome> {
-    let version = plan.postgres;
-    let stage = Stage::builder()
-        .postgres(|p| p.version(version))
-        .start()
-        .await?;
+    let stage = set_up(&plan).await?;
     let writers = Writers::seeded(&stage.url(), WRITERS, WRITER_PAUSE, plan.seed);
-    let mut random = fastrand::Rng::with_seed(plan.seed);
-    let mut evidence = Evidence::default();
+    let mut run = Run {
+        random: fastrand::Rng::with_seed(plan.seed),
+        lives: Lives::new(&plan.mode, plan.concurrency),
+        evidence: Evidence::new(&plan.faults),
+        outage: plan.outage,
+        relay: None,
+    };
+    let mut deck = Deck::new(plan.faults.clone());
     let began = Instant::now();
-    let mut cycles = 0;
-    while cycles < plan.cycles || plan.time.is_some_and(|time| began.elapsed() < time) {
-        cycles += 1;
-        let fault = *random.choice(&plan.faults).context("no faults")?;
-        let scene = cycle(&stage, &plan, fault, &mut random).await;
-        let scene = scene.with_context(|| format!("cycle {cycles}, {fault:?}"))?;
-        evidence.add(&scene);
+    let mut faults = 0;
+    while faults < plan.cycles || run.evidence.least() < plan.each || began.elapsed() < plan.time {
+        faults += 1;
+        let fault = deck.deal(&mut run.random).context("no faults")?;
+        let struck = run.cycle(&stage, fault).await;
+        struck.with_context(|| format!("fault {faults}, {}", fault.name()))?;
+        eprintln!(
+            "{:>6} s: {faults} {}",
+            began.elapsed().as_secs(),
+            fault.name()
+        );
     }
     writers.stop().await?;
-    settle(&stage, &plan).await?;
+    let mut evidence = run.settle(&stage).await?;
     let verdict = oracle::judge(&stage).await?;
     ensure!(verdict.rows > 0, "nothing was written");
     ensure!(evidence.is_telling(), "this run proves little: {evidence}");
     evidence.aborted_records = produced(&stage)?.saturating_sub(verdict.records);
     Ok(Outcome {
         plan,
-        cycles,
+        faults,
         evidence,
         verdict,
     })
 }
 
-fn launch(stage: &Stage, plan: &Plan) -> Result<Relay> {
-    let concurrency = plan.concurrency.to_string();
-    stage.launch(&["--mode", &plan.mode, "--concurrency", &concurrency])
+async fn set_up(plan: &Plan) -> Result<Stage> {
+    let builder = Stage::builder()
+        .postgres(|postgres| postgres.version(plan.postgres))
+        .brokers(plan.brokers)
+        .proxied();
+    let builder = match plan.brokers {
+        1 => builder,
+        _ => builder.kafka(|kafka| kafka.heap_mb(SMALL_HEAP_MB)),
+    };
+    builder.start().await
 }
 
-/// One life of a relay.
-async fn cycle(
-    stage: &Stage,
-    plan: &Plan,
-    fault: Fault,
-    random: &mut fastrand::Rng,
-) -> Result<Scene> {
-    let relay = launch(stage, plan)?;
-    let delay = match Moment::choose(random) {
-        Moment::AfterStart(delay) => delay,
-        Moment::AfterReady(delay) => {
-            relay.ready().await?;
-            delay
-        }
-    };
-    // The moment of the fault is the experiment, not a wait for something.
-    tokio::time::sleep(delay).await;
+/// What a run goes on with from fault to fault.
+struct Run {
+    random: fastrand::Rng,
+    lives: Lives,
+    evidence: Evidence,
+    outage: Duration,
+    /// Left alive by the last fault.
+    relay: Option<Life>,
+}
+
+impl Run {
+    /// Waits for a moment to strike, notes what is going on, and strikes.
+    async fn cycle(&mut self, stage: &Stage, fault: Fault) -> Result<()> {
+        let (relay, fresh) = match self.relay.take() {
+            Some(relay) => (relay, false),
+            None => (self.lives.begin(stage, &mut self.random)?, true),
+        };
+        self.moment(&relay, fresh).await?;
+        ensure!(
+            relay.program().exit_status().is_none(),
+            "the relay ended by itself:\n{}",
+            relay.log_text()
+        );
+        let scene = look(stage, &relay)?;
+        self.evidence.add(fault, &scene);
+        let mut strike = Strike {
+            stage,
+            lives: &mut self.lives,
+            random: &mut self.random,
+            outage: self.outage,
+        };
+        self.relay = strike.run(fault, relay).await?;
+        Ok(())
+    }
+
+    /// Half of the faults hit a fresh relay at its start: connecting, fencing, catching up.
+    async fn moment(&mut self, relay: &Life, fresh: bool) -> Result<()> {
+        let most = match fresh && self.random.bool() {
+            true => START_MS_MAX,
+            false => {
+                relay.ready().await?;
+                FLOWING_MS_MAX
+            }
+        };
+        // The moment of the fault is the experiment, not a wait for something.
+        tokio::time::sleep(Duration::from_millis(self.random.u64(0..most))).await;
+        Ok(())
+    }
+
+    /// A last relay publishes what is left, and ends.
+    async fn settle(mut self, stage: &Stage) -> Result<Evidence> {
+        let end = stage.value("SELECT pg_current_wal_lsn()")?;
+        let relay = match self.relay.take() {
+            Some(relay) => relay,
+            None => self.lives.begin(stage, &mut self.random)?,
+        };
+        let confirmed = format!("SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots");
+        let caught_up = wait::until("everything is confirmed", CATCH_UP_WITHIN, async || {
+            Ok(stage.value(&confirmed)? == "t")
+        });
+        caught_up.await.with_context(|| relay.log_text())?;
+        let peak_kib = relay.vm_hwm_kib()?;
+        relay.stop().await?;
+        self.evidence.lives = self.lives.begun;
+        self.evidence.peak_kib = self.lives.peak_kib.max(peak_kib);
+        Ok(self.evidence)
+    }
+}
+
+fn look(stage: &Stage, relay: &Life) -> Result<Scene> {
     // Early in its life the relay does not answer.
     let published = relay.count("outboxd_events_published_total", "");
     let backlog = relay.count("event_outbox_backlog", "");
-    let streaming = relay.log_text().contains("\"streaming\"");
-    ensure!(
-        relay.program().exit_status().is_none(),
-        "the relay ended by itself:\n{}",
-        relay.log_text()
-    );
-    fault.strike(stage, &relay, || launch(stage, plan)).await?;
     Ok(Scene {
-        streaming,
+        streaming: relay.log_text().contains("\"streaming\""),
         published: published.is_ok_and(|events| events > 0.0),
         behind: backlog.is_ok_and(|events| events > 0.0),
         transaction_open: reader(stage, Isolation::Committed)?.sees_open_transaction()?,
     })
-}
-
-/// A last relay publishes what is left, and ends.
-async fn settle(stage: &Stage, plan: &Plan) -> Result<()> {
-    let end = stage.value("SELECT pg_current_wal_lsn()")?;
-    let relay = launch(stage, plan)?;
-    let confirmed = format!("SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots");
-    let caught_up = wait::until("everything is confirmed", CATCH_UP_WITHIN, async || {
-        Ok(stage.value(&confirmed)? == "t")
-    });
-    caught_up.await.with_context(|| relay.log_text())?;
-    relay.stop().await?;
-    Ok(())
 }
 
 /// Every record in the topics, also of aborted transactions.
@@ -185,5 +259,5 @@ fn produced(stage: &Stage) -> Result<u64> {
 }
 
 fn reader(stage: &Stage, isolation: Isolation) -> Result<Reader> {
-    Reader::open_at(&stage.kafka.bootstrap(), &TOPICS, isolation)
+    Reader::open_at(&stage.bootstrap(), &TOPICS, isolation)
 }

@@ -71,6 +71,9 @@ pub struct Checkpoint {
     pub coverage: Option<Coverage>,
     /// How many transactional ids the writer used: all of them must be fenced.
     pub producers: usize,
+    /// What these ids begin with; none in records of older relays.
+    #[serde(default)]
+    pub transactional_id_prefix: Option<String>,
     /// Version of the relay that wrote it.
     pub relay_version: String,
 }
@@ -138,6 +141,7 @@ mod tests {
                 tables: [("public.outbox".to_owned(), Fingerprint::of("oid"))].into(),
             }),
             producers: 2,
+            transactional_id_prefix: Some("outboxd".into()),
             relay_version: "0.1.0".into(),
         }
     }

@@ -45,7 +45,8 @@ pub use machine::Delivery;
 pub use resume::Resume;
 pub use settings::{Recording, Settings};
 pub use startup::{
-    Consent, ServerFacts, SlotFacts, Start, TimelineSwitch, check_coverage, check_slot, check_start,
+    Consent, ServerFacts, SlotFacts, Start, TimelineSwitch, check_coverage, check_identity,
+    check_slot, check_start,
 };
 pub use tables::Tables;
 pub use window::Progress;

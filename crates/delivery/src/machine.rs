@@ -167,7 +167,8 @@ impl Delivery {
         self.advance(now);
     }
 
-    /// Take in nothing more, and make durable what is complete.
+    /// Take in nothing more, and make durable what is complete. A transaction that is not complete
+    /// stays out: what has come of it may be what could not be dealt with.
     pub fn handle_drain(&mut self, now: Instant) {
         self.draining = true;
         self.urgent = true;
@@ -212,6 +213,11 @@ impl Delivery {
         self.is_quiet()
             && self.recording_now.is_none()
             && self.front.recorded() >= self.window.boundary().confirm
+    }
+
+    /// The checkpoint reaches as far as it can while windows that are under way stay so.
+    pub fn is_recorded(&self) -> bool {
+        self.recording_now.is_none() && self.front.recorded() >= self.durable.confirm
     }
 
     /// Every event taken in is durable in Kafka.
@@ -354,7 +360,8 @@ impl Delivery {
         }
         let waited = |opened: Instant| now.duration_since(opened) >= self.settings.max_wait;
         let ripe = self.source_idle || self.draining || self.window.opened_at().is_some_and(waited);
-        self.window.cut(self.bounds(), ripe)
+        let cut = self.window.cut(self.bounds(), ripe);
+        cut.filter(|cut| !(self.draining && *cut == Cut::Middle))
     }
 
     fn close(&mut self, cut: Cut, now: Instant) {
@@ -458,6 +465,7 @@ impl Delivery {
             fingerprint: self.settings.fingerprint,
             coverage: Some(self.settings.coverage.clone()),
             producers: self.settings.producers,
+            transactional_id_prefix: Some(self.settings.transactional_id_prefix.clone()),
             relay_version: self.settings.relay_version.clone(),
         }
     }

@@ -39,5 +39,7 @@ pub struct Settings {
     /// For the checkpoint record.
     pub coverage: Coverage,
     /// For the checkpoint record.
+    pub transactional_id_prefix: String,
+    /// For the checkpoint record.
     pub relay_version: String,
 }

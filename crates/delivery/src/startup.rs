@@ -149,7 +149,8 @@ pub fn check_coverage(before: &Coverage, now: &Coverage, consent: Consent) -> Re
     }
 }
 
-fn check_identity(recorded: &Identity, found: &Identity) -> Result<(), Halt> {
+/// Whether a checkpoint is of this database and slot. Timelines may differ.
+pub fn check_identity(recorded: &Identity, found: &Identity) -> Result<(), Halt> {
     let same = recorded.system_identifier == found.system_identifier
         && recorded.database == found.database
         && recorded.slot == found.slot;
@@ -300,6 +301,7 @@ mod tests {
             fingerprint: Fingerprint::of("a"),
             coverage: Some(coverage("a")),
             producers: 2,
+            transactional_id_prefix: None,
             relay_version: "0.1.0".into(),
         }
     }

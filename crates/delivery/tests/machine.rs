@@ -41,6 +41,7 @@ fn settings() -> Settings {
         },
         fingerprint: Fingerprint::of("f"),
         coverage: Coverage::default(),
+        transactional_id_prefix: "outboxd".into(),
         relay_version: "test".into(),
     }
 }

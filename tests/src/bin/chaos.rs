@@ -1,4 +1,4 @@
-//! `make chaos`. `FAULTS=relay-kill,broker-kill` chooses what strikes.
+//! `make chaos`. The environment decides, see `make help` and CONTRIBUTING.md.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,6 +8,9 @@ use scenarios::chaos::{self, Fault, Plan};
 use scenarios::evidence;
 
 const CYCLES: u32 = 20;
+/// With `CHAOS_SECONDS`, at least so many of every kind.
+const EACH: u32 = 5;
+const OUTAGE_SECONDS: u64 = 20;
 const MODES: [&str; 2] = ["exactly-once", "at-least-once"];
 
 #[tokio::main]
@@ -42,16 +45,25 @@ fn plan() -> Result<Plan> {
         MODES.contains(&mode.as_str()),
         "MODE={mode}? say one of {MODES:?}"
     );
-    let faults: String = variable("FAULTS")?.unwrap_or_else(|| "relay-kill".to_owned());
-    let faults: Result<Vec<Fault>> = faults.split(',').map(str::parse).collect();
+    let brokers = variable("BROKERS")?.unwrap_or(1);
+    let faults: Option<String> = variable("FAULTS")?;
+    let faults: Result<Vec<Fault>> = match faults {
+        Some(names) => names.split(',').map(str::parse).collect(),
+        None => Ok(Fault::all(brokers)),
+    };
+    let by_time = time.is_some();
+    let outage = variable("OUTAGE_SECONDS")?.unwrap_or(OUTAGE_SECONDS);
     Ok(Plan {
         mode,
         faults: faults?,
-        concurrency: variable("CONCURRENCY")?.unwrap_or(2),
-        cycles: cycles.unwrap_or(if time.is_some() { 1 } else { CYCLES }),
-        time: time.map(Duration::from_secs),
+        concurrency: variable("CONCURRENCY")?,
+        cycles: cycles.unwrap_or(if by_time { 1 } else { CYCLES }),
+        each: variable("EACH")?.unwrap_or(if by_time { EACH } else { 0 }),
+        time: Duration::from_secs(time.unwrap_or(0)),
         seed: variable("SEED")?.unwrap_or_else(|| fastrand::u64(..)),
         postgres: variable("PG")?.unwrap_or(18),
+        brokers,
+        outage: Duration::from_secs(outage),
     })
 }
 
@@ -60,8 +72,8 @@ async fn run() -> Result<bool> {
     println!("seed {}, Postgres {}", plan.seed, plan.postgres);
     let outcome = chaos::run(plan).await?;
     println!("{}", outcome.evidence);
-    for fault in outcome.faults() {
-        println!("  {fault}");
+    for breach in outcome.breaches() {
+        println!("  {breach}");
     }
     println!("{outcome}");
     Ok(outcome.is_good())

@@ -8,6 +8,7 @@ mod large_transaction;
 mod latency;
 mod logs;
 mod misconfiguration;
+mod poison_stop;
 mod postgres_restart;
 mod publication_replaced;
 mod smoke;
@@ -27,6 +28,7 @@ pub static ALL: &[Scenario] = &[
     takeover::SCENARIO,
     misconfiguration::SCENARIO,
     publication_replaced::SCENARIO,
+    poison_stop::SCENARIO,
     tuning::SCENARIO,
     logs::SCENARIO,
     tls::SCENARIO,

@@ -96,6 +96,15 @@ enum Tries {
     Rested,
 }
 
+/// Why a session ends.
+enum End {
+    Shutdown,
+    /// The source, the publication or a row that can't be published.
+    Source(Failure),
+    /// Kafka: what was under way has an unknown outcome.
+    Sink(Failure),
+}
+
 enum Turn {
     Frame(Result<Frame, Failure>),
     Report(Report),
@@ -110,25 +119,43 @@ impl Driver<'_> {
         watcher: &mut Watcher,
         shutdown: &mut signal::Receiver<bool>,
     ) -> Result<(), Failure> {
-        loop {
+        let end = loop {
             self.carry_out();
             self.show_vitals();
-            match self.turn(watcher, shutdown).await {
-                Turn::Frame(frame) => self.take_in(frame?).await?,
-                Turn::Report(report) => self.reported(report)?,
-                Turn::Sighting(Sighting::Ended(failure)) => {
-                    // Most likely the server is shutting down: do not hold it up.
-                    self.drain(SHUTDOWN_COURTESY).await;
-                    return Err(failure);
-                }
-                Turn::Sighting(sighting) => self.sighted(sighting)?,
-                Turn::Due => self.due()?,
-                Turn::Shutdown => {
-                    self.context.vitals.enter(State::Draining);
-                    self.drain(self.context.shutdown_timeout).await;
-                    return Ok(());
-                }
+            let turn = self.turn(watcher, shutdown).await;
+            if let Err(end) = self.handle(turn).await {
+                break end;
             }
+        };
+        match end {
+            End::Shutdown => {
+                self.context.vitals.enter(State::Draining);
+                let patience = self.context.shutdown_timeout;
+                self.drain(patience, Delivery::is_drained).await;
+                Ok(())
+            }
+            // What came before is not to wait until the cause is repaired. If the server is
+            // shutting down, it is not to be held up.
+            End::Source(failure) => {
+                self.drain(SHUTDOWN_COURTESY, Delivery::is_drained).await;
+                Err(failure)
+            }
+            // What is durable is not to be published again, if that is not known to Kafka yet.
+            End::Sink(failure) => {
+                self.drain(SHUTDOWN_COURTESY, Delivery::is_recorded).await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn handle(&mut self, turn: Turn) -> Result<(), End> {
+        match turn {
+            Turn::Report(report) => self.reported(report).map_err(End::Sink),
+            Turn::Frame(Ok(frame)) => self.take_in(frame).await.map_err(End::Source),
+            Turn::Frame(Err(failure)) => Err(End::Source(failure)),
+            Turn::Sighting(sighting) => self.sighted(sighting).map_err(End::Source),
+            Turn::Due => self.due().map_err(End::Source),
+            Turn::Shutdown => Err(End::Shutdown),
         }
     }
 
@@ -310,12 +337,13 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Makes durable and confirms what has been taken in, for at most `patience`.
-    async fn drain(&mut self, patience: Duration) {
+    /// Makes durable and confirms what has been taken in until that is `done`, for at most
+    /// `patience`.
+    async fn drain(&mut self, patience: Duration, done: fn(&Delivery) -> bool) {
         self.delivery.handle_drain(Instant::now());
         let draining = async {
             self.carry_out();
-            while !self.delivery.is_drained() {
+            while !done(&self.delivery) {
                 let report = self.sink.report().await;
                 if let Err(failure) = self.reported(report) {
                     tracing::warn!(%failure, "not everything was published before the end");

@@ -80,15 +80,14 @@ async fn create_slot(pipeline: &Pipeline, session: &mut Session) -> Result<(), F
         session.create_slot(true).await?;
         return session.refresh_slot().await;
     }
-    let (mut sink, checkpoint) = Sink::open(pipeline).await?;
+    let (mut sink, checkpoint) = Sink::open(pipeline, &session.facts.identity).await?;
     // Another relay may have made it meanwhile.
     session.refresh_slot().await?;
     if session.facts.slot.is_some() {
         return Ok(());
     }
     check_start(checkpoint.as_ref(), &session.facts, Consent::default())?;
-    let record =
-        |kind: Kind, at: Lsn| opening_checkpoint(kind, &session.facts, at, pipeline.concurrency);
+    let record = |kind: Kind, at: Lsn| opening_checkpoint(kind, &session.facts, at, pipeline);
     let intent = record(Kind::Intent, Lsn::INVALID);
     let mut genesis = record(Kind::Genesis, Lsn::INVALID);
     sink.record_now(&intent).await?;
@@ -129,13 +128,14 @@ async fn count_meanwhile<T>(
 /// Fences older relays, reads the checkpoint, and decides where the stream is taken up.
 async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Resume), Failure> {
     let pipeline = &context.pipeline;
-    let (mut sink, checkpoint) = Sink::open(pipeline).await?;
+    let (mut sink, checkpoint) = Sink::open(pipeline, &facts.identity).await?;
     let consent = Consent {
         adopt_slot: context.consent.adopt_slot || pipeline.sink == SinkKind::Stdout,
         ..context.consent
     };
     let at = match check_start(checkpoint.as_ref(), facts, consent)? {
         Start::Resume(resume) => {
+            warn_of_voided(checkpoint.as_ref(), resume.void_from);
             record_coverage(&mut sink, checkpoint, &facts.coverage).await?;
             return Ok((sink, resume));
         }
@@ -148,7 +148,7 @@ async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Res
         }
     };
     if pipeline.sink == SinkKind::Kafka {
-        let genesis = opening_checkpoint(Kind::Genesis, facts, at, pipeline.concurrency);
+        let genesis = opening_checkpoint(Kind::Genesis, facts, at, pipeline);
         sink.record_now(&genesis).await?;
     }
     Ok((
@@ -159,6 +159,24 @@ async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Res
             ..Resume::default()
         },
     ))
+}
+
+/// Events that the promoted or restored server has lost are in the topics all the same.
+fn warn_of_voided(checkpoint: Option<&Checkpoint>, void_from: Option<Lsn>) {
+    let (Some(checkpoint), Some(void_from)) = (checkpoint, void_from) else {
+        return;
+    };
+    let position = checkpoint.position.map(|position| position.commit_lsn.0);
+    let published = position.max(Some(checkpoint.confirmed_up_to));
+    if let Some(published) = published.filter(|lsn| *lsn > void_from) {
+        tracing::warn!(
+            from = %void_from,
+            to = %published,
+            old_timeline = checkpoint.identity.timeline,
+            "this server has left the timeline that events were published from: those between \
+             these LSNs are in the topics, but not in the database any more"
+        );
+    }
 }
 
 /// A table that is new in the configuration, or a publication that the operator accepts, holds from
@@ -199,6 +217,7 @@ fn settings(pipeline: &Pipeline, facts: &ServerFacts) -> Settings {
         identity: facts.identity.clone(),
         fingerprint: facts.fingerprint,
         coverage: facts.coverage.clone(),
+        transactional_id_prefix: pipeline.kafka.transactional_id_prefix.clone(),
         relay_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use delivery::Checkpoint;
+use producer::Record;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 use super::{error, kafka};
@@ -17,16 +19,57 @@ const STEP: Duration = Duration::from_millis(50);
 /// Offsets read from the end at first. A committed checkpoint takes two: record and marker.
 const FIRST_REACH: i64 = 64;
 
-/// The newest committed checkpoint of the pipeline.
-///
-/// Every producer that could write one must have been fenced before; then no transaction is open,
-/// so the last stable offset reaches the high watermark. The end of the partition as the reader
-/// sees it is not trusted below that: it waits until the two meet, and only then reads to the end
-/// (test: scenario `checkpoint-read`).
+/// Key of every checkpoint record: compaction keeps the newest.
+pub(super) const CHECKPOINT_KEY: &[u8] = b"checkpoint";
+
+/// A record that a reader has to find. It is committed after all older producers were fenced, so
+/// who has read up to it has read every checkpoint that they could commit, whatever a broker that
+/// is behind takes for the partition's end.
+#[derive(Debug, Clone)]
+pub(super) struct Claim(String);
+
+impl Claim {
+    pub const KEY: &[u8] = b"claim";
+
+    pub fn new() -> Self {
+        Self(format!("{:032x}", fastrand::u128(..)))
+    }
+
+    pub fn value(&self) -> Vec<u8> {
+        self.0.clone().into_bytes()
+    }
+}
+
+/// A record for the checkpoint topic.
+pub(super) fn record<'a>(topic: &'a str, key: &'a [u8], value: &'a [u8]) -> Record<'a> {
+    Record {
+        topic,
+        partition: Some(PARTITION),
+        key: Some(key),
+        value: Some(value),
+        timestamp_ms: 0,
+    }
+}
+
+/// The newest committed checkpoint of the pipeline as it looks now. A relay that runs may be
+/// committing the next one.
 pub async fn read_latest(pipeline: &Pipeline) -> Result<Option<Checkpoint>, Failure> {
+    read(pipeline, None).await
+}
+
+/// The newest committed checkpoint of the pipeline, after which none can come from older producers:
+/// all of them are fenced, and the claim was committed since.
+pub(super) async fn read_claimed(
+    pipeline: &Pipeline,
+    claim: Claim,
+) -> Result<Option<Checkpoint>, Failure> {
+    read(pipeline, Some(claim)).await
+}
+
+async fn read(pipeline: &Pipeline, claim: Option<Claim>) -> Result<Option<Checkpoint>, Failure> {
     let config = kafka::client_config(pipeline);
     let topic = pipeline.kafka.checkpoint_topic.clone();
-    let reading = tokio::task::spawn_blocking(move || Reader::open(&config, &topic)?.read());
+    let reading = tokio::task::spawn_blocking(move || Reader::open(&config, &topic, claim)?.read());
     reading
         .await
         .map_err(|e| Failure::caused("internal", "reading the checkpoint", &e))?
@@ -35,13 +78,15 @@ pub async fn read_latest(pipeline: &Pipeline) -> Result<Option<Checkpoint>, Fail
 struct Reader {
     consumer: BaseConsumer,
     topic: String,
+    /// To be seen before an end counts.
+    claim: Option<Claim>,
     low: i64,
     high: i64,
     deadline: Instant,
 }
 
 impl Reader {
-    fn open(config: &ClientConfig, topic: &str) -> Result<Self, Failure> {
+    fn open(config: &ClientConfig, topic: &str, claim: Option<Claim>) -> Result<Self, Failure> {
         let deadline = Instant::now() + PATIENCE;
         let isolated = |level: &str| -> Result<BaseConsumer, Failure> {
             let mut config = config.clone();
@@ -55,11 +100,15 @@ impl Reader {
                 .create()
                 .map_err(|e| error::client("creating a checkpoint reader", &e))
         };
-        let (low, high) = watermarks(&isolated("read_uncommitted")?, topic)?;
         let consumer = isolated("read_committed")?;
+        let (low, high) = match claim {
+            Some(_) => watermarks(&isolated("read_uncommitted")?, topic)?,
+            None => watermarks(&consumer, topic)?,
+        };
         let reader = Self {
             consumer,
             topic: topic.to_owned(),
+            claim,
             low,
             high,
             deadline,
@@ -108,7 +157,7 @@ impl Reader {
         }
     }
 
-    /// The last committed record at or after an offset.
+    /// The last committed checkpoint at or after an offset.
     fn last_from(&self, from: i64) -> Result<Option<Vec<u8>>, Failure> {
         let attempt = format!("reading {}", self.topic);
         let failed = |e| error::client(&attempt, &e);
@@ -118,20 +167,34 @@ impl Reader {
             .map_err(failed)?;
         self.consumer.assign(&assignment).map_err(failed)?;
         let mut last = None;
-        loop {
+        let mut claimed = self.claim.is_none();
+        while Instant::now() < self.deadline {
             match self.consumer.poll(STEP) {
-                Some(Ok(message)) => last = message.payload().map(<[u8]>::to_vec).or(last),
-                Some(Err(e)) if error::is_partition_end(&e) => return Ok(last),
-                Some(Err(e)) => return Err(failed(e)),
-                None if Instant::now() > self.deadline => {
-                    return Err(Failure::new(
-                        "kafka-unreachable",
-                        format!("{attempt}: timed out"),
-                    ));
+                Some(Ok(message)) if message.key() == Some(CHECKPOINT_KEY) => {
+                    last = message.payload().map(<[u8]>::to_vec).or(last);
                 }
+                Some(Ok(message)) => claimed |= self.is_claim(&message),
+                Some(Err(e)) if error::is_partition_end(&e) && claimed => return Ok(last),
+                // The broker is behind, or no leader any more.
+                Some(Err(e)) if error::is_partition_end(&e) => {}
+                Some(Err(e)) => return Err(failed(e)),
                 None => {}
             }
         }
+        let missing = if claimed {
+            ""
+        } else {
+            ": what was just written is not there"
+        };
+        Err(Failure::new(
+            "kafka-unreachable",
+            format!("{attempt}: timed out{missing}"),
+        ))
+    }
+
+    fn is_claim(&self, message: &BorrowedMessage<'_>) -> bool {
+        let wanted = self.claim.as_ref().map(|claim| claim.0.as_bytes());
+        message.key() == Some(Claim::KEY) && message.payload() == wanted
     }
 }
 

@@ -1,6 +1,6 @@
 //! The lane of at-least-once mode: one idempotent producer, several windows in flight.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use delivery::WindowId;
 use envelope::RecordBatch;
@@ -15,6 +15,8 @@ use crate::failure::Failure;
 const IDLE: Duration = Duration::from_millis(200);
 /// While records are out, new windows wait at most this long for the lane's attention.
 const STEP: Duration = Duration::from_millis(1);
+/// After a failure, for what is on its way to be acknowledged.
+const FINISH: Duration = Duration::from_secs(1);
 
 /// Creates the producer. Its messages never time out: one that did would leave a gap, with later
 /// ones delivered behind it.
@@ -42,7 +44,7 @@ pub(super) fn run(mut producer: Producer, mut lane: LaneEnd, directory: &Directo
         let outcome = match next {
             Next::Over => return,
             Next::Idle => Ok(()),
-            Next::Command(command) => take(command, &mut producer, &mut pending, directory),
+            Next::Command(command) => take(command, &mut producer, &mut pending, &lane, directory),
         };
         let step = if pending.is_empty() {
             Duration::ZERO
@@ -51,7 +53,18 @@ pub(super) fn run(mut producer: Producer, mut lane: LaneEnd, directory: &Directo
         };
         if let Err(failure) = outcome.and_then(|()| serve(&mut producer, &mut pending, &lane, step))
         {
+            finish(&mut producer, &mut pending, &lane);
             lane.report(Report::Failed(failure));
+            return;
+        }
+    }
+}
+
+/// A window that can't be published must not make those before it come again.
+fn finish(producer: &mut Producer, pending: &mut Pending, lane: &LaneEnd) {
+    let until = Instant::now() + FINISH;
+    while !pending.is_empty() && Instant::now() < until && !lane.is_abandoned() {
+        if serve(producer, pending, lane, STEP).is_err() {
             return;
         }
     }
@@ -61,6 +74,7 @@ fn take(
     command: Command,
     producer: &mut Producer,
     pending: &mut Pending,
+    lane: &LaneEnd,
     directory: &Directory,
 ) -> Result<(), Failure> {
     match command {
@@ -70,8 +84,9 @@ fn take(
             checkpoint: _,
         } => {
             directory.require_topics(&batch)?;
-            queue_batch(&batch, producer)?;
-            pending.push((window, batch));
+            if queue_batch(&batch, producer, lane)? {
+                pending.push((window, batch));
+            }
             Ok(())
         }
         // Only a transactional lane is asked for these.

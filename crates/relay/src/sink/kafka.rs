@@ -49,6 +49,8 @@ pub(super) fn producer_config<'a>(
         properties.push((name, value.expose().to_owned()));
     }
     properties.push(("enable.idempotence", "true".to_owned()));
+    // A topic that was deleted is a failure; one made by accident has other partitions and copies.
+    properties.push(("allow.auto.create.topics", "false".to_owned()));
     properties.extend(fixed.iter().cloned());
     properties
 }

@@ -1,5 +1,6 @@
 //! A thread that owns one producer.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as std_mpsc;
@@ -10,6 +11,7 @@ use envelope::RecordBatch;
 use tokio::sync::mpsc;
 
 use super::Report;
+use crate::failure::Failure;
 
 /// What a lane has to do.
 #[derive(Debug)]
@@ -71,11 +73,18 @@ impl Lane {
             reports: reports.clone(),
             abandoned: Arc::clone(abandoned),
         };
+        let in_panic = reports.clone();
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || run(end));
+            .spawn(move || {
+                // Its window would be waited for in vain.
+                if catch_unwind(AssertUnwindSafe(|| run(end))).is_err() {
+                    let failure = Failure::new("internal", "a lane to the sink has panicked");
+                    let _ = in_panic.send(Report::Failed(failure));
+                }
+            });
         if let Err(e) = thread {
-            let failure = crate::failure::Failure::caused("internal", "starting a thread", &e);
+            let failure = Failure::caused("internal", "starting a thread", &e);
             let _ = reports.send(Report::Failed(failure));
         }
         Self { commands }

@@ -3,6 +3,7 @@
 
 mod checkpoints;
 mod error;
+mod fencing;
 mod idempotent;
 pub mod kafka;
 mod lane;
@@ -13,7 +14,7 @@ mod transactional;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use delivery::{Checkpoint, Kind, ServerFacts, WindowId};
+use delivery::{Checkpoint, Identity, Kind, ServerFacts, WindowId};
 use envelope::RecordBatch;
 use pgoutput::Lsn;
 use tokio::sync::mpsc;
@@ -59,7 +60,10 @@ pub struct Sink {
 impl Sink {
     /// Opens the lanes. With Kafka this fences every older relay of this pipeline and then reads
     /// the newest checkpoint: in this order, or the older relay could commit after the reading.
-    pub async fn open(pipeline: &Pipeline) -> Result<(Self, Option<Checkpoint>), Failure> {
+    pub async fn open(
+        pipeline: &Pipeline,
+        identity: &Identity,
+    ) -> Result<(Self, Option<Checkpoint>), Failure> {
         let (reports_tx, reports) = mpsc::unbounded_channel();
         let abandoned = Arc::default();
         let mut sink = Self {
@@ -82,7 +86,8 @@ impl Sink {
         tracing::debug!(pipeline = pipeline.name, "topics known");
         let checkpoint = match pipeline.mode {
             Mode::ExactlyOnce => {
-                let (producers, checkpoint) = fence(pipeline, pipeline.concurrency).await?;
+                let (producers, checkpoint) =
+                    fencing::take_over(pipeline, identity, pipeline.concurrency).await?;
                 for producer in producers {
                     sink.lanes.push(sink.transactional(
                         producer,
@@ -94,7 +99,7 @@ impl Sink {
                 checkpoint
             }
             Mode::AtLeastOnce => {
-                let (producers, checkpoint) = fence(pipeline, 1).await?;
+                let (producers, checkpoint) = fencing::take_over(pipeline, identity, 1).await?;
                 for producer in producers {
                     sink.recorder =
                         Some(sink.transactional(producer, pipeline, &directory, &reports_tx));
@@ -186,33 +191,12 @@ impl Drop for Sink {
     }
 }
 
-/// Acquires `count` transactional ids and reads the newest checkpoint. If its writer had a larger
-/// ring, the rest of that ring is fenced too and the checkpoint read again.
-async fn fence(
-    pipeline: &Pipeline,
-    count: usize,
-) -> Result<(Vec<producer::Producer>, Option<Checkpoint>), Failure> {
-    let producers = transactional::fence(pipeline, 0..count).await?;
-    tracing::debug!(pipeline = pipeline.name, count, "older producers fenced");
-    let mut fenced = count;
-    loop {
-        let checkpoint = read_latest(pipeline).await?;
-        let recorded = checkpoint.as_ref().map_or(0, |c| c.producers);
-        tracing::debug!(pipeline = pipeline.name, "checkpoint read");
-        if recorded <= fenced {
-            return Ok((producers, checkpoint));
-        }
-        drop(transactional::fence(pipeline, fenced..recorded).await?);
-        fenced = recorded;
-    }
-}
-
 /// A checkpoint that is not progress: intent or genesis.
 pub fn opening_checkpoint(
     kind: Kind,
     facts: &ServerFacts,
     at: Lsn,
-    producers: usize,
+    pipeline: &Pipeline,
 ) -> Checkpoint {
     Checkpoint {
         format: delivery::CHECKPOINT_FORMAT,
@@ -222,7 +206,8 @@ pub fn opening_checkpoint(
         confirmed_up_to: at,
         fingerprint: facts.fingerprint,
         coverage: Some(facts.coverage.clone()),
-        producers,
+        producers: pipeline.concurrency,
+        transactional_id_prefix: Some(pipeline.kafka.transactional_id_prefix.clone()),
         relay_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

@@ -1,13 +1,13 @@
 //! Lanes with a transactional producer.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use delivery::WindowId;
 use envelope::RecordBatch;
 use producer::{ProduceError, Producer, Record};
 
+use super::checkpoints::{self, CHECKPOINT_KEY, Claim};
 use super::lane::{Command, LaneEnd, Next};
 use super::{Directory, Report, error, kafka};
 use crate::config::Pipeline;
@@ -19,66 +19,97 @@ const FENCE_PATIENCE: Duration = Duration::from_secs(15);
 const IDLE: Duration = Duration::from_millis(200);
 /// How often a waiting lane looks whether its session still exists.
 const STEP: Duration = Duration::from_millis(100);
-/// Key of every checkpoint record: compaction keeps the newest.
-const CHECKPOINT_KEY: &[u8] = b"checkpoint";
-/// The checkpoint topic's only partition.
-const CHECKPOINT_PARTITION: i32 = 0;
 
-/// Acquires transactional ids, at the same time, each on a thread of its own.
+/// Acquires transactional ids one after the other, the first one first.
+///
+/// The order matters: two relays that acquire at the same time in any order can end up with one id
+/// each, both believing to have fenced the other. In this order whoever acquires the first id after
+/// another relay has used it acquires all the others after that relay, too (model: rule
+/// `FenceInOrder`).
 pub(super) async fn fence(
     pipeline: &Pipeline,
+    prefix: &str,
     ids: Range<usize>,
 ) -> Result<Vec<Producer>, Failure> {
-    let pipeline = Arc::new(pipeline.clone());
-    let acquire = |id: usize| {
-        let pipeline = Arc::clone(&pipeline);
-        tokio::task::spawn_blocking(move || acquire(&pipeline, id))
-    };
-    let mut producers = Vec::with_capacity(ids.len());
-    for acquiring in ids.map(acquire).collect::<Vec<_>>() {
-        let acquired = acquiring.await;
-        producers.push(acquired.map_err(|e| Failure::caused("internal", "fencing", &e))??);
-    }
-    Ok(producers)
+    let pipeline = pipeline.clone();
+    let names: Vec<String> = ids.map(|number| format!("{prefix}.{number}")).collect();
+    let acquiring = tokio::task::spawn_blocking(move || {
+        // Connecting takes longer than acquiring, and may happen at the same time.
+        let created = names.into_iter().map(|id| create(&pipeline, id));
+        let mut producers = created.collect::<Result<Vec<_>, _>>()?;
+        producers.iter_mut().try_for_each(acquire)?;
+        Ok(producers)
+    });
+    acquiring
+        .await
+        .map_err(|e| Failure::caused("internal", "fencing", &e))?
 }
 
-fn acquire(pipeline: &Pipeline, id: usize) -> Result<Producer, Failure> {
-    let kafka = &pipeline.kafka;
+fn create(pipeline: &Pipeline, id: String) -> Result<Producer, Failure> {
+    let timeout = pipeline.kafka.transaction_timeout.as_millis().to_string();
     let fixed = [
-        (
-            "transactional.id",
-            format!("{}.{id}", kafka.transactional_id_prefix),
-        ),
-        (
-            "transaction.timeout.ms",
-            kafka.transaction_timeout.as_millis().to_string(),
-        ),
-        (
-            "message.timeout.ms",
-            kafka.transaction_timeout.as_millis().to_string(),
-        ),
+        ("transactional.id", id),
+        ("transaction.timeout.ms", timeout.clone()),
+        ("message.timeout.ms", timeout),
     ];
     let properties = kafka::producer_config(pipeline, &fixed);
     let borrowed = properties
         .iter()
         .map(|(name, value)| (*name, value.as_str()));
-    let mut producer = Producer::new(borrowed).map_err(|e| error::create(&e))?;
-    match producer.init_transactions(FENCE_PATIENCE) {
-        Ok(()) => Ok(producer),
-        Err(e) => {
-            producer.poll(Duration::ZERO);
-            // A timeout says little; the client's last error says why.
-            let trouble = producer.take_client_error().map(|e| error::trouble(&e));
-            let failure = error::transaction(&e);
-            Err(match trouble {
-                Some(trouble) if failure.is_transient() => Failure {
-                    code: trouble.code,
-                    message: format!("{}: {}", failure.message, trouble.message),
-                },
-                _ => failure,
-            })
+    Producer::new(borrowed).map_err(|e| error::create(&e))
+}
+
+fn acquire(producer: &mut Producer) -> Result<(), Failure> {
+    let Err(e) = producer.init_transactions(FENCE_PATIENCE) else {
+        return Ok(());
+    };
+    producer.poll(Duration::ZERO);
+    // A timeout says little; the client's last error says why.
+    let trouble = producer.take_client_error().map(|e| error::trouble(&e));
+    let failure = error::transaction(&e);
+    Err(match trouble {
+        Some(trouble) if failure.is_transient() => Failure {
+            code: trouble.code,
+            message: format!("{}: {}", failure.message, trouble.message),
+        },
+        _ => failure,
+    })
+}
+
+/// Commits a claim with the first producer, and gives the producers back.
+pub(super) async fn claim(
+    pipeline: &Pipeline,
+    mut producers: Vec<Producer>,
+    claim: &Claim,
+) -> Result<Vec<Producer>, Failure> {
+    let (topic, value) = (pipeline.kafka.checkpoint_topic.clone(), claim.value());
+    let claiming = tokio::task::spawn_blocking(move || {
+        if let Some(producer) = producers.first_mut() {
+            commit_alone(&checkpoints::record(&topic, Claim::KEY, &value), producer)?;
         }
+        Ok(producers)
+    });
+    claiming
+        .await
+        .map_err(|e| Failure::caused("internal", "claiming the checkpoint topic", &e))?
+}
+
+/// Commits one record in a transaction of its own.
+fn commit_alone(record: &Record<'_>, producer: &mut Producer) -> Result<(), Failure> {
+    let until = Instant::now() + FENCE_PATIENCE;
+    producer
+        .begin_transaction()
+        .map_err(|e| error::transaction(&e))?;
+    producer
+        .produce(record, std::iter::empty())
+        .map_err(|e| error::produce(&e))?;
+    while producer.poll(STEP) > 0 && Instant::now() < until {}
+    if let Some(failed) = producer.take_failure() {
+        return Err(error::delivery(&failed));
     }
+    producer
+        .commit_transaction(until.saturating_duration_since(Instant::now()))
+        .map_err(|e| error::transaction(&e))
 }
 
 /// The lane's thread.
@@ -136,19 +167,19 @@ impl Writer<'_> {
                 checkpoint,
             } => self.produce(window, batch, checkpoint.as_deref(), producer, lane),
             Command::Commit { window } => {
-                self.commit(producer)?;
-                Ok(Some(Report::Committed { window }))
+                let retried = self.commit(producer, lane)?;
+                finished(Report::Committed { window }, retried, lane)
             }
             Command::Record { checkpoint } => {
                 producer
                     .begin_transaction()
                     .map_err(|e| error::transaction(&e))?;
-                self.queue_checkpoint(&checkpoint, producer)?;
-                if !await_deliveries(producer, lane)? {
+                let queued = self.queue_checkpoint(&checkpoint, producer, lane)?;
+                if !queued || !await_deliveries(producer, lane)? {
                     return Ok(None);
                 }
-                self.commit(producer)?;
-                Ok(Some(Report::Recorded))
+                let retried = self.commit(producer, lane)?;
+                finished(Report::Recorded, retried, lane)
             }
         }
     }
@@ -165,35 +196,61 @@ impl Writer<'_> {
         producer
             .begin_transaction()
             .map_err(|e| error::transaction(&e))?;
-        queue_batch(&batch, producer)?;
+        let mut queued = queue_batch(&batch, producer, lane)?;
         if let Some(checkpoint) = checkpoint {
-            self.queue_checkpoint(checkpoint, producer)?;
+            queued = queued && self.queue_checkpoint(checkpoint, producer, lane)?;
         }
-        let delivered = await_deliveries(producer, lane)?;
+        let delivered = queued && await_deliveries(producer, lane)?;
         Ok(delivered.then_some(Report::Acknowledged { window, batch }))
     }
 
-    fn queue_checkpoint(&self, value: &[u8], producer: &mut Producer) -> Result<(), Failure> {
-        let record = Record {
-            topic: self.checkpoint_topic,
-            partition: Some(CHECKPOINT_PARTITION),
-            key: Some(CHECKPOINT_KEY),
-            value: Some(value),
-            timestamp_ms: 0,
-        };
-        queue(&record, std::iter::empty(), producer)
+    fn queue_checkpoint(
+        &self,
+        value: &[u8],
+        producer: &mut Producer,
+        lane: &LaneEnd,
+    ) -> Result<bool, Failure> {
+        let record = checkpoints::record(self.checkpoint_topic, CHECKPOINT_KEY, value);
+        queue(&record, std::iter::empty(), producer, lane)
     }
 
     /// After an error the outcome is unknown: the session ends, and the next one asks Kafka.
-    fn commit(&self, producer: &mut Producer) -> Result<(), Failure> {
+    ///
+    /// librdkafka sends the request again by itself when a connection fails. The first one may
+    /// still arrive, and would end whatever transaction this producer has open by then (KIP-890),
+    /// so after such a failure, which is returned, the producer must not be used again.
+    fn commit(&self, producer: &mut Producer, lane: &LaneEnd) -> Result<Option<Failure>, Failure> {
+        producer.poll(Duration::ZERO);
+        report_trouble(producer, lane);
         producer
             .commit_transaction(self.timeout)
-            .map_err(|e| error::transaction(&e))
+            .map_err(|e| error::transaction(&e))?;
+        producer.poll(Duration::ZERO);
+        Ok(producer.take_client_error().map(|e| error::trouble(&e)))
     }
 }
 
-/// Hands every record of a window to librdkafka.
-pub(super) fn queue_batch(batch: &RecordBatch, producer: &mut Producer) -> Result<(), Failure> {
+/// A commit is done; if it may have been sent twice, the session is over.
+fn finished(
+    report: Report,
+    retried: Option<Failure>,
+    lane: &LaneEnd,
+) -> Result<Option<Report>, Failure> {
+    match retried {
+        None => Ok(Some(report)),
+        Some(failure) => {
+            lane.report(report);
+            Err(failure)
+        }
+    }
+}
+
+/// Hands every record of a window to librdkafka; `false` when the session has gone meanwhile.
+pub(super) fn queue_batch(
+    batch: &RecordBatch,
+    producer: &mut Producer,
+    lane: &LaneEnd,
+) -> Result<bool, Failure> {
     for event in batch.iter() {
         let record = Record {
             topic: event.topic,
@@ -202,20 +259,32 @@ pub(super) fn queue_batch(batch: &RecordBatch, producer: &mut Producer) -> Resul
             value: event.value,
             timestamp_ms: event.timestamp_ms,
         };
-        queue(&record, event.headers(), producer)?;
+        if !queue(&record, event.headers(), producer, lane)? {
+            return Ok(false);
+        }
     }
-    Ok(())
+    Ok(true)
 }
 
-fn queue<'r, H>(record: &Record<'r>, headers: H, producer: &mut Producer) -> Result<(), Failure>
+fn queue<'r, H>(
+    record: &Record<'r>,
+    headers: H,
+    producer: &mut Producer,
+    lane: &LaneEnd,
+) -> Result<bool, Failure>
 where
     H: Iterator<Item = (&'r str, Option<&'r [u8]>)> + Clone,
 {
     loop {
         match producer.produce(record, headers.clone()) {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(true),
+            // As long as nothing is acknowledged, which may be as long as an outage.
             Err(ProduceError::QueueFull) => {
                 producer.poll(STEP);
+                report_trouble(producer, lane);
+                if lane.is_abandoned() {
+                    return Ok(false);
+                }
             }
             Err(e) => return Err(error::produce(&e)),
         }

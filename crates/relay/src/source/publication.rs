@@ -117,9 +117,11 @@ impl PublicationFacts {
         }
     }
 
-    /// Of all that decides how many changes a transaction has in the stream.
+    /// Of what this relay chooses and decides with how many changes a transaction has in the stream.
+    /// What the publication covers does not belong here: the server decodes each transaction with
+    /// the catalog as it was then (test: scenario `publication-altered-midway`).
     pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(&format!("{self:?} protocol 1, messages"))
+        Fingerprint::of(&format!("{:?} protocol 1, messages", self.name))
     }
 
     fn find(&self, spec: &TableSpec) -> Option<&PublishedTable> {

@@ -137,6 +137,7 @@ fn settings(context: &Context, identity: Identity) -> Settings {
         identity,
         fingerprint: fingerprint(),
         coverage: Coverage::default(),
+        transactional_id_prefix: "outboxd".to_owned(),
         relay_version: "sim".to_owned(),
     }
 }
@@ -234,6 +235,7 @@ fn opening_checkpoint(context: &Context, facts: &ServerFacts, kind: Kind, at: Ls
         fingerprint: fingerprint(),
         coverage: Some(facts.coverage.clone()),
         producers: context.limits.producers,
+        transactional_id_prefix: None,
         relay_version: "sim".to_owned(),
     }
 }
