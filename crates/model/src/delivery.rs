@@ -208,7 +208,7 @@ impl Delivery {
     fn has_free_producer(&self, limits: Limits) -> bool {
         let producing = |w: &Window| matches!(w.stage, Stage::Producing { .. });
         let waits = limits.waits_for_acknowledgement && self.flight.last().is_some_and(producing);
-        !waits && self.flight.len() < usize::from(limits.ring)
+        !waits && self.flight.iter().all(|w| w.lane != self.next_lane)
     }
 
     fn next_row(&self, wal: &Wal) -> RowId {

@@ -38,13 +38,24 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Explores every state. With a broken rule it stops at the first violation, which is a shortest
-/// one because the search is breadth first on one thread.
+/// Explores every state; with a broken rule, until something is violated.
 pub fn explore(protocol: &Protocol) -> Outcome {
-    let finish = match protocol.broken {
-        Some(_) => HasDiscoveries::AnyFailures,
-        None => HasDiscoveries::All,
-    };
+    run(
+        protocol,
+        match protocol.broken {
+            Some(_) => HasDiscoveries::AnyFailures,
+            None => HasDiscoveries::All,
+        },
+    )
+}
+
+/// Explores until that property is violated.
+pub fn explore_for(protocol: &Protocol, property: &'static str) -> Outcome {
+    run(protocol, HasDiscoveries::AnyOf([property].into()))
+}
+
+/// Breadth first, on one thread: the same states in the same order every time.
+fn run(protocol: &Protocol, finish: HasDiscoveries) -> Outcome {
     let builder = protocol.clone().checker().finish_when(finish);
     let checker = builder.spawn_bfs().join();
     let mut violations = Vec::new();

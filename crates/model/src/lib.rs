@@ -31,7 +31,7 @@ pub use action::{Action, Fault};
 pub use bounds::{Bounds, Budget};
 pub use broker::{Broker, CheckpointRecord, Coordinator, EventRecord, Phase, Visibility};
 pub use delivery::{Delivery, Stage, Window};
-pub use explore::{Outcome, Violation, explore};
+pub use explore::{Outcome, Violation, explore, explore_for};
 pub use network::{Message, Request};
 pub use protocol::Protocol;
 pub use relay::{Epoch, Relay, Session};

@@ -130,11 +130,10 @@ pub fn counterexample_bounds(rule: Rule) -> Bounds {
         Rule::ReadCommitted | Rule::SkipByCheckpoint | Rule::CheckpointInTransaction => {
             Bounds::new(SPLIT, 1, 1, crash)
         }
-        Rule::ConfirmAfterCommit => Bounds::new(SPLIT, 1, 1, none),
+        Rule::ConfirmAfterCommit => Bounds::new(UNEVEN, 2, 1, none),
         Rule::ConfirmKeepaliveWhenRecorded => Bounds::new(SPLIT, 1, 1, keepalive),
-        Rule::RereadAfterUnknown | Rule::UnknownIsNotSuccess => {
-            Bounds::new(SPLIT, 1, 1, unanswered)
-        }
+        Rule::RereadAfterUnknown => Bounds::new(SPLIT, 1, 1, unanswered),
+        Rule::UnknownIsNotSuccess => Bounds::new(UNEVEN, 2, 1, unanswered),
         Rule::CommitInTurn | Rule::ProduceAfterAcknowledged => Bounds::new(SPLIT, 1, 2, none),
     }
 }
