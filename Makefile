@@ -63,6 +63,10 @@ sim: deps ## simulates the delivery logic: SEEDS=1000, or one run again: SEED=
 sim-mutants: deps ## plants bugs in the simulated relay: the oracle must catch each
 	@$(RUN) -p sim --bin sim -- --mutants
 
+.PHONY: model
+model: deps ## explores the slot, checkpoint and fencing protocol exhaustively, and breaks each of its rules
+	@$(RUN) -p model --bin model
+
 .PHONY: build-all
 build-all:
 	@$(BUILD) -p outboxd -p scenarios --bins
