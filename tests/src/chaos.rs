@@ -10,7 +10,6 @@ mod burst;
 mod deck;
 mod fault;
 mod life;
-mod partitions;
 mod scene;
 mod strike;
 

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod chaos;
+pub mod cluster;
 pub mod evidence;
 pub mod oracle;
 pub mod reader;

@@ -12,8 +12,8 @@ use crate::wait;
 /// Time for a relay to publish again once a fault has ended.
 pub(super) const RECOVERED_WITHIN: Duration = Duration::from_secs(90);
 
-/// Events and bytes after which a window closes: the default, and two that split transactions.
-const WINDOWS: [(&str, &str); 3] = [("10000", "4MiB"), ("100", "1MiB"), ("7", "64KiB")];
+/// Events and bytes after which a window closes: the default, and smaller ones.
+const WINDOWS: [(&str, &str); 3] = [("10000", "4MiB"), ("100", "4MiB"), ("7", "1MiB")];
 
 /// A running relay.
 pub(super) struct Life(Relay);

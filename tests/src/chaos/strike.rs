@@ -6,10 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use testbed::{Api, Kafka, Proxy, StopMode};
 
+use super::burst;
 use super::fault::{Fault, Hindrance, Link};
 use super::life::{Life, Lives, RECOVERED_WITHIN};
-use super::{burst, partitions};
-use crate::stage::Stage;
+use crate::cluster;
+use crate::stage::{Stage, TOPICS};
 use crate::wait;
 
 /// How long a disturbed connection stays so.
@@ -53,7 +54,7 @@ impl<'a> Strike<'a> {
             Fault::Outage => self.everything_away(relay).await?,
             Fault::LargeRows => self.large_rows(relay).await?,
             Fault::MorePartitions => {
-                partitions::add(&self.stage.bootstrap()).await?;
+                cluster::add_partitions(&self.stage.bootstrap(), &TOPICS).await?;
                 relay
             }
         };

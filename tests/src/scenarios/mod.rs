@@ -3,6 +3,7 @@
 mod backlog;
 mod broker_outage;
 mod fast_stop;
+mod foreign_relay;
 mod idle_slot;
 mod large_transaction;
 mod latency;
@@ -10,10 +11,12 @@ mod logs;
 mod misconfiguration;
 mod poison_stop;
 mod postgres_restart;
+mod publication_altered_midway;
 mod publication_replaced;
 mod smoke;
 mod takeover;
 mod tls;
+mod topic_deleted;
 mod tuning;
 
 use crate::scenario::Scenario;
@@ -29,6 +32,9 @@ pub static ALL: &[Scenario] = &[
     misconfiguration::SCENARIO,
     publication_replaced::SCENARIO,
     poison_stop::SCENARIO,
+    publication_altered_midway::SCENARIO,
+    foreign_relay::SCENARIO,
+    topic_deleted::SCENARIO,
     tuning::SCENARIO,
     logs::SCENARIO,
     tls::SCENARIO,

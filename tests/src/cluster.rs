@@ -1,4 +1,4 @@
-//! Topics that grow while they are written to.
+//! What scenarios ask the brokers for, beside the relay.
 
 use std::time::Duration;
 
@@ -7,21 +7,35 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 
-use crate::stage::TOPICS;
-
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// One partition more for each topic of the stage.
-pub(super) async fn add(bootstrap: &str) -> Result<()> {
+/// For changes.
+pub fn admin(bootstrap: &str) -> Result<AdminClient<DefaultClientContext>> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap);
-    let admin: AdminClient<DefaultClientContext> = config.create()?;
+    Ok(config.create()?)
+}
+
+/// All topics there are; asking creates none.
+pub fn topics(bootstrap: &str) -> Result<Vec<String>> {
+    let admin = admin(bootstrap)?;
+    let metadata = admin.inner().fetch_metadata(None, WITHIN)?;
+    let names = metadata
+        .topics()
+        .iter()
+        .map(|topic| topic.name().to_owned());
+    Ok(names.collect())
+}
+
+/// One partition more for each of the topics.
+pub async fn add_partitions(bootstrap: &str, topics: &[&str]) -> Result<()> {
+    let admin = admin(bootstrap)?;
     let count = |topic| -> Result<usize> {
         let metadata = admin.inner().fetch_metadata(Some(topic), WITHIN)?;
         let found = metadata.topics().first().context("no metadata")?;
         Ok(found.partitions().len())
     };
-    for topic in TOPICS {
+    for topic in topics {
         let grown = NewPartitions::new(topic, count(topic)? + 1);
         let options = AdminOptions::new().operation_timeout(Some(WITHIN));
         for outcome in admin.create_partitions([&grown], &options).await? {
