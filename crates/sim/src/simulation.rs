@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::faults::{Aftermath, strike};
 use crate::oracle::Oracle;
 use crate::relay::{self, Bug, Context};
+use crate::sabotage::{self, Sabotage};
 use crate::setup::{RequestFaults, Setup};
 use crate::task::run_to_pause;
 use crate::trace::Trace;
@@ -15,6 +16,8 @@ use crate::{Dice, Violation};
 
 /// Steps in calm, after which everything must have arrived.
 const CALM_STEPS: u64 = 60_000;
+/// Steps after a stop, in which nothing may be skipped after all.
+const STOPPED_STEPS: u64 = 4_000;
 /// Requests that a dying process may have on the wire.
 const MOST_ON_THE_WIRE: u64 = 4;
 
@@ -25,6 +28,8 @@ pub struct Options {
     pub trace: bool,
     /// A mistake for the relay to make.
     pub bug: Option<Bug>,
+    /// What is taken from the relay, whatever the seed says.
+    pub sabotage: Option<Sabotage>,
 }
 
 /// What a run has shown.
@@ -45,7 +50,10 @@ pub struct Outcome {
 /// Runs a seed: the same seed and options always do the same.
 pub fn run(seed: u64, options: Options) -> Outcome {
     let mut dice = Dice::new(seed);
-    let setup = Setup::draw(&mut dice);
+    let mut setup = Setup::draw(&mut dice);
+    if let Some(sabotage) = options.sabotage {
+        setup.sabotage = Some((sabotage, setup.trouble_steps / 2));
+    }
     let mut trace = Trace::new(options.trace);
     trace.say(Duration::ZERO, || format!("{setup:#?}"));
     trace.count(setup.mode.name());
@@ -95,7 +103,8 @@ struct Simulation {
 impl Simulation {
     fn play(&mut self) -> Result<(), Violation> {
         self.start_process();
-        while self.steps < self.setup.trouble_steps {
+        while self.steps < self.setup.trouble_steps && !self.has_stopped() {
+            self.maybe_sabotage();
             self.maybe_strike();
             self.observe()?;
             self.step()?;
@@ -104,28 +113,58 @@ impl Simulation {
         let end = self.steps + CALM_STEPS;
         while !self.is_over() {
             if self.steps >= end {
-                return Err(Violation::Stuck(self.state()));
+                return Err(self.stuck());
             }
             self.step()?;
         }
+        if self.has_stopped() {
+            let end = self.steps + STOPPED_STEPS;
+            while self.steps < end {
+                self.step()?;
+            }
+        }
         let (oracle, world) = (&self.oracle, &self.world);
-        world.with(|world| {
-            let sessions = world.trace.counts().get("sessions").copied();
-            let sessions = sessions.unwrap_or_default();
-            oracle.judge(&world.broker, world.least_max_bytes, sessions)
-        })
+        world.with(|world| oracle.judge(world))
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.world.with(|world| world.has_stopped)
+    }
+
+    fn stuck(&self) -> Violation {
+        let gap = self.world.with(|world| {
+            let demands = sabotage::demands_a_stop(world);
+            world.sabotage.filter(|_| demands)
+        });
+        match gap {
+            Some(sabotage) => Violation::GapIgnored(sabotage.name()),
+            None => Violation::Stuck(self.state()),
+        }
+    }
+
+    /// What the seed takes from the relay, once it can.
+    fn maybe_sabotage(&mut self) {
+        let Some((sabotage, from)) = self.setup.sabotage else {
+            return;
+        };
+        if self.steps >= from {
+            self.world.with(|world| {
+                if world.sabotage.is_none() && world.dice.one_in(10) {
+                    sabotage::strike(sabotage, world);
+                }
+            });
+        }
     }
 
     /// Somebody acts.
     fn step(&mut self) -> Result<(), Violation> {
         self.steps += 1;
         let actor = self.world.with(|world| {
-            let micros = world.dice.number(0..4_000);
-            world.clock.advance(Duration::from_micros(micros));
+            let mut time = Duration::from_micros(world.dice.number(0..4_000));
             if world.dice.one_in(100) {
-                let millis = world.dice.number(0..400);
-                world.clock.advance(Duration::from_millis(millis));
+                time += Duration::from_millis(world.dice.number(0..400));
             }
+            world.pass(time);
             world.dice.weighted(&[60, 6, 25, 9])
         });
         match actor {
@@ -149,7 +188,7 @@ impl Simulation {
     fn observe(&mut self) -> Result<(), Violation> {
         let (oracle, world) = (&mut self.oracle, &self.world);
         world.with(|world| {
-            oracle.observe(&world.server, &world.broker)?;
+            oracle.observe(&world.server, &world.broker, world.clock.elapsed())?;
             world.violation.take().map_or(Ok(()), Err)
         })
     }
@@ -238,7 +277,7 @@ impl Simulation {
             world.processes.insert(id, process);
             limits
         });
-        let context = Context::new(self.world.clone(), id, setup.mode, limits, self.bug);
+        let context = Context::new(self.world.clone(), id, setup, limits, self.bug);
         self.tasks.push(Spawned {
             owner: id,
             lifeline: None,
@@ -270,6 +309,7 @@ impl Simulation {
 
     fn keep_calm(&mut self) {
         self.is_calm = true;
+        self.oracle.keep_calm(self.setup.checkpoint_interval);
         self.world.with(|world| {
             world.say(|| "calm".to_owned());
             world.requests = RequestFaults::default();
@@ -285,9 +325,13 @@ impl Simulation {
         let (oracle, world) = (&self.oracle, &self.world);
         self.is_calm
             && world.with(|world| {
+                if world.has_stopped || sabotage::demands_a_stop(world) {
+                    return world.has_stopped;
+                }
                 world.server.is_written()
                     && world.server.confirmed() == Some(world.server.history.end())
                     && oracle.is_complete()
+                    && oracle.is_answered()
                     && world.broker.is_settled()
             })
     }

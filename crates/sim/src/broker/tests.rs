@@ -11,7 +11,8 @@ struct Cluster {
 impl Cluster {
     fn new() -> Self {
         let broker = Broker::new(1, Duration::from_secs(5));
-        let partition = broker.partition_for(EVENT_TYPES[0], b"k").unwrap();
+        let metadata = broker.metadata(NOW).unwrap();
+        let partition = metadata.partition_for(EVENT_TYPES[0], b"k").unwrap();
         Self { broker, partition }
     }
 

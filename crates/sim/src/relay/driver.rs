@@ -41,6 +41,8 @@ pub(super) struct Driver<'c> {
     /// When the loop last had something to do.
     awake: Duration,
     probed: Duration,
+    /// The highest LSN of any row, for the bug that skips by it.
+    last_row: Lsn,
     in_trouble: bool,
     progressed: bool,
 }
@@ -69,6 +71,7 @@ impl<'c> Driver<'c> {
             heard: now,
             awake: now,
             probed: now,
+            last_row: Lsn::INVALID,
             in_trouble: false,
             progressed: false,
         }
@@ -90,6 +93,7 @@ impl<'c> Driver<'c> {
                 Turn::Sighting(Sighting::Verified(lsn)) => {
                     self.delivery.handle_publication_verified(lsn);
                 }
+                Turn::Sighting(Sighting::Ended) if self.context.has(Bug::HoldsUpShutdowns) => {}
                 Turn::Sighting(Sighting::Ended) => {
                     self.drain(SHUTDOWN_COURTESY).await;
                     return Err(Failure::transient("the catalog connection ended"));
@@ -191,15 +195,20 @@ impl<'c> Driver<'c> {
                 reply_requested,
             } => {
                 self.progressed = true;
-                self.delivery
-                    .handle_keepalive(wal_end, reply_requested, now)?;
+                let is_urgent = reply_requested && !self.context.has(Bug::IgnoresUrgency);
+                self.delivery.handle_keepalive(wal_end, is_urgent, now)?;
                 if self.context.has(Bug::ConfirmsKeepalives) {
                     self.report_flushed(wal_end);
                 }
             }
-            Frame::Data(bytes) => {
+            Frame::Data { lsn, bytes } => {
                 let message = pgoutput::parse(&bytes).map_err(Failure::transient)?;
-                if !self.filters(&message) {
+                if let Message::Commit(commit) = &message
+                    && self.context.has(Bug::ConfirmsReceived)
+                {
+                    self.report_flushed(commit.end_lsn.0);
+                }
+                if !self.filters(&message, lsn) {
                     self.ledger.taken_in(&message, bytes.len());
                     self.delivery.handle_message(message, now)?;
                 }
@@ -208,8 +217,13 @@ impl<'c> Driver<'c> {
         Ok(())
     }
 
-    /// The filter of a planted bug.
-    fn filters(&self, message: &Message<'_>) -> bool {
+    /// The filters of planted bugs.
+    fn filters(&mut self, message: &Message<'_>, lsn: Lsn) -> bool {
+        if matches!(message, Message::Insert(_)) && self.context.has(Bug::SkipsByRowLsn) {
+            let is_known = lsn <= self.last_row;
+            self.last_row = self.last_row.max(lsn);
+            return is_known;
+        }
         let filtered = match message {
             Message::Insert(insert) => insert.relation_oid != OUTBOX_OID,
             Message::Logical(_) | Message::Truncate(_) => true,

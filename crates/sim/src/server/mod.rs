@@ -1,9 +1,12 @@
 //! The simulated Postgres: a log, one slot, and the connections to it.
 
 mod connection;
+mod power;
 mod slot;
+mod tampering;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use delivery::{SlotFacts, TimelineSwitch};
 use pgoutput::Lsn;
@@ -32,6 +35,15 @@ pub enum Notice {
     Looked(ConnectionId, Lsn),
     /// A client reported an LSN as flushed.
     Feedback(ConnectionId, Lsn),
+    /// A client read a keepalive.
+    Heard {
+        /// Which client.
+        connection: ConnectionId,
+        /// What the keepalive says.
+        wal_end: Lsn,
+        /// The server asked for a reply.
+        asked: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +61,8 @@ pub enum StartRefusal {
     SlotActive,
     /// There is no slot.
     SlotMissing,
+    /// WAL that the slot needs is gone.
+    SlotLost,
     /// No connection any more.
     Gone(Gone),
 }
@@ -62,7 +76,11 @@ pub struct Server {
     state: State,
     /// Where each past timeline ended.
     switches: Vec<TimelineSwitch>,
+    /// Where the log ended when another one took its place: promotions and restores.
+    branches: Vec<Lsn>,
     slot: Option<Slot>,
+    /// For how long a fast shutdown has waited for a client that could have left.
+    held_up: Duration,
     connections: BTreeMap<ConnectionId, Connection>,
     next_connection: u64,
     notices: Vec<Notice>,
@@ -77,7 +95,9 @@ impl Server {
             writer,
             state: State::Up,
             switches: Vec::new(),
+            branches: Vec::new(),
             slot: None,
+            held_up: Duration::ZERO,
             connections: BTreeMap::new(),
             next_connection: 1,
             notices: Vec::new(),
@@ -95,6 +115,11 @@ impl Server {
         &self.switches
     }
 
+    /// Where the log ended each time that another one took its place.
+    pub fn branches(&self) -> &[Lsn] {
+        &self.branches
+    }
+
     /// Everything of note so far.
     pub fn notices(&self) -> &[Notice] {
         &self.notices
@@ -109,6 +134,22 @@ impl Server {
     pub fn is_holder(&self, id: ConnectionId) -> bool {
         let slot = self.slot.as_ref();
         slot.is_some_and(|slot| slot.holder == Some(id))
+    }
+
+    /// Whether a connection is up at both ends and streams.
+    pub fn is_streaming(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(&id);
+        self.is_holder(id) && connection.is_some_and(Connection::is_alive)
+    }
+
+    /// Whether anybody streams.
+    pub fn is_held(&self) -> bool {
+        self.slot.as_ref().is_some_and(|slot| slot.holder.is_some())
+    }
+
+    /// For how long a fast shutdown has waited for a client that could have left.
+    pub fn held_up(&self) -> Duration {
+        self.held_up
     }
 
     /// Nothing more will be written.
@@ -130,7 +171,7 @@ impl Server {
         }
         let id = ConnectionId(self.next_connection);
         self.next_connection += 1;
-        let connection = Connection::new(owner, self.timeline(), dice.index(4..150));
+        let connection = Connection::new(owner, self.branches.len(), dice.index(4..150));
         self.connections.insert(id, connection);
         Ok(id)
     }
@@ -150,7 +191,7 @@ impl Server {
             plugin: Some("pgoutput".to_owned()),
             database: Some(DATABASE.to_owned()),
             confirmed_flush: slot.confirmed,
-            lost: None,
+            lost: slot.is_lost.then(|| "wal_removed".to_owned()),
         }))
     }
 
@@ -176,15 +217,20 @@ impl Server {
         Ok(Some(at))
     }
 
-    /// Starts streaming from the confirmed LSN.
-    pub fn start(&mut self, id: ConnectionId) -> Result<(), StartRefusal> {
+    /// Starts streaming from the confirmed LSN, or from `at` if that is higher
+    /// (`CreateDecodingContext` in `logical.c`).
+    pub fn start(&mut self, id: ConnectionId, at: Lsn) -> Result<(), StartRefusal> {
         self.catalog(id).map_err(StartRefusal::Gone)?;
         let slot = self.slot.as_mut().ok_or(StartRefusal::SlotMissing)?;
         if slot.holder.is_some() {
             return Err(StartRefusal::SlotActive);
         }
+        if slot.is_lost {
+            return Err(StartRefusal::SlotLost);
+        }
         slot.holder = Some(id);
-        let walsender = Walsender::new(&self.history, slot.confirmed, self.sends_empty);
+        let from = slot.confirmed.max(at);
+        let walsender = Walsender::new(&self.history, from, self.sends_empty);
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.walsender = Some(walsender);
         }
@@ -194,18 +240,30 @@ impl Server {
     /// The next frame that has arrived.
     pub fn receive(&mut self, id: ConnectionId) -> Result<Option<Frame>, Gone> {
         let connection = self.connections.get_mut(&id).ok_or(Gone::Lost)?;
-        connection.receive()
+        let received = connection.receive();
+        if let Ok(Some(Frame::Keepalive {
+            wal_end,
+            reply_requested,
+        })) = &received
+        {
+            self.notices.push(Notice::Heard {
+                connection: id,
+                wal_end: *wal_end,
+                asked: *reply_requested,
+            });
+        }
+        received
     }
 
     /// The client reports an LSN as flushed.
     pub fn report_flushed(&mut self, id: ConnectionId, lsn: Lsn) {
-        let timeline = self.timeline();
+        let era = self.branches.len();
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
         connection.send_feedback(lsn);
         // What is said to a server that was replaced is about another log.
-        if connection.timeline == timeline {
+        if connection.era == era {
             self.notices.push(Notice::Feedback(id, lsn));
         }
     }
@@ -266,61 +324,6 @@ impl Server {
         }
     }
 
-    /// All backends crash. The slot comes back as last written to disk.
-    pub fn crash(&mut self, dice: &mut Dice) {
-        self.writer.crash(&mut self.history);
-        self.end_all(Gone::Lost, dice);
-        if let Some(slot) = &mut self.slot {
-            slot.restore();
-        }
-        self.state = State::Down;
-    }
-
-    /// The server dies, and a standby that lacks the end of its log is promoted: the LSNs beyond
-    /// are used again.
-    pub fn promote(&mut self, dice: &mut Dice) -> bool {
-        let Some(created) = self.slot.as_ref().map(|slot| slot.created) else {
-            return false;
-        };
-        let branched = self.switches.last().map(|switch| switch.ends_at);
-        let least = created.max(branched.unwrap_or(created));
-        let Some(ends_at) = dice.pick(&self.history.ends_from(least)) else {
-            return false;
-        };
-        let timeline = self.timeline();
-        self.crash(dice);
-        self.history.branch_off(ends_at);
-        self.switches.push(TimelineSwitch { timeline, ends_at });
-        if let Some(slot) = &mut self.slot {
-            slot.fail_over(ends_at);
-        }
-        true
-    }
-
-    /// Fast shutdown begins.
-    pub fn stop(&mut self) {
-        if self.state != State::Up {
-            return;
-        }
-        self.writer.crash(&mut self.history);
-        self.state = State::Stopping;
-        for connection in self.connections.values_mut() {
-            connection.catalog = Err(Gone::ShuttingDown);
-        }
-    }
-
-    /// Starts again, if it is down.
-    pub fn restart(&mut self, dice: &mut Dice) {
-        match self.state {
-            State::Up => {}
-            State::Stopping => {
-                self.crash(dice);
-                self.state = State::Up;
-            }
-            State::Down => self.state = State::Up,
-        }
-    }
-
     /// The server's own work: sending, hearing, noticing.
     pub fn step(&mut self, dice: &mut Dice) {
         if self.state == State::Down {
@@ -368,31 +371,6 @@ impl Server {
             if forgotten {
                 self.connections.remove(&id);
             }
-        }
-    }
-
-    fn end_all(&mut self, why: Gone, dice: &mut Dice) {
-        for connection in self.connections.values_mut() {
-            connection.close(why, dice);
-        }
-        if let Some(slot) = &mut self.slot {
-            slot.holder = None;
-        }
-    }
-
-    /// A fast shutdown ends once the walsender has nothing to wait for; or patience ends.
-    fn go_down(&mut self, dice: &mut Dice) {
-        let end = self.history.end();
-        let slot = self.slot.as_mut();
-        let waits = slot.is_some_and(|slot| slot.holder.is_some() && slot.confirmed < end);
-        if !waits {
-            if let Some(slot) = &mut self.slot {
-                slot.persist();
-            }
-            self.end_all(Gone::ShuttingDown, dice);
-            self.state = State::Down;
-        } else if dice.one_in(200) {
-            self.crash(dice);
         }
     }
 }
