@@ -115,6 +115,8 @@ pub struct Setup {
     /// How often progress without events is recorded. Where that is seldom, it shows whether an
     /// urgent request is obeyed.
     pub checkpoint_interval: Duration,
+    /// One in so many keepalives asks for a reply.
+    pub asks_every: u64,
     /// The server sends transactions without changes, as versions before 15 do.
     pub sends_empty: bool,
     /// `transaction.timeout.ms`
@@ -146,6 +148,7 @@ impl Setup {
             requests: RequestFaults::draw(dice),
             sabotage: draw_sabotage(dice, trouble_steps),
             checkpoint_interval: Duration::from_secs(if dice.one_in(3) { 30 } else { 1 }),
+            asks_every: 20,
             sends_empty: dice.one_in(3),
             transaction_timeout: Duration::from_millis(dice.number(2_000..10_000)),
         }

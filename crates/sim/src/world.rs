@@ -132,7 +132,7 @@ impl World {
         Self {
             dice,
             clock: Clock::start(),
-            server: Server::new(writer, setup.sends_empty),
+            server: Server::new(writer, setup),
             broker: Broker::new(setup.partitions, setup.transaction_timeout),
             trace,
             processes: BTreeMap::new(),

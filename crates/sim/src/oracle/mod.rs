@@ -188,10 +188,8 @@ impl Oracle {
                 wal_end,
                 asked,
             } => {
-                let missing = self.expectation.first_missing();
-                let is_durable = missing.is_none_or(|event| event.position.commit_lsn.0 >= wal_end);
                 let reported = self.reported.get(&connection).copied();
-                if is_durable && reported.is_none_or(|reported| reported < wal_end) {
+                if self.is_complete() && reported.is_none_or(|reported| reported < wal_end) {
                     self.promptness.heard(connection, wal_end, asked, now);
                 }
                 Ok(())
@@ -213,7 +211,7 @@ impl Oracle {
                 missing: missing.position,
             });
         }
-        let checkpoint = self.checkpoint.as_ref().map(|(_, c)| c.confirmed_up_to);
+        let checkpoint = self.checkpoint.as_ref().map(|(_, c)| reach(c));
         let checkpoint = checkpoint.unwrap_or(Lsn::INVALID);
         if checkpoint < confirmed {
             return Err(Violation::ConfirmedUnrecorded {
@@ -242,6 +240,15 @@ fn is_behind(now: &Checkpoint, before: &Checkpoint) -> bool {
     now.confirmed_up_to < before.confirmed_up_to
         || place(now) < place(before)
         || (now.kind == Kind::Intent && before.kind != Kind::Intent)
+}
+
+/// Below it everything has been dealt with: transactions are published in the order of commits, so
+/// also what commits before the one that is published in part.
+fn reach(checkpoint: &Checkpoint) -> Lsn {
+    let position = checkpoint.position.map(|p| p.commit_lsn.0);
+    checkpoint
+        .confirmed_up_to
+        .max(position.unwrap_or(Lsn::INVALID))
 }
 
 fn describe(checkpoint: &Checkpoint) -> String {

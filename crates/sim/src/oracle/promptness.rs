@@ -36,7 +36,7 @@ impl Promptness {
         self.interval = Some(interval);
     }
 
-    /// A client read a keepalive, while everything before it was durable.
+    /// A client read a keepalive, while every committed event was durable.
     pub fn heard(&mut self, connection: ConnectionId, wal_end: Lsn, asked: bool, now: Duration) {
         let Some(interval) = self.interval else {
             return;

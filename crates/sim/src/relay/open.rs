@@ -80,7 +80,7 @@ async fn prepare(context: &Context, session: Session) -> Result<Opened, Failure>
         checked => checked?,
     }
     if facts.slot.is_none() {
-        create_slot(context, connection, &facts).await?;
+        create_slot(context, connection, &mut facts).await?;
     }
     pause().await;
     let at = match context.has(Bug::StartsAtCheckpoint) {
@@ -186,9 +186,15 @@ async fn read_facts(context: &Context, connection: ConnectionId) -> Result<Serve
 async fn create_slot(
     context: &Context,
     connection: ConnectionId,
-    facts: &ServerFacts,
+    facts: &mut ServerFacts,
 ) -> Result<(), Failure> {
     let (sink, checkpoint) = Sink::open(context).await?;
+    pause().await;
+    // Another relay may have made it meanwhile.
+    facts.slot = context.with(|world| world.server.slot_facts(connection))?;
+    if facts.slot.is_some() {
+        return Ok(());
+    }
     match check_start(checkpoint.as_ref(), facts, false) {
         Err(Halt::SlotMissing { .. }) if context.has(Bug::RecreatesMissingSlots) => {}
         Err(Halt::SlotMissing { .. }) if context.has(Bug::ReplacesLostSlots) => {}

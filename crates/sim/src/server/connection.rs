@@ -137,11 +137,13 @@ impl Connection {
         self.link = Link::Closed(why);
     }
 
-    /// The walsender sends a message, or says how far it is.
-    pub fn send(&mut self, history: &History, stopping: bool, dice: &mut Dice) {
+    /// The walsender sends a message, or says how far it is; in a shutdown it always asks for a
+    /// reply.
+    pub fn send(&mut self, history: &History, asks_every: u64, dice: &mut Dice) {
         let Some(walsender) = &mut self.walsender else {
             return;
         };
+        let stopping = asks_every == 1;
         for _ in 0..dice.index(1..8) {
             if self.down.len() >= self.buffered_frames {
                 return;
@@ -159,7 +161,7 @@ impl Connection {
                     {
                         self.down.push_back(Frame::Keepalive {
                             wal_end: walsender.keepalive(history, dice),
-                            reply_requested: stopping || dice.one_in(20),
+                            reply_requested: dice.one_in(asks_every),
                         });
                     }
                     if !interjects {

@@ -15,6 +15,7 @@ use connection::{Connection, Link};
 pub use connection::{ConnectionId, Frame, Gone};
 use slot::Slot;
 
+use crate::setup::Setup;
 use crate::wal::{History, Walsender, Writer};
 use crate::world::ProcessId;
 use crate::{Clock, Dice};
@@ -84,12 +85,14 @@ pub struct Server {
     connections: BTreeMap<ConnectionId, Connection>,
     next_connection: u64,
     notices: Vec<Notice>,
+    /// Transactions without changes too.
     sends_empty: bool,
+    asks_every: u64,
 }
 
 impl Server {
-    /// A server without a slot. `sends_empty`: also transactions without changes.
-    pub fn new(writer: Writer, sends_empty: bool) -> Self {
+    /// A server without a slot.
+    pub fn new(writer: Writer, setup: &Setup) -> Self {
         Self {
             history: History::new(),
             writer,
@@ -101,7 +104,8 @@ impl Server {
             connections: BTreeMap::new(),
             next_connection: 1,
             notices: Vec::new(),
-            sends_empty,
+            sends_empty: setup.sends_empty,
+            asks_every: setup.asks_every,
         }
     }
 
@@ -362,8 +366,11 @@ impl Server {
             slot.confirm(id, lsn);
         }
         if connection.is_alive() {
-            let stopping = self.state == State::Stopping;
-            connection.send(&self.history, stopping, dice);
+            let asks_every = match self.state {
+                State::Stopping => 1,
+                State::Up | State::Down => self.asks_every,
+            };
+            connection.send(&self.history, asks_every, dice);
         } else if dice.one_in(8) {
             // A closed socket soon, a silent peer at wal_sender_timeout.
             let forgotten = connection.abandoned;
