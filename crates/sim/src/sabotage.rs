@@ -81,9 +81,9 @@ impl Sabotage {
 /// Lets it happen, if the relay has recorded its start (before, nothing can tell) and there is
 /// something to take.
 pub fn strike(sabotage: Sabotage, world: &mut World) -> bool {
-    if newest(world).is_none_or(|checkpoint| checkpoint.kind == Kind::Intent) {
+    let Some(checkpoint) = newest(world).filter(|c| c.kind != Kind::Intent) else {
         return false;
-    }
+    };
     let (server, dice) = (&mut world.server, &mut world.dice);
     let struck = match sabotage {
         Sabotage::LosesSlot => server.lose_slot(dice),
@@ -95,6 +95,8 @@ pub fn strike(sabotage: Sabotage, world: &mut World) -> bool {
             world.broker.empty_checkpoints();
             true
         }
+        // Without a position nothing can tell that a log is another one.
+        Sabotage::Restores if checkpoint.position.is_none() => false,
         Sabotage::Restores => server.restore(dice),
     };
     if struck {
@@ -119,9 +121,11 @@ pub fn explains(world: &World, halt: &Halt) -> bool {
             | Halt::TransactionMissing { .. }
             | Halt::TransactionForeign { .. },
         ) => true,
-        (Sabotage::RecreatesSlot | Sabotage::AdvancesSlot, Halt::SlotAhead { .. }) => {
-            slot_is_ahead(world)
-        }
+        // A dropped slot may be made anew by a relay that is still at its first start.
+        (
+            Sabotage::RecreatesSlot | Sabotage::AdvancesSlot | Sabotage::DropsSlot,
+            Halt::SlotAhead { .. },
+        ) => slot_is_ahead(world),
         (Sabotage::LosesCheckpoint, Halt::SlotWithoutRecord { .. }) => newest(world).is_none(),
         _ => false,
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{PartitionId, TransactionId};
 
 /// A producer as its client knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Producer {
     /// None for a producer that is merely idempotent, and that nobody can fence.
     pub transactional_id: Option<String>,

@@ -128,7 +128,6 @@ impl Oracle {
     /// What the newest checkpoint covers is durable. One of a past timeline speaks of another log,
     /// and so does any that is older than a restore.
     fn check_recorded(&self, server: &Server) -> Result<(), Violation> {
-        let is_restored = server.branches().len() > server.switches().len();
         let (Some((_, checkpoint)), Some(missing)) =
             (&self.checkpoint, self.expectation.first_missing())
         else {
@@ -140,7 +139,8 @@ impl Oracle {
                 place < (published.commit_lsn, published.index)
                     || published.complete && place.0 == published.commit_lsn
             });
-        if is_restored || checkpoint.identity.timeline != server.timeline() || !is_covered {
+        if server.is_restored() || checkpoint.identity.timeline != server.timeline() || !is_covered
+        {
             return Ok(());
         }
         Err(Violation::RecordedUndelivered {

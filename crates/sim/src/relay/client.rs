@@ -109,7 +109,7 @@ impl Client {
     fn produce(&mut self, request: Request, out: &mut Outbound) -> Result<(), Refusal> {
         let (partition, count) = (request.partition, request.messages.len());
         let first = *self.sequences.entry(partition).or_default();
-        match self.context.with(|world| refused(world)) {
+        match self.context.with(refused) {
             None => {}
             Some(Refusal::Retriable) if self.context.has(Bug::ReordersRetries) => {
                 out.postpone(partition, count);

@@ -1,5 +1,8 @@
 //! Joins the state machine to the stream and the lanes, as the real driver does.
 
+mod ending;
+mod filter;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,11 +16,9 @@ use super::open::{Opened, Session};
 use super::sink::Sink;
 use super::watcher::{Sighting, Watcher};
 use super::{Bug, Context, Failure};
-use crate::Violation;
 use crate::server::{Frame, Gone};
 use crate::setup::Mode;
 use crate::task::pause;
-use crate::wal::OUTBOX_OID;
 
 /// A server that is shutting down waits for us at most this long.
 const SHUTDOWN_COURTESY: Duration = Duration::from_millis(1500);
@@ -105,23 +106,6 @@ impl<'c> Driver<'c> {
                 }
                 Turn::Nothing => {}
             }
-        }
-    }
-
-    /// Ends the stream; after a drain the last confirmed LSN is sent first.
-    pub async fn close(self, ended: &Result<(), Failure>) {
-        let patience = match ended {
-            Ok(()) => SHUTDOWN_COURTESY,
-            Err(_) => Duration::ZERO,
-        };
-        let until = self.context.elapsed() + patience;
-        let connection = self.session.connection;
-        let is_out = || {
-            self.context
-                .with(|world| world.server.feedback_is_out(connection))
-        };
-        while is_out() && self.context.elapsed() < until {
-            pause().await;
         }
     }
 
@@ -215,21 +199,6 @@ impl<'c> Driver<'c> {
             }
         }
         Ok(())
-    }
-
-    /// The filters of planted bugs.
-    fn filters(&mut self, message: &Message<'_>, lsn: Lsn) -> bool {
-        if matches!(message, Message::Insert(_)) && self.context.has(Bug::SkipsByRowLsn) {
-            let is_known = lsn <= self.last_row;
-            self.last_row = self.last_row.max(lsn);
-            return is_known;
-        }
-        let filtered = match message {
-            Message::Insert(insert) => insert.relation_oid != OUTBOX_OID,
-            Message::Logical(_) | Message::Truncate(_) => true,
-            _ => false,
-        };
-        filtered && self.context.is_odd() && self.context.has(Bug::CountsAfterFilter)
     }
 
     fn carry_out(&mut self) {
@@ -338,31 +307,6 @@ impl<'c> Driver<'c> {
             self.delivery.handle_probe(self.context.now());
         }
         Ok(())
-    }
-
-    /// Makes durable and confirms what has been taken in, for at most `patience`.
-    async fn drain(&mut self, patience: Duration) {
-        let until = self.context.elapsed() + patience;
-        self.delivery.handle_drain(self.context.now());
-        self.carry_out();
-        while !self.delivery.is_drained() {
-            if self.sink.is_idle() {
-                return self
-                    .context
-                    .with(|world| world.violate(Violation::DrainStuck));
-            }
-            pause().await;
-            if self.context.elapsed() > until {
-                return;
-            }
-            if let Some(report) = self.sink.reports.next()
-                && self.reported(report).is_err()
-            {
-                return;
-            }
-            self.carry_out();
-        }
-        self.context.count("drained");
     }
 
     fn check_memory(&self) {

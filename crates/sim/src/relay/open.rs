@@ -198,7 +198,9 @@ async fn create_slot(
     match check_start(checkpoint.as_ref(), facts, false) {
         Err(Halt::SlotMissing { .. }) if context.has(Bug::RecreatesMissingSlots) => {}
         Err(Halt::SlotMissing { .. }) if context.has(Bug::ReplacesLostSlots) => {}
-        checked => drop(checked?),
+        checked => {
+            checked?;
+        }
     }
     let intent = opening_checkpoint(context, facts, Kind::Intent, Lsn::INVALID);
     sink.record_now(&intent).await?;

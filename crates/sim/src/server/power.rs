@@ -24,8 +24,11 @@ impl Server {
     }
 
     /// The server dies, and a standby that lacks the end of its log is promoted: the LSNs beyond
-    /// are used again.
+    /// are used again. Not after a restore: two false histories can't be told apart.
     pub fn promote(&mut self, dice: &mut Dice) -> bool {
+        if self.is_restored() {
+            return false;
+        }
         let Some(created) = self.slot.as_ref().map(|slot| slot.created) else {
             return false;
         };
