@@ -192,7 +192,7 @@ impl Run {
             "the relay ended by itself:\n{}",
             relay.log_text()
         );
-        let scene = look(stage, &relay)?;
+        let scene = look(&relay);
         self.evidence.add(fault, &scene);
         let mut strike = Strike {
             stage,
@@ -201,6 +201,10 @@ impl Run {
             outage: self.outage,
         };
         self.relay = strike.run(fault, relay).await?;
+        if self.relay.is_none() {
+            let open = reader(stage, Isolation::Committed)?.sees_open_transaction()?;
+            self.evidence.in_transaction += u32::from(open);
+        }
         Ok(())
     }
 
@@ -221,10 +225,10 @@ impl Run {
     /// A last relay publishes what is left, and ends.
     async fn settle(mut self, stage: &Stage) -> Result<Evidence> {
         let end = stage.value("SELECT pg_current_wal_lsn()")?;
-        let relay = match self.relay.take() {
-            Some(relay) => relay,
-            None => self.lives.begin(stage, &mut self.random)?,
-        };
+        if let Some(relay) = self.relay.take() {
+            relay.stop().await?;
+        }
+        let relay = self.lives.begin_last(stage)?;
         let confirmed = format!("SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots");
         let caught_up = wait::until("everything is confirmed", CATCH_UP_WITHIN, async || {
             Ok(stage.value(&confirmed)? == "t")
@@ -238,16 +242,15 @@ impl Run {
     }
 }
 
-fn look(stage: &Stage, relay: &Life) -> Result<Scene> {
+fn look(relay: &Life) -> Scene {
     // Early in its life the relay does not answer.
     let published = relay.count("outboxd_events_published_total", "");
     let backlog = relay.count("event_outbox_backlog", "");
-    Ok(Scene {
+    Scene {
         streaming: relay.log_text().contains("\"streaming\""),
         published: published.is_ok_and(|events| events > 0.0),
         behind: backlog.is_ok_and(|events| events > 0.0),
-        transaction_open: reader(stage, Isolation::Committed)?.sees_open_transaction()?,
-    })
+    }
 }
 
 /// Every record in the topics, also of aborted transactions.

@@ -61,6 +61,10 @@ pub struct Checkpoint {
     pub identity: Identity,
     /// The last transaction published, wholly or in part.
     pub position: Option<TransactionPosition>,
+    /// Without a position: everything that commits below is published, for a position from there on
+    /// was voided by a promotion. 0/0: nothing ever was.
+    #[serde(default)]
+    pub floor: Lsn,
     /// The slot may be confirmed up to here, and is never confirmed beyond it.
     pub confirmed_up_to: Lsn,
     /// Of what decides the number and order of changes inside a transaction, and so the meaning of
@@ -134,6 +138,7 @@ mod tests {
                 index: 3,
                 complete: false,
             }),
+            floor: Lsn::INVALID,
             confirmed_up_to: Lsn::from(0x10),
             fingerprint: Fingerprint::of("publication"),
             coverage: Some(Coverage {

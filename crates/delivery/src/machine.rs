@@ -30,6 +30,11 @@ pub struct Delivery {
     window: OpenWindow,
     flight: Flight,
     front: Front,
+    /// What the checkpoint that the session began with covers.
+    covered: Lsn,
+    floor: Lsn,
+    /// The stream has shown everything that commits below.
+    shown: Lsn,
     /// What the newest window or checkpoint handed out covers.
     handed_out: Progress,
     /// What acknowledgements have made durable (only beside).
@@ -37,7 +42,8 @@ pub struct Delivery {
     recording_now: Option<Lsn>,
     last_record: Instant,
     source_idle: bool,
-    urgent: bool,
+    /// The server waits until this is confirmed.
+    asked_for: Lsn,
     draining: bool,
     spare: Vec<RecordBatch>,
     actions: VecDeque<Action>,
@@ -53,9 +59,15 @@ impl Delivery {
         verified: Lsn,
         now: Instant,
     ) -> Self {
+        // The checkpoint covers more than the slot, but that it speaks of this server's log has to
+        // be seen first: the slot of a restored server must not be moved past what reuses LSNs.
         let start = Progress {
             position: resume.position,
+            confirm: resume.slot_confirmed,
+        };
+        let recorded = Progress {
             confirm: resume.confirmed_up_to,
+            ..start
         };
         // Beside the events the first checkpoint is due at once: a relay that dies young, again and
         // again, would otherwise repeat the same events each time.
@@ -70,13 +82,16 @@ impl Delivery {
             transaction: None,
             window: OpenWindow::new(start),
             flight: Flight::default(),
-            front: Front::new(resume.confirmed_up_to, verified),
-            handed_out: start,
+            front: Front::new(resume.slot_confirmed, verified),
+            covered: resume.confirmed_up_to,
+            floor: resume.floor,
+            shown: resume.slot_confirmed,
+            handed_out: recorded,
             durable: start,
             recording_now: None,
             last_record,
             source_idle: false,
-            urgent: false,
+            asked_for: Lsn::INVALID,
             draining: false,
             spare: Vec::new(),
             actions: VecDeque::new(),
@@ -113,7 +128,10 @@ impl Delivery {
     ) -> Result<(), Halt> {
         self.skipper.passed(wal_end)?;
         self.window.advance(wal_end);
-        self.urgent |= reply_requested;
+        self.shown = self.shown.max(wal_end);
+        if reply_requested {
+            self.asked_for = self.asked_for.max(wal_end);
+        }
         self.advance(now);
         Ok(())
     }
@@ -171,13 +189,12 @@ impl Delivery {
     /// stays out: what has come of it may be what could not be dealt with.
     pub fn handle_drain(&mut self, now: Instant) {
         self.draining = true;
-        self.urgent = true;
         self.advance(now);
     }
 
     /// Writes a checkpoint even without progress, to learn whether Kafka takes it.
     pub fn handle_probe(&mut self, now: Instant) {
-        if self.is_quiet() && self.recording_now.is_none() {
+        if self.is_quiet() && self.recording_now.is_none() && !self.skipper.awaits() {
             self.record(self.window.boundary(), now);
         }
     }
@@ -212,12 +229,12 @@ impl Delivery {
     pub fn is_drained(&self) -> bool {
         self.is_quiet()
             && self.recording_now.is_none()
-            && self.front.recorded() >= self.window.boundary().confirm
+            && (self.skipper.awaits() || self.front.recorded() >= self.shown)
     }
 
     /// The checkpoint reaches as far as it can while windows that are under way stay so.
     pub fn is_recorded(&self) -> bool {
-        self.recording_now.is_none() && self.front.recorded() >= self.durable.confirm
+        self.recording_now.is_none() && self.handed_out.confirm >= self.durable.confirm
     }
 
     /// Every event taken in is durable in Kafka.
@@ -279,6 +296,7 @@ impl Delivery {
         };
         self.window
             .complete(transaction.position(true), commit.end_lsn.0);
+        self.shown = self.shown.max(commit.end_lsn.0);
         Ok(())
     }
 
@@ -341,6 +359,13 @@ impl Delivery {
     fn advance(&mut self, now: Instant) {
         while let Some(cut) = self.closable(now) {
             self.close(cut, now);
+        }
+        // What was skipped so far may be foreign: no progress can be told from it.
+        if self.skipper.awaits() {
+            return;
+        }
+        if self.is_quiet() {
+            self.front.record(self.shown.min(self.covered));
         }
         self.record_progress(now);
     }
@@ -419,11 +444,11 @@ impl Delivery {
         let progress = self.recordable();
         // A checkpoint never goes back: the slot may be confirmed up to the last one.
         if progress == self.handed_out || progress.confirm < self.handed_out.confirm {
-            self.urgent = false;
             return;
         }
         let due = now.duration_since(self.last_record) >= self.settings.checkpoint_interval;
-        if !(due || self.urgent || self.draining) {
+        let urgent = self.asked_for > self.handed_out.confirm;
+        if !(due || urgent || self.draining) {
             return;
         }
         match self.settings.recording {
@@ -461,7 +486,12 @@ impl Delivery {
             kind: Kind::Progress,
             identity: self.settings.identity.clone(),
             position: progress.position,
-            confirmed_up_to: progress.confirm,
+            floor: match progress.position {
+                None => self.floor,
+                Some(_) => Lsn::INVALID,
+            },
+            // Never behind an older one, up to which the slot may be confirmed.
+            confirmed_up_to: progress.confirm.max(self.covered),
             fingerprint: self.settings.fingerprint,
             coverage: Some(self.settings.coverage.clone()),
             producers: self.settings.producers,

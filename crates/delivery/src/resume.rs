@@ -11,6 +11,9 @@ pub struct Resume {
     pub position: Option<TransactionPosition>,
     /// The checkpoint's `confirmed_up_to`.
     pub confirmed_up_to: Lsn,
+    /// Without a position: everything that commits below is published all the same, by a relay whose
+    /// position a promotion has voided. Otherwise nothing ever was.
+    pub floor: Lsn,
     /// The slot's `confirmed_flush_lsn`: the server resends every transaction whose commit record
     /// starts at or after it (`SnapBuildXactNeedsSkip` in `snapbuild.c`).
     pub slot_confirmed: Lsn,
@@ -31,7 +34,7 @@ pub(crate) enum Skip {
 #[derive(Debug)]
 pub(crate) struct Skipper {
     position: Option<TransactionPosition>,
-    confirmed_up_to: Lsn,
+    floor: Lsn,
     void_from: Option<Lsn>,
     /// The checkpoint's transaction must come by before anything later.
     awaited: bool,
@@ -45,16 +48,22 @@ impl Skipper {
             .is_some_and(|p| exists(&p) && resume.slot_confirmed <= p.commit_lsn.0);
         Self {
             position: resume.position,
-            confirmed_up_to: resume.confirmed_up_to,
+            floor: resume.floor,
             void_from: resume.void_from,
             awaited,
         }
     }
 
+    /// The checkpoint's transaction has not come by yet: until then what is skipped is not known to
+    /// be what was published.
+    pub fn awaits(&self) -> bool {
+        self.awaited
+    }
+
     /// A transaction begins.
     pub fn skip(&mut self, begin: &Begin) -> Result<Skip, Halt> {
         let Some(position) = self.position else {
-            let done = begin.final_lsn.0 < self.confirmed_up_to;
+            let done = begin.final_lsn.0 < self.floor;
             return Ok(if done {
                 Skip::Everything
             } else {
@@ -207,9 +216,10 @@ mod tests {
     }
 
     #[test]
-    fn without_a_position_what_is_confirmed_is_done() {
+    fn without_a_position_only_what_lies_below_the_floor_is_done() {
         let resume = Resume {
-            confirmed_up_to: Lsn::from(45),
+            floor: Lsn::from(45),
+            confirmed_up_to: Lsn::from(60),
             ..Resume::default()
         };
         let mut skipper = Skipper::new(&resume);

@@ -171,7 +171,11 @@ pub fn check_identity(recorded: &Identity, found: &Identity) -> Result<(), Halt>
 
 fn resume(checkpoint: &Checkpoint, server: &ServerFacts, slot: &SlotFacts) -> Result<Resume, Halt> {
     let void_from = void_from(checkpoint, server)?;
-    let (position, confirmed_up_to) = still_valid(checkpoint, void_from);
+    let Valid {
+        position,
+        floor,
+        confirmed_up_to,
+    } = still_valid(checkpoint, void_from);
     if server.wal_end < confirmed_up_to {
         return Err(Halt::WalBehind {
             wal_end: server.wal_end,
@@ -188,6 +192,7 @@ fn resume(checkpoint: &Checkpoint, server: &ServerFacts, slot: &SlotFacts) -> Re
     check_fingerprint(checkpoint, position, server)?;
     Ok(Resume {
         position,
+        floor,
         confirmed_up_to,
         slot_confirmed: slot.confirmed_flush,
         void_from,
@@ -199,16 +204,27 @@ fn resume(checkpoint: &Checkpoint, server: &ServerFacts, slot: &SlotFacts) -> Re
 /// A position beyond the switch point names a transaction that this server does not have, and its
 /// LSN will be used again: it must not live on in later checkpoints. As transactions are published
 /// in order, it proves that everything below the switch point has been.
-fn still_valid(
-    checkpoint: &Checkpoint,
-    void_from: Option<Lsn>,
-) -> (Option<TransactionPosition>, Lsn) {
-    let confirmed = checkpoint.confirmed_up_to;
-    match (checkpoint.position, void_from) {
-        (position, None) => (position, confirmed),
-        (Some(position), Some(void)) if position.commit_lsn.0 >= void => (None, void),
-        (position, Some(void)) => (position, confirmed.min(void)),
+fn still_valid(checkpoint: &Checkpoint, void_from: Option<Lsn>) -> Valid {
+    let void = void_from.unwrap_or(Lsn::from(u64::MAX));
+    match checkpoint.position {
+        Some(position) if position.commit_lsn.0 >= void => Valid {
+            position: None,
+            floor: void,
+            confirmed_up_to: void,
+        },
+        position => Valid {
+            position,
+            floor: checkpoint.floor.min(void),
+            confirmed_up_to: checkpoint.confirmed_up_to.min(void),
+        },
     }
+}
+
+/// What [`still_valid`] leaves of a checkpoint.
+struct Valid {
+    position: Option<TransactionPosition>,
+    floor: Lsn,
+    confirmed_up_to: Lsn,
 }
 
 /// Where the checkpoint's timeline ended, if the server has left it.
@@ -297,6 +313,7 @@ mod tests {
                 index: 2,
                 complete: true,
             }),
+            floor: Lsn::INVALID,
             confirmed_up_to: Lsn::from(100),
             fingerprint: Fingerprint::of("a"),
             coverage: Some(coverage("a")),

@@ -572,3 +572,51 @@ fn a_checkpoint_beside_the_events_never_goes_back() {
     bench.pass(Duration::from_secs(1));
     assert_eq!(bench.records.last().unwrap().confirmed_up_to, Lsn::from(65));
 }
+
+/// A server that was put back to an older copy of its disk uses LSNs again: what the checkpoint
+/// covers by its number alone may be something else.
+#[test]
+fn the_slot_is_not_moved_before_the_checkpoints_transaction_has_reappeared() {
+    let position = TransactionPosition {
+        commit_lsn: CommitLsn(Lsn::from(50)),
+        xid: 1,
+        commit_time_us: PgTimestamp(0).unix_micros(),
+        index: 1,
+        complete: true,
+    };
+    let resume = Resume {
+        position: Some(position),
+        floor: Lsn::INVALID,
+        confirmed_up_to: Lsn::from(60),
+        slot_confirmed: Lsn::from(20),
+        void_from: None,
+    };
+    let mut bench = Bench::new(settings(), &resume);
+    bench.poll();
+    bench.transaction(30, 1);
+    bench.keepalive(40, false);
+    assert!(
+        bench.confirmed.iter().all(|lsn| *lsn <= 20),
+        "{:?}",
+        bench.confirmed
+    );
+    bench.transaction(50, 1);
+    bench.keepalive(60, false);
+    assert_eq!(bench.confirmed.last(), Some(&60));
+}
+
+#[test]
+fn a_request_for_a_reply_is_not_forgotten_while_a_checkpoint_is_under_way() {
+    let mut bench = Bench::fresh();
+    bench.keepalive(10, true);
+    assert_eq!(bench.sizes(), [0]);
+    bench.keepalive(20, true);
+    bench.land(0);
+    assert_eq!(
+        bench.sizes(),
+        [0, 0],
+        "recorded at once, not after the interval"
+    );
+    bench.land(1);
+    assert_eq!(bench.confirmed, [10, 20]);
+}

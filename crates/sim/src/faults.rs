@@ -33,13 +33,15 @@ pub enum Fault {
     ServerStop,
     /// Kafka does not answer for a while.
     BrokerOutage,
+    /// An operator adds a partition to every topic.
+    MorePartitions,
     /// Time passes with nobody doing anything: a machine that sleeps.
     TimeJump,
 }
 
 impl Fault {
     /// Each of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Kill,
         Self::Freeze,
         Self::Terminate,
@@ -52,6 +54,7 @@ impl Fault {
         Self::Promotion,
         Self::ServerStop,
         Self::BrokerOutage,
+        Self::MorePartitions,
         Self::TimeJump,
     ];
 
@@ -70,6 +73,7 @@ impl Fault {
             Self::Promotion => "promotion",
             Self::ServerStop => "server-stop",
             Self::BrokerOutage => "broker-outage",
+            Self::MorePartitions => "more-partitions",
             Self::TimeJump => "time-jump",
         }
     }
@@ -88,6 +92,9 @@ pub enum Aftermath {
 
 /// Relays at the same time, at most.
 const MOST_PROCESSES: usize = 3;
+
+/// Partitions of a topic, at most.
+const MOST_PARTITIONS: usize = 6;
 
 /// Lets a fault happen, where there is something for it to hit.
 pub fn strike(fault: Fault, world: &mut World) -> Aftermath {
@@ -139,6 +146,8 @@ fn hit(fault: Fault, world: &mut World) -> Option<Aftermath> {
             let until = now + Duration::from_millis(world.dice.number(5..4_000));
             world.broker.go_down(until);
         }
+        Fault::MorePartitions if world.broker.partitions() >= MOST_PARTITIONS => return None,
+        Fault::MorePartitions => world.broker.add_partitions(),
         Fault::TimeJump => {
             let by = Duration::from_millis(world.dice.number(200..12_000));
             world.clock.advance(by);

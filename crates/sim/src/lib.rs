@@ -10,7 +10,8 @@
 //!
 //! [`run`] plays one seed. In its first part faults strike: processes are killed, frozen and
 //! doubled, connections break, servers crash, requests and answers are lost. Then calm is kept,
-//! and everything must arrive within a bounded number of steps. The oracle reads what services
+//! and everything must arrive within a bounded number of steps. In some runs something is taken that
+//! the relay can't do without ([`Sabotage`]): there it must stop. The oracle reads what services
 //! wrote, what the server heard and what consumers see, and nothing of the relay.
 //!
 //! Invariants: whatever happens by chance is drawn from the one [`Dice`]; no task keeps the
@@ -22,6 +23,7 @@ mod dice;
 mod faults;
 mod oracle;
 mod relay;
+mod sabotage;
 mod server;
 mod setup;
 mod simulation;
@@ -35,6 +37,7 @@ pub use clock::Clock;
 pub use dice::Dice;
 pub use faults::Fault;
 pub use relay::Bug;
+pub use sabotage::Sabotage;
 pub use setup::Mode;
 pub use simulation::{Options, Outcome, run};
 pub use violation::Violation;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use clap::Parser;
-use sim::{Bug, Options, Outcome, run};
+use sim::{Bug, Options, Outcome, Sabotage, run};
 
 /// Runs the delivery code in simulation.
 #[derive(Parser)]
@@ -29,6 +29,9 @@ struct Arguments {
     /// Let the relay make a mistake, by name.
     #[arg(long, value_parser = bug)]
     bug: Option<Bug>,
+    /// Take something from the relay in every run, by name.
+    #[arg(long, value_parser = sabotage)]
+    sabotage: Option<Sabotage>,
     /// Plant each bug in turn, and look whether it is caught within the seeds.
     #[arg(long, conflicts_with_all = ["seed", "bug", "counts"])]
     mutants: bool,
@@ -40,6 +43,16 @@ struct Arguments {
 fn bug(name: &str) -> Result<Bug, String> {
     Bug::named(name).ok_or_else(|| {
         let names: Vec<_> = Bug::ALL.iter().map(|bug| bug.name()).collect();
+        format!("it is one of {}", names.join(", "))
+    })
+}
+
+fn sabotage(name: &str) -> Result<Sabotage, String> {
+    Sabotage::named(name).ok_or_else(|| {
+        let names: Vec<_> = Sabotage::ALL
+            .iter()
+            .map(|sabotage| sabotage.name())
+            .collect();
         format!("it is one of {}", names.join(", "))
     })
 }
@@ -56,6 +69,7 @@ fn main() -> ExitCode {
     let options = Options {
         trace: arguments.trace,
         bug: arguments.bug,
+        sabotage: arguments.sabotage,
     };
     let outcomes = play(start, seeds, arguments.threads, options);
     let failed = outcomes.iter().filter(|o| o.violation.is_some()).count();
@@ -81,7 +95,7 @@ fn mutants(start: u64, seeds: u64) -> ExitCode {
         match outcomes.find(|outcome| outcome.violation.is_some()) {
             Some(outcome) => {
                 caught += 1;
-                report(&outcome, Some(bug));
+                report(&outcome, options);
             }
             None => println!("{}: not caught in {seeds} seeds", bug.name()),
         }
@@ -106,7 +120,7 @@ fn play(start: u64, seeds: u64, threads: usize, options: Options) -> Vec<Outcome
                 return outcomes;
             }
             let outcome = run(start.wrapping_add(index), options);
-            report(&outcome, options.bug);
+            report(&outcome, options);
             outcomes.push(outcome);
         }
     };
@@ -117,14 +131,18 @@ fn play(start: u64, seeds: u64, threads: usize, options: Options) -> Vec<Outcome
     })
 }
 
-fn report(outcome: &Outcome, bug: Option<Bug>) {
+fn report(outcome: &Outcome, options: Options) {
     let Some(violation) = &outcome.violation else {
         return;
     };
     let seed = outcome.seed;
-    match bug {
-        None => println!("seed {seed}: {violation}; replay: make sim SEED={seed}"),
-        Some(bug) => println!("{}: seed {seed}: {violation}", bug.name()),
+    match (options.bug, options.sabotage) {
+        (Some(bug), _) => println!("{}: seed {seed}: {violation}", bug.name()),
+        (None, Some(sabotage)) => {
+            let replay = format!("sim --seed {seed} --trace --sabotage {}", sabotage.name());
+            println!("seed {seed}: {violation}; replay: {replay}");
+        }
+        (None, None) => println!("seed {seed}: {violation}; replay: make sim SEED={seed}"),
     }
 }
 

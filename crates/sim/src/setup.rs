@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Dice, Fault};
+use crate::{Dice, Fault, Sabotage};
 
 /// How the relay writes to Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +55,32 @@ pub struct RequestFaults {
     pub end_lost: u64,
     /// EndTxn is carried out, and the client hears of a timeout.
     pub end_unanswered: u64,
+    /// EndTxn is carried out without an answer, and the client asks again.
+    pub end_retried: u64,
     /// The client hears of a timeout, and EndTxn arrives later.
     pub end_delayed: u64,
+    /// AddPartitionsToTxn never arrives, and is sent again.
+    pub add_lost: u64,
+    /// AddPartitionsToTxn is carried out without an answer, and sent again.
+    pub add_unanswered: u64,
     /// Records are refused for good.
-    pub produce: u64,
-    /// InitProducerId fails, carried out or not.
-    pub fence: u64,
+    pub produce_refused: u64,
+    /// Records are refused by a partition that can't be written to for now, and sent again.
+    pub produce_retriable: u64,
+    /// A produce request never arrives, and is sent again.
+    pub produce_lost: u64,
+    /// Records are appended without an answer, and sent again.
+    pub produce_unanswered: u64,
+    /// The client gives records up, and they arrive later.
+    pub produce_delayed: u64,
+    /// InitProducerId never arrives, and the client hears of a timeout.
+    pub fence_lost: u64,
+    /// InitProducerId is carried out, and the client hears of a timeout.
+    pub fence_unanswered: u64,
+    /// The client hears of a timeout, and InitProducerId arrives later.
+    pub fence_delayed: u64,
+    /// Metadata is not answered.
+    pub metadata: u64,
     /// The checkpoint can't be read.
     pub read: u64,
     /// A fetch answers from a follower's older view: an end that is not the end.
@@ -90,6 +110,13 @@ pub struct Setup {
     pub faults: Vec<(Fault, u64)>,
     /// What goes wrong with requests.
     pub requests: RequestFaults,
+    /// What is taken from the relay, if anything, and from which step on.
+    pub sabotage: Option<(Sabotage, u64)>,
+    /// How often progress without events is recorded. Where that is seldom, it shows whether an
+    /// urgent request is obeyed.
+    pub checkpoint_interval: Duration,
+    /// One in so many keepalives asks for a reply.
+    pub asks_every: u64,
     /// The server sends transactions without changes, as versions before 15 do.
     pub sends_empty: bool,
     /// `transaction.timeout.ms`
@@ -105,6 +132,7 @@ impl Setup {
         } else {
             Mode::AtLeastOnce
         };
+        let trouble_steps = dice.number(1_000..15_000);
         Self {
             mode,
             limits: Limits::draw(dice),
@@ -112,12 +140,15 @@ impl Setup {
             partitions: dice.index(1..4),
             transfers: dice.number(1..7),
             transactions: dice.index(10..120),
-            trouble_steps: dice.number(1_000..15_000),
+            trouble_steps,
             fault_every: dice.number(20..400),
             faults: Fault::ALL
                 .map(|fault| (fault, sometimes(dice, 20)))
                 .to_vec(),
             requests: RequestFaults::draw(dice),
+            sabotage: draw_sabotage(dice, trouble_steps),
+            checkpoint_interval: Duration::from_secs(if dice.one_in(3) { 30 } else { 1 }),
+            asks_every: if dice.one_in(2) { 20 } else { 500 },
             sends_empty: dice.one_in(3),
             transaction_timeout: Duration::from_millis(dice.number(2_000..10_000)),
         }
@@ -133,6 +164,14 @@ impl Setup {
     }
 }
 
+fn draw_sabotage(dice: &mut Dice, steps: u64) -> Option<(Sabotage, u64)> {
+    if !dice.one_in(4) {
+        return None;
+    }
+    let sabotage = dice.pick(&Sabotage::ALL)?;
+    Some((sabotage, dice.number(0..steps)))
+}
+
 fn sometimes(dice: &mut Dice, most: u64) -> u64 {
     if dice.one_in(2) {
         dice.number(1..most + 1)
@@ -146,9 +185,19 @@ impl RequestFaults {
         Self {
             end_lost: sometimes(dice, 100),
             end_unanswered: sometimes(dice, 100),
+            end_retried: sometimes(dice, 100),
             end_delayed: sometimes(dice, 100),
-            produce: sometimes(dice, 20),
-            fence: sometimes(dice, 100),
+            add_lost: sometimes(dice, 100),
+            add_unanswered: sometimes(dice, 100),
+            produce_refused: sometimes(dice, 20),
+            produce_retriable: sometimes(dice, 100),
+            produce_lost: sometimes(dice, 100),
+            produce_unanswered: sometimes(dice, 100),
+            produce_delayed: sometimes(dice, 20),
+            fence_lost: sometimes(dice, 50),
+            fence_unanswered: sometimes(dice, 50),
+            fence_delayed: sometimes(dice, 50),
+            metadata: sometimes(dice, 100),
             read: sometimes(dice, 50),
             early_end: sometimes(dice, 500),
         }

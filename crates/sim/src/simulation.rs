@@ -1,20 +1,25 @@
 //! One run: who acts next, what goes wrong, and when it is over.
 
+mod processes;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::faults::{Aftermath, strike};
 use crate::oracle::Oracle;
-use crate::relay::{self, Bug, Context};
+use crate::relay::Bug;
+use crate::sabotage::{self, Sabotage};
 use crate::setup::{RequestFaults, Setup};
-use crate::task::run_to_pause;
+
 use crate::trace::Trace;
-use crate::world::{Process, ProcessId, Shared, Spawned, World};
+use crate::world::{Shared, Spawned, World};
 use crate::{Dice, Violation};
 
 /// Steps in calm, after which everything must have arrived.
 const CALM_STEPS: u64 = 60_000;
+/// Steps after a stop, in which nothing may be skipped after all.
+const STOPPED_STEPS: u64 = 4_000;
 /// Requests that a dying process may have on the wire.
 const MOST_ON_THE_WIRE: u64 = 4;
 
@@ -25,6 +30,8 @@ pub struct Options {
     pub trace: bool,
     /// A mistake for the relay to make.
     pub bug: Option<Bug>,
+    /// What is taken from the relay, whatever the seed says.
+    pub sabotage: Option<Sabotage>,
 }
 
 /// What a run has shown.
@@ -45,7 +52,10 @@ pub struct Outcome {
 /// Runs a seed: the same seed and options always do the same.
 pub fn run(seed: u64, options: Options) -> Outcome {
     let mut dice = Dice::new(seed);
-    let setup = Setup::draw(&mut dice);
+    let mut setup = Setup::draw(&mut dice);
+    if let Some(sabotage) = options.sabotage {
+        setup.sabotage = Some((sabotage, setup.trouble_steps / 2));
+    }
     let mut trace = Trace::new(options.trace);
     trace.say(Duration::ZERO, || format!("{setup:#?}"));
     trace.count(setup.mode.name());
@@ -95,7 +105,8 @@ struct Simulation {
 impl Simulation {
     fn play(&mut self) -> Result<(), Violation> {
         self.start_process();
-        while self.steps < self.setup.trouble_steps {
+        while self.steps < self.setup.trouble_steps && !self.has_stopped() {
+            self.maybe_sabotage();
             self.maybe_strike();
             self.observe()?;
             self.step()?;
@@ -104,28 +115,58 @@ impl Simulation {
         let end = self.steps + CALM_STEPS;
         while !self.is_over() {
             if self.steps >= end {
-                return Err(Violation::Stuck(self.state()));
+                return Err(self.stuck());
             }
             self.step()?;
         }
+        if self.has_stopped() {
+            let end = self.steps + STOPPED_STEPS;
+            while self.steps < end {
+                self.step()?;
+            }
+        }
         let (oracle, world) = (&self.oracle, &self.world);
-        world.with(|world| {
-            let sessions = world.trace.counts().get("sessions").copied();
-            let sessions = sessions.unwrap_or_default();
-            oracle.judge(&world.broker, world.least_max_bytes, sessions)
-        })
+        world.with(|world| oracle.judge(world))
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.world.with(|world| world.has_stopped)
+    }
+
+    fn stuck(&self) -> Violation {
+        let gap = self.world.with(|world| {
+            let demands = sabotage::demands_a_stop(world);
+            world.sabotage.filter(|_| demands)
+        });
+        match gap {
+            Some(sabotage) => Violation::GapIgnored(sabotage.name()),
+            None => Violation::Stuck(self.state()),
+        }
+    }
+
+    /// What the seed takes from the relay, once it can.
+    fn maybe_sabotage(&mut self) {
+        let Some((sabotage, from)) = self.setup.sabotage else {
+            return;
+        };
+        if self.steps >= from {
+            self.world.with(|world| {
+                if world.sabotage.is_none() && world.dice.one_in(10) {
+                    sabotage::strike(sabotage, world);
+                }
+            });
+        }
     }
 
     /// Somebody acts.
     fn step(&mut self) -> Result<(), Violation> {
         self.steps += 1;
         let actor = self.world.with(|world| {
-            let micros = world.dice.number(0..4_000);
-            world.clock.advance(Duration::from_micros(micros));
+            let mut time = Duration::from_micros(world.dice.number(0..4_000));
             if world.dice.one_in(100) {
-                let millis = world.dice.number(0..400);
-                world.clock.advance(Duration::from_millis(millis));
+                time += Duration::from_millis(world.dice.number(0..400));
             }
+            world.pass(time);
             world.dice.weighted(&[60, 6, 25, 9])
         });
         match actor {
@@ -149,39 +190,8 @@ impl Simulation {
     fn observe(&mut self) -> Result<(), Violation> {
         let (oracle, world) = (&mut self.oracle, &self.world);
         world.with(|world| {
-            oracle.observe(&world.server, &world.broker)?;
+            oracle.observe(&world.server, &world.broker, world.clock.elapsed())?;
             world.violation.take().map_or(Ok(()), Err)
-        })
-    }
-
-    fn run_some_task(&mut self) {
-        let runnable = self.runnable();
-        let Some(index) = self.world.with(|world| world.dice.pick(&runnable)) else {
-            return;
-        };
-        let Some(spawned) = self.tasks.get_mut(index) else {
-            return;
-        };
-        if run_to_pause(&mut spawned.task) {
-            let ended = self.tasks.remove(index);
-            if ended.is_main {
-                self.end_process(ended.owner, 0);
-            }
-        }
-        let spawned = self.world.with(|world| std::mem::take(&mut world.spawned));
-        self.tasks.extend(spawned);
-    }
-
-    /// Tasks of processes that are not frozen.
-    fn runnable(&self) -> Vec<usize> {
-        self.world.with(|world| {
-            let now = world.clock.elapsed();
-            let runs = |spawned: &Spawned| match world.processes.get(&spawned.owner) {
-                Some(process) => process.frozen_until.is_none_or(|until| until <= now),
-                None => true,
-            };
-            let tasks = self.tasks.iter().enumerate();
-            tasks.filter(|(_, t)| runs(t)).map(|(i, _)| i).collect()
         })
     }
 
@@ -210,66 +220,9 @@ impl Simulation {
         }
     }
 
-    /// Whatever runs the relay starts another one when none is left.
-    fn supervise(&mut self) {
-        let is_due = self
-            .world
-            .with(|world| world.processes.is_empty() && world.dice.one_in(10));
-        if is_due {
-            self.start_process();
-        }
-    }
-
-    fn start_process(&mut self) {
-        let id = ProcessId(self.next_process);
-        self.next_process += 1;
-        let setup = &self.setup;
-        let limits = self.world.with(|world| {
-            let limits = match id {
-                ProcessId(1) => setup.limits,
-                _ => setup.limits_of_next(&mut world.dice),
-            };
-            world.say(|| format!("p{} starts: {limits:?}", id.0));
-            world.least_max_bytes = world.least_max_bytes.min(limits.max_bytes);
-            let process = Process {
-                frozen_until: None,
-                terminating: false,
-            };
-            world.processes.insert(id, process);
-            limits
-        });
-        let context = Context::new(self.world.clone(), id, setup.mode, limits, self.bug);
-        self.tasks.push(Spawned {
-            owner: id,
-            lifeline: None,
-            is_main: true,
-            task: Box::pin(relay::run(context)),
-        });
-    }
-
-    /// The process is gone; of its requests, so many may be on the wire.
-    fn end_process(&mut self, id: ProcessId, on_the_wire: u32) {
-        self.world.with(|world| {
-            world.say(|| format!("p{} is gone", id.0));
-            world.processes.remove(&id);
-        });
-        let tasks = std::mem::take(&mut self.tasks);
-        let (mut dead, mut left): (Vec<_>, Vec<_>) =
-            tasks.into_iter().partition(|task| task.owner == id);
-        for spawned in &mut dead {
-            spawned.owner = ProcessId::NETWORK;
-            if let Some(lifeline) = &spawned.lifeline {
-                lifeline.die(on_the_wire);
-            }
-        }
-        left.extend(dead.extract_if(.., |spawned| spawned.lifeline.is_some()));
-        self.tasks = left;
-        // Dropping what is left closes sockets, for which the world must be free.
-        drop(dead);
-    }
-
     fn keep_calm(&mut self) {
         self.is_calm = true;
+        self.oracle.keep_calm(self.setup.checkpoint_interval);
         self.world.with(|world| {
             world.say(|| "calm".to_owned());
             world.requests = RequestFaults::default();
@@ -285,9 +238,13 @@ impl Simulation {
         let (oracle, world) = (&self.oracle, &self.world);
         self.is_calm
             && world.with(|world| {
+                if world.has_stopped || sabotage::demands_a_stop(world) {
+                    return world.has_stopped;
+                }
                 world.server.is_written()
                     && world.server.confirmed() == Some(world.server.history.end())
                     && oracle.is_complete()
+                    && oracle.is_answered()
                     && world.broker.is_settled()
             })
     }

@@ -1,5 +1,7 @@
 //! Breaches of the contracts.
 
+use std::time::Duration;
+
 use pgoutput::{Lsn, Position};
 
 /// What a run must not show.
@@ -46,6 +48,16 @@ pub enum Violation {
         /// The first event that is missing.
         missing: Position,
     },
+    /// A committed checkpoint covers an event that is not durable.
+    #[error(
+        "a checkpoint up to {recorded} was committed, but the event at {missing} is not durable"
+    )]
+    RecordedUndelivered {
+        /// How far the checkpoint reaches.
+        recorded: String,
+        /// The first event that is missing.
+        missing: Position,
+    },
     /// The slot was confirmed beyond every committed checkpoint.
     #[error("confirmed {confirmed}, but the committed checkpoints reach {checkpoint} only")]
     ConfirmedUnrecorded {
@@ -89,6 +101,20 @@ pub enum Violation {
     /// The relay stopped although nothing is wrong.
     #[error("stopped without cause: {0}")]
     Stopped(String),
+    /// Something that the relay needs is gone for good, and it does not say so.
+    #[error("no stop, though this happened: {0}")]
+    GapIgnored(&'static str),
+    /// With nothing in flight, a keepalive's WAL end was not confirmed in time.
+    #[error("not confirmed in time: a keepalive's {wal_end} (asked for a reply: {asked})")]
+    Unanswered {
+        /// What the keepalive said.
+        wal_end: Lsn,
+        /// Whether the server asked.
+        asked: bool,
+    },
+    /// A fast shutdown of the server waits for the relay.
+    #[error("a shutdown of the server was held up for {0:?}")]
+    ShutdownHeldUp(Duration),
     /// A drain waits though nothing is under way.
     #[error("a drain waits for nothing")]
     DrainStuck,
@@ -117,6 +143,10 @@ impl Violation {
             Self::CheckpointBack { .. } => "checkpoint-back",
             Self::Memory { .. } => "memory",
             Self::Stopped(_) => "stopped",
+            Self::RecordedUndelivered { .. } => "recorded-undelivered",
+            Self::GapIgnored(_) => "gap-ignored",
+            Self::Unanswered { .. } => "unanswered",
+            Self::ShutdownHeldUp(_) => "shutdown-held-up",
             Self::DrainStuck => "drain-stuck",
             Self::Stuck(_) => "stuck",
             Self::Panicked(_) => "panicked",

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use delivery::Halt;
+
 use crate::broker::Broker;
+use crate::sabotage::{self, Sabotage};
 use crate::server::Server;
 use crate::setup::{RequestFaults, Setup};
 use crate::task::Task;
@@ -114,6 +117,10 @@ pub struct World {
     pub spawned: Vec<Spawned>,
     /// The first breach that a process saw itself: bounds on what only it can see.
     pub violation: Option<Violation>,
+    /// What was taken from the relay.
+    pub sabotage: Option<Sabotage>,
+    /// The relay has stopped, for a reason.
+    pub has_stopped: bool,
     /// The least `batch.max_bytes` of any process so far.
     pub least_max_bytes: usize,
 }
@@ -125,20 +132,55 @@ impl World {
         Self {
             dice,
             clock: Clock::start(),
-            server: Server::new(writer, setup.sends_empty),
+            server: Server::new(writer, setup),
             broker: Broker::new(setup.partitions, setup.transaction_timeout),
             trace,
             processes: BTreeMap::new(),
             requests: setup.requests,
             spawned: Vec::new(),
             violation: None,
+            sabotage: None,
+            has_stopped: false,
             least_max_bytes: usize::MAX,
         }
+    }
+
+    /// Time passes, in which everybody who can acts.
+    pub fn pass(&mut self, time: Duration) {
+        self.clock.advance(time);
+        let (now, processes) = (self.clock.elapsed(), &self.processes);
+        self.server.pass(time, |owner| {
+            // A relay that is told to end publishes what it has, which may take as long as it is
+            // configured to.
+            processes.get(&owner).is_some_and(|process| {
+                !process.terminating && process.frozen_until.is_none_or(|until| until <= now)
+            })
+        });
     }
 
     /// Tells what happens.
     pub fn say(&self, line: impl FnOnce() -> String) {
         self.trace.say(self.clock.elapsed(), line);
+    }
+
+    /// Whether this happens to a request; counted if it does.
+    pub fn befalls(&mut self, share: fn(&RequestFaults) -> u64, what: &'static str) -> bool {
+        let befalls = self.dice.per_mille(share(&self.requests));
+        if befalls {
+            self.trace.count(what);
+        }
+        befalls
+    }
+
+    /// A relay stops and asks for a person: as it must after a gap, and never else.
+    pub fn stop(&mut self, halt: &Halt) {
+        match self.sabotage {
+            Some(sabotage) if sabotage::explains(self, halt) => {
+                self.trace.count(sabotage.stop_name());
+                self.has_stopped = true;
+            }
+            Some(_) | None => self.violate(Violation::Stopped(halt.to_string())),
+        }
     }
 
     /// A contract is broken; the first breach counts.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use sim::{Fault, Options, Outcome, run};
+use sim::{Fault, Options, Outcome, Sabotage, run};
 
 const SEEDS: u64 = 400;
 
@@ -50,17 +50,32 @@ fn everything_that_can_happen_does_happen() {
     let circumstances = [
         "exactly-once",
         "at-least-once",
+        "add-concurrent",
+        "add-lost",
+        "add-unanswered",
         "adopted",
         "drained",
+        "early-end",
+        "end-arrived-fenced",
         "end-arrived-late",
         "end-delayed",
         "end-lost",
+        "end-repeated",
+        "end-retried",
         "end-unanswered",
-        "fence-failed",
+        "fence-delayed",
+        "fence-lost",
+        "fence-unanswered",
         "larger-ring-fenced",
+        "metadata-failed",
         "overlapping-windows",
         "probe",
+        "produce-arrived-late",
+        "produce-delayed",
+        "produce-lost",
         "produce-refused",
+        "produce-retriable",
+        "produce-unanswered",
         "read-failed",
         "read-waits",
         "resumed-in-mid-transaction",
@@ -69,7 +84,9 @@ fn everything_that_can_happen_does_happen() {
         "standby",
         "transaction-timeout",
     ];
-    for what in Fault::ALL.map(Fault::name).iter().chain(&circumstances) {
+    let gaps = Sabotage::ALL.map(Sabotage::stop_name);
+    let faults = Fault::ALL.map(Fault::name);
+    for what in faults.iter().chain(&circumstances).chain(&gaps) {
         assert!(total.contains_key(what), "{what} never happened: {total:?}");
     }
     let events: usize = outcomes().iter().map(|outcome| outcome.events).sum();
@@ -86,13 +103,19 @@ fn a_seed_always_does_the_same() {
     }
 }
 
-/// Seeds that once found a bug. What a seed does changes with what the simulation draws, so each
-/// names what it found.
+/// Seeds that once found a bug, and the sabotage that they were given, if any. What a seed does
+/// changes with what the simulation draws, so each names what it found.
 #[test]
 fn seeds_that_found_a_bug_hold_every_contract() {
-    let seeds = include_str!("found_seeds.txt").lines();
-    let seeds = seeds.filter_map(|line| line.split_whitespace().next()?.parse().ok());
-    for seed in seeds {
-        assert_holds(&run(seed, Options::default()));
+    for line in include_str!("found_seeds.txt").lines() {
+        let mut words = line.split_whitespace();
+        let Some(Ok(seed)) = words.next().map(str::parse) else {
+            panic!("not a seed: {line}");
+        };
+        let options = Options {
+            sabotage: words.next().and_then(Sabotage::named),
+            ..Options::default()
+        };
+        assert_holds(&run(seed, options));
     }
 }

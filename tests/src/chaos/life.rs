@@ -13,7 +13,7 @@ use crate::wait;
 pub(super) const RECOVERED_WITHIN: Duration = Duration::from_secs(90);
 
 /// Events and bytes after which a window closes: the default, and smaller ones.
-const WINDOWS: [(&str, &str); 3] = [("10000", "4MiB"), ("100", "4MiB"), ("7", "1MiB")];
+const WINDOWS: [(&str, &str); 3] = [("10000", "4MiB"), ("100", "4MiB"), ("1000", "1MiB")];
 
 /// A running relay.
 pub(super) struct Life(Relay);
@@ -67,9 +67,23 @@ impl Lives {
 
     /// Starts a relay with another concurrency and other limits of a window than the last one.
     pub fn begin(&mut self, stage: &Stage, random: &mut fastrand::Rng) -> Result<Life> {
-        self.begun += 1;
         let concurrency = self.concurrency.unwrap_or_else(|| random.u32(1..=4));
-        let (events, bytes) = *random.choice(&WINDOWS).context("no windows")?;
+        let windows = *random.choice(&WINDOWS).context("no windows")?;
+        self.start(stage, concurrency, windows)
+    }
+
+    /// Starts one that catches up.
+    pub fn begin_last(&mut self, stage: &Stage) -> Result<Life> {
+        self.start(stage, self.concurrency.unwrap_or(2), WINDOWS[0])
+    }
+
+    fn start(
+        &mut self,
+        stage: &Stage,
+        concurrency: u32,
+        (events, bytes): (&str, &str),
+    ) -> Result<Life> {
+        self.begun += 1;
         let flags = [
             "--mode",
             &self.mode,

@@ -15,7 +15,7 @@ pub struct Evidence {
     pub starting: u32,
     /// While it had published, with committed rows yet to be published.
     pub publishing: u32,
-    /// While a Kafka transaction was open.
+    /// Relays killed inside a Kafka transaction, which was left open.
     pub in_transaction: u32,
     /// Records of aborted transactions, which no consumer may see.
     pub aborted_records: u64,
@@ -54,7 +54,6 @@ impl Evidence {
         counts.for_each(|(_, count)| *count += 1);
         self.starting += u32::from(!found.streaming);
         self.publishing += u32::from(found.published && found.behind);
-        self.in_transaction += u32::from(found.transaction_open);
     }
 }
 
@@ -66,8 +65,8 @@ impl fmt::Display for Evidence {
         }
         write!(
             f,
-            "{} relays; faults while starting: {}, while publishing with rows to come: {}, inside a \
-             Kafka transaction: {}; {} records aborted; most memory: {} MiB",
+            "{} relays; faults while starting: {}, while publishing with rows to come: {}; kills inside \
+             a Kafka transaction: {}; {} records aborted; most memory: {} MiB",
             self.lives,
             self.starting,
             self.publishing,
@@ -84,5 +83,4 @@ pub(super) struct Scene {
     pub streaming: bool,
     pub published: bool,
     pub behind: bool,
-    pub transaction_open: bool,
 }

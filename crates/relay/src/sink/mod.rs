@@ -203,6 +203,7 @@ pub fn opening_checkpoint(
         kind,
         identity: facts.identity.clone(),
         position: None,
+        floor: Lsn::INVALID,
         confirmed_up_to: at,
         fingerprint: facts.fingerprint,
         coverage: Some(facts.coverage.clone()),

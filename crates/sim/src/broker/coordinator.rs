@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::{PartitionId, TransactionId};
 
 /// A producer as its client knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Producer {
     /// None for a producer that is merely idempotent, and that nobody can fence.
     pub transactional_id: Option<String>,
-    number: u64,
-    epoch: u32,
+    pub(super) number: u64,
+    pub(super) epoch: u32,
 }
 
 impl Producer {
@@ -44,6 +44,8 @@ pub(super) struct Coordinator {
     number: u64,
     pub epoch: u32,
     pub state: State,
+    /// The epoch whose last transaction was committed: it may ask again whether it was.
+    committed: Option<u32>,
 }
 
 impl Coordinator {
@@ -52,6 +54,7 @@ impl Coordinator {
             number,
             epoch: 0,
             state: State::Empty,
+            committed: None,
         }
     }
 
@@ -65,6 +68,25 @@ impl Coordinator {
 
     pub fn accepts(&self, producer: &Producer) -> bool {
         producer.number == self.number && producer.epoch == self.epoch
+    }
+
+    /// The last transaction of the present epoch was committed, and is settled everywhere.
+    pub fn has_committed(&self) -> bool {
+        self.committed == Some(self.epoch)
+    }
+
+    /// A transaction is decided; `partitions` are to be told.
+    pub fn decide(
+        &mut self,
+        transaction: TransactionId,
+        partitions: Vec<PartitionId>,
+        commits: bool,
+    ) {
+        self.committed = commits.then_some(self.epoch);
+        self.state = State::Settling {
+            transaction,
+            unmarked: partitions,
+        };
     }
 
     pub fn open(&self) -> Option<TransactionId> {

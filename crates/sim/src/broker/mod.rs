@@ -2,16 +2,17 @@
 
 mod coordinator;
 mod partition;
+mod requests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use coordinator::Coordinator;
 pub use coordinator::Producer;
-use coordinator::{Coordinator, State};
 use partition::Partition;
 pub use partition::{Message, Stored};
+pub use requests::Ended;
 
-use crate::Dice;
 use crate::wal::EVENT_TYPES;
 
 /// Where checkpoints go.
@@ -38,6 +39,8 @@ enum Outcome {
 #[derive(Debug)]
 struct Transaction {
     outcome: Outcome,
+    /// Those that were added to it, whether or not anything was produced to them.
+    partitions: BTreeSet<PartitionId>,
     records: Vec<RecordId>,
 }
 
@@ -48,6 +51,25 @@ pub struct RecordId {
     pub partition: PartitionId,
     /// The offset in it.
     pub offset: usize,
+}
+
+/// Topics and their numbers of partitions, as a client once learnt them.
+#[derive(Debug, Clone)]
+pub struct Metadata(Vec<(String, usize)>);
+
+impl Metadata {
+    /// Where a record with that key belongs.
+    pub fn partition_for(&self, topic: &str, key: &[u8]) -> Option<PartitionId> {
+        let index = self.0.iter().position(|(name, _)| name == topic)?;
+        let (_, partitions) = self.0.get(index)?;
+        let hash = key.iter().fold(7_usize, |hash, byte| {
+            hash.wrapping_mul(31).wrapping_add(usize::from(*byte))
+        });
+        Some(PartitionId {
+            topic: index,
+            partition: hash % partitions,
+        })
+    }
 }
 
 /// Why a request is not carried out.
@@ -62,9 +84,18 @@ pub enum Refusal {
     /// The producer's epoch is over.
     #[error("fenced")]
     Fenced,
-    /// There is no transaction to end.
+    /// INVALID_TXN_STATE: there is no transaction to end, or the partition is not in it.
     #[error("no transaction is open")]
     NoTransaction,
+    /// OUT_OF_ORDER_SEQUENCE_NUMBER: records before these are missing.
+    #[error("sequence numbers are missing")]
+    OutOfOrder,
+    /// NOT_ENOUGH_REPLICAS, NOT_LEADER_OR_FOLLOWER and the like: for this partition, for now.
+    #[error("the partition can't be written to at present")]
+    Retriable,
+    /// Records refused for good, as by a policy or a lost permission.
+    #[error("records refused")]
+    Rejected,
 }
 
 /// The cluster. What it accepts is durable: acks=all, and no unclean election.
@@ -110,17 +141,32 @@ impl Broker {
         self.down_until = None;
     }
 
-    /// Where a record with that key belongs.
-    pub fn partition_for(&self, topic: &str, key: &[u8]) -> Option<PartitionId> {
-        let index = self.topics.iter().position(|(name, _)| name == topic)?;
-        let (_, partitions) = self.topics.get(index)?;
-        let hash = key.iter().fold(7_usize, |hash, byte| {
-            hash.wrapping_mul(31).wrapping_add(usize::from(*byte))
-        });
-        Some(PartitionId {
-            topic: index,
-            partition: hash % partitions.len(),
-        })
+    /// Every topic and how many partitions it has, as a Metadata request tells.
+    pub fn metadata(&self, now: Duration) -> Result<Metadata, Refusal> {
+        self.answer(now)?;
+        let topics = self.topics.iter();
+        let counts = topics.map(|(name, partitions)| (name.clone(), partitions.len()));
+        Ok(Metadata(counts.collect()))
+    }
+
+    /// How many partitions each topic of events has.
+    pub fn partitions(&self) -> usize {
+        self.topics
+            .first()
+            .map_or(0, |(_, partitions)| partitions.len())
+    }
+
+    /// An operator adds a partition to each topic of events.
+    pub fn add_partitions(&mut self) {
+        for (_, partitions) in self.topics.iter_mut().take(EVENT_TYPES.len()) {
+            partitions.push(Partition::default());
+        }
+    }
+
+    /// Somebody deletes what the checkpoint topic holds.
+    pub fn empty_checkpoints(&mut self) {
+        let id = self.checkpoints();
+        self.partition_mut(id).truncate();
     }
 
     /// The only partition of the checkpoint topic.
@@ -147,84 +193,6 @@ impl Broker {
         producer
     }
 
-    /// InitProducerId: settles what the id left open, and fences its older producers.
-    pub fn init(&mut self, id: &str, now: Duration) -> Result<Producer, Refusal> {
-        self.answer(now)?;
-        let next = &mut self.next_producer;
-        let coordinator = self.coordinators.entry(id.to_owned()).or_insert_with(|| {
-            *next += 1;
-            Coordinator::new(*next - 1)
-        });
-        let open = coordinator.open();
-        if let Some(transaction) = open {
-            coordinator.epoch += 1;
-            self.settle(id, transaction, Outcome::Aborted);
-            return Err(Refusal::Concurrent);
-        }
-        if matches!(coordinator.state, State::Settling { .. }) {
-            return Err(Refusal::Concurrent);
-        }
-        coordinator.epoch += 1;
-        Ok(coordinator.producer(id))
-    }
-
-    /// Appends records of one partition, in the producer's transaction if it has an id.
-    pub fn produce(
-        &mut self,
-        producer: &Producer,
-        partition: PartitionId,
-        messages: impl Iterator<Item = Message>,
-        now: Duration,
-    ) -> Result<(), Refusal> {
-        self.answer(now)?;
-        let transaction = match &producer.transactional_id {
-            Some(id) => Some(self.join_transaction(id, producer, now)?),
-            None => None,
-        };
-        for message in messages {
-            let offset = self.partition_mut(partition).append(message, transaction);
-            let record = RecordId { partition, offset };
-            match transaction {
-                Some(TransactionId(index)) => self.transactions[index].records.push(record),
-                None => self.durable.push(record),
-            }
-        }
-        Ok(())
-    }
-
-    /// EndTxn with commit. Once it is accepted nothing can undo it.
-    pub fn commit(&mut self, producer: &Producer, now: Duration) -> Result<(), Refusal> {
-        self.answer(now)?;
-        let id = producer.transactional_id.as_deref();
-        let id = id.ok_or(Refusal::NoTransaction)?;
-        let coordinator = self.coordinators.get(id).ok_or(Refusal::Fenced)?;
-        if !coordinator.accepts(producer) {
-            return Err(Refusal::Fenced);
-        }
-        let transaction = coordinator.open().ok_or(Refusal::NoTransaction)?;
-        self.settle(id, transaction, Outcome::Committed);
-        Ok(())
-    }
-
-    /// The broker's own work: writes markers, and aborts what has been open for too long.
-    pub fn step(&mut self, now: Duration, dice: &mut Dice) -> Option<&'static str> {
-        if self.answer(now).is_err() {
-            return None;
-        }
-        let ids: Vec<_> = self.coordinators.keys().cloned().collect();
-        let id = ids.get(dice.index(0..ids.len().max(1)))?;
-        let coordinator = self.coordinators.get_mut(id)?;
-        if let Some(transaction) = coordinator.expired(now, self.transaction_timeout) {
-            coordinator.epoch += 1;
-            self.settle(id, transaction, Outcome::Aborted);
-            return Some("transaction-timeout");
-        }
-        if let Some((partition, transaction)) = coordinator.next_marker() {
-            self.partition_mut(partition).settle(transaction);
-        }
-        None
-    }
-
     /// Where the next record goes, as ListOffsets tells.
     pub fn high_watermark(&self, id: PartitionId, now: Duration) -> Result<usize, Refusal> {
         self.answer(now)?;
@@ -247,6 +215,16 @@ impl Broker {
         })
     }
 
+    /// What `read_uncommitted` shows.
+    pub fn stored(&self, id: PartitionId) -> impl Iterator<Item = &Stored> {
+        self.partition(id).stored(usize::MAX)
+    }
+
+    /// The newest checkpoint that a reader can see once everything is settled.
+    pub fn newest_checkpoint(&self) -> Option<&Stored> {
+        self.committed(self.checkpoints(), usize::MAX).last()
+    }
+
     /// No transaction is open or being settled anywhere.
     pub fn is_settled(&self) -> bool {
         let partitions = self.topics.iter().flat_map(|(_, partitions)| partitions);
@@ -267,53 +245,6 @@ impl Broker {
         match self.down_until {
             Some(until) if now < until => Err(Refusal::Unavailable),
             Some(_) | None => Ok(()),
-        }
-    }
-
-    fn join_transaction(
-        &mut self,
-        id: &str,
-        producer: &Producer,
-        now: Duration,
-    ) -> Result<TransactionId, Refusal> {
-        let coordinator = self.coordinators.get_mut(id).ok_or(Refusal::Fenced)?;
-        if !coordinator.accepts(producer) {
-            return Err(Refusal::Fenced);
-        }
-        match &coordinator.state {
-            State::Ongoing { transaction, .. } => Ok(*transaction),
-            State::Settling { .. } => Err(Refusal::Concurrent),
-            State::Empty => {
-                let transaction = TransactionId(self.transactions.len());
-                self.transactions.push(Transaction {
-                    outcome: Outcome::Open,
-                    records: Vec::new(),
-                });
-                coordinator.state = State::Ongoing {
-                    transaction,
-                    since: now,
-                };
-                Ok(transaction)
-            }
-        }
-    }
-
-    /// Decides a transaction; its partitions are told one by one.
-    fn settle(&mut self, id: &str, TransactionId(index): TransactionId, outcome: Outcome) {
-        let transaction = &mut self.transactions[index];
-        assert_eq!(transaction.outcome, Outcome::Open, "decided once");
-        transaction.outcome = outcome;
-        if outcome == Outcome::Committed {
-            self.durable.extend(&transaction.records);
-        }
-        let mut partitions: Vec<_> = transaction.records.iter().map(|r| r.partition).collect();
-        partitions.sort_unstable();
-        partitions.dedup();
-        if let Some(coordinator) = self.coordinators.get_mut(id) {
-            coordinator.state = State::Settling {
-                transaction: TransactionId(index),
-                unmarked: partitions,
-            };
         }
     }
 

@@ -70,15 +70,48 @@ enum Entry {
     Marker,
 }
 
+/// What has become of a produce request's sequence numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sequence {
+    /// The next ones: append.
+    Next,
+    /// Appended before, and not heard of by the client: acknowledge only.
+    Repeated,
+    /// Others are missing before them.
+    Ahead,
+}
+
 /// Entries by offset, and which transactions are not settled here.
 #[derive(Debug, Default)]
 pub(super) struct Partition {
     entries: Vec<Entry>,
+    /// Entries before are deleted.
+    start: usize,
+    /// The next sequence number of each producer and epoch.
+    sequences: BTreeMap<(u64, u32), u64>,
     /// First offset of each.
     unsettled: BTreeMap<TransactionId, usize>,
 }
 
 impl Partition {
+    /// Notes a request of `count` records that begins with `first`, unless it came before.
+    pub fn sequence(&mut self, producer: (u64, u32), first: u64, count: u64) -> Sequence {
+        let next = self.sequences.entry(producer).or_default();
+        if first > *next {
+            return Sequence::Ahead;
+        }
+        if first < *next {
+            return Sequence::Repeated;
+        }
+        *next += count;
+        Sequence::Next
+    }
+
+    /// Deletes every entry.
+    pub fn truncate(&mut self) {
+        self.start = self.entries.len();
+    }
+
     pub fn append(&mut self, message: Message, transaction: Option<TransactionId>) -> usize {
         let offset = self.entries.len();
         if let Some(transaction) = transaction {
@@ -108,7 +141,7 @@ impl Partition {
     }
 
     pub fn stored(&self, below: usize) -> impl Iterator<Item = &Stored> {
-        let entries = self.entries.iter().take(below);
+        let entries = self.entries.iter().take(below).skip(self.start);
         entries.filter_map(|entry| match entry {
             Entry::Record(stored) => Some(stored),
             Entry::Marker => None,

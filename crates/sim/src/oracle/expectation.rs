@@ -134,6 +134,11 @@ impl Expectation {
 }
 
 impl Expected {
+    /// The record's key.
+    pub fn key(&self) -> String {
+        self.event.key()
+    }
+
     /// The record is what the row says.
     fn compare(&self, message: &Message) -> Result<(), Violation> {
         let envelope = self.event.envelope(&self.shape, self.commit_time);

@@ -3,25 +3,31 @@
 
 mod expectation;
 mod order;
+mod promptness;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use delivery::{Checkpoint, Kind};
 use pgoutput::Lsn;
 
 use expectation::Expectation;
+use order::Bounds;
+use promptness::Promptness;
 
 use crate::Violation;
 use crate::broker::{Broker, RecordId};
 use crate::server::{ConnectionId, Notice, Server};
 use crate::setup::Mode;
+use crate::world::World;
 
 /// Watches a run and judges its end.
 #[derive(Debug)]
 pub struct Oracle {
     mode: Mode,
     expectation: Expectation,
-    timeline: u32,
+    branches_seen: usize,
+    promptness: Promptness,
     notices_seen: usize,
     durable_seen: usize,
     /// The newest committed checkpoint.
@@ -38,7 +44,8 @@ impl Oracle {
         Self {
             mode,
             expectation: Expectation::default(),
-            timeline: 1,
+            branches_seen: 0,
+            promptness: Promptness::default(),
             notices_seen: 0,
             durable_seen: 0,
             checkpoint: None,
@@ -48,18 +55,32 @@ impl Oracle {
     }
 
     /// Takes in what is new; after every step, so that nothing is reported before it is durable.
-    pub fn observe(&mut self, server: &Server, broker: &Broker) -> Result<(), Violation> {
+    pub fn observe(
+        &mut self,
+        server: &Server,
+        broker: &Broker,
+        now: Duration,
+    ) -> Result<(), Violation> {
         self.follow(server);
         self.expectation.extend(&server.history);
+        let durable_before = self.durable_seen;
         while let Some(id) = broker.durable().get(self.durable_seen) {
             self.durable_seen += 1;
             self.became_durable(*id, broker)?;
         }
+        if self.durable_seen > durable_before {
+            self.check_recorded(server)?;
+        }
         while let Some(notice) = server.notices().get(self.notices_seen) {
             self.notices_seen += 1;
-            self.heard(*notice)?;
+            self.heard(*notice, now)?;
         }
-        Ok(())
+        self.promptness.check(server, now)
+    }
+
+    /// From here on nothing goes wrong; the relay records progress at least so often.
+    pub fn keep_calm(&mut self, checkpoint_interval: Duration) {
+        self.promptness.keep_calm(checkpoint_interval);
     }
 
     /// Whether every committed event is durable.
@@ -67,37 +88,65 @@ impl Oracle {
         self.expectation.first_missing().is_none()
     }
 
+    /// Whether nothing that the server said is still to be confirmed.
+    pub fn is_answered(&self) -> bool {
+        self.promptness.is_answered()
+    }
+
     /// How many events there are.
     pub fn events(&self) -> usize {
         self.expectation.events().len()
     }
 
-    /// What consumers see in the end. `sessions`: in at-least-once mode a second one may repeat.
-    pub fn judge(
-        &self,
-        broker: &Broker,
-        least_max_bytes: usize,
-        sessions: u64,
-    ) -> Result<(), Violation> {
-        if let Some(missing) = self.expectation.first_missing() {
-            return Err(Violation::Lost(missing.position));
-        }
-        let repeats = self.mode == Mode::AtLeastOnce && sessions > 1;
-        order::check(&self.expectation, broker, repeats)?;
+    /// What consumers see in the end. After a stop, what did not arrive is not judged here:
+    /// whether anything was skipped, the checkpoint and the slot have told.
+    pub fn judge(&self, world: &World) -> Result<(), Violation> {
+        let broker = &world.broker;
+        let sessions = world.trace.counts().get("sessions").copied();
+        let bounds = Bounds {
+            is_complete: !world.has_stopped,
+            // A second session may repeat what the first did not record.
+            repeats: self.mode == Mode::AtLeastOnce && sessions.unwrap_or_default() > 1,
+        };
+        order::check(&self.expectation, broker, bounds)?;
         match self.mode {
-            Mode::ExactlyOnce => order::check_atomicity(&self.expectation, broker, least_max_bytes),
+            Mode::ExactlyOnce => {
+                order::check_atomicity(&self.expectation, broker, world.least_max_bytes)
+            }
             Mode::AtLeastOnce => Ok(()),
         }
     }
 
-    /// What a promoted server never had need not arrive.
+    /// What a server that was promoted or restored never had need not arrive.
     fn follow(&mut self, server: &Server) {
-        if self.timeline != server.timeline()
-            && let Some(last) = server.switches().last()
-        {
-            self.timeline = server.timeline();
-            self.expectation.branch_off(last.ends_at, &server.history);
+        while let Some(ends_at) = server.branches().get(self.branches_seen) {
+            self.branches_seen += 1;
+            self.expectation.branch_off(*ends_at, &server.history);
         }
+    }
+
+    /// What the newest checkpoint covers is durable. One of a past timeline speaks of another log,
+    /// and so does any that is older than a restore.
+    fn check_recorded(&self, server: &Server) -> Result<(), Violation> {
+        let (Some((_, checkpoint)), Some(missing)) =
+            (&self.checkpoint, self.expectation.first_missing())
+        else {
+            return Ok(());
+        };
+        let is_covered = checkpoint.confirmed_up_to > missing.position.commit_lsn.0
+            || checkpoint.position.is_some_and(|published| {
+                let place = (missing.position.commit_lsn, missing.position.index);
+                place < (published.commit_lsn, published.index)
+                    || published.complete && place.0 == published.commit_lsn
+            });
+        if server.is_restored() || checkpoint.identity.timeline != server.timeline() || !is_covered
+        {
+            return Ok(());
+        }
+        Err(Violation::RecordedUndelivered {
+            recorded: describe(checkpoint),
+            missing: missing.position,
+        })
     }
 
     fn became_durable(&mut self, id: RecordId, broker: &Broker) -> Result<(), Violation> {
@@ -119,7 +168,7 @@ impl Oracle {
         }
     }
 
-    fn heard(&mut self, notice: Notice) -> Result<(), Violation> {
+    fn heard(&mut self, notice: Notice, now: Duration) -> Result<(), Violation> {
         match notice {
             Notice::SlotCreated(at) => {
                 self.expectation.start(at);
@@ -130,7 +179,21 @@ impl Oracle {
                 *verified = lsn.max(*verified);
                 Ok(())
             }
-            Notice::Feedback(connection, lsn) => self.confirmed(connection, lsn),
+            Notice::Feedback(connection, lsn) => {
+                self.promptness.confirmed(connection, lsn);
+                self.confirmed(connection, lsn)
+            }
+            Notice::Heard {
+                connection,
+                wal_end,
+                asked,
+            } => {
+                let reported = self.reported.get(&connection).copied();
+                if self.is_complete() && reported.is_none_or(|reported| reported < wal_end) {
+                    self.promptness.heard(connection, wal_end, asked, now);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -148,7 +211,7 @@ impl Oracle {
                 missing: missing.position,
             });
         }
-        let checkpoint = self.checkpoint.as_ref().map(|(_, c)| c.confirmed_up_to);
+        let checkpoint = self.checkpoint.as_ref().map(|(_, c)| reach(c));
         let checkpoint = checkpoint.unwrap_or(Lsn::INVALID);
         if checkpoint < confirmed {
             return Err(Violation::ConfirmedUnrecorded {
@@ -177,6 +240,15 @@ fn is_behind(now: &Checkpoint, before: &Checkpoint) -> bool {
     now.confirmed_up_to < before.confirmed_up_to
         || place(now) < place(before)
         || (now.kind == Kind::Intent && before.kind != Kind::Intent)
+}
+
+/// Below it everything has been dealt with: transactions are published in the order of commits, so
+/// also what commits before the one that is published in part.
+fn reach(checkpoint: &Checkpoint) -> Lsn {
+    let position = checkpoint.position.map(|p| p.commit_lsn.0);
+    checkpoint
+        .confirmed_up_to
+        .max(position.unwrap_or(Lsn::INVALID))
 }
 
 fn describe(checkpoint: &Checkpoint) -> String {

@@ -34,11 +34,45 @@ pub enum Bug {
     RepeatsUnknownCommits,
     /// Reads on though told to wait.
     IgnoresBackpressure,
+    /// Reports a commit's end as flushed when it is received.
+    ConfirmsReceived,
+    /// Does not hurry when a keepalive asks for a reply.
+    IgnoresUrgency,
+    /// Streams on though the server is shutting down.
+    HoldsUpShutdowns,
+    /// Takes a row for a repeated one if its LSN is not above all others.
+    SkipsByRowLsn,
+    /// Publishes a split transaction from its start again.
+    ForgetsIndex,
+    /// Takes a split transaction for a complete one.
+    TakesPartsForWhole,
+    /// Reads checkpoints of transactions that are open or aborted.
+    ReadsUncommitted,
+    /// Uses transactional ids that its successor does not fence.
+    NamesProducersAnew,
+    /// Sends records again under new sequence numbers when no answer came.
+    RepeatsUnanswered,
+    /// Sends refused records again behind later ones.
+    ReordersRetries,
+    /// Drops a window that was refused, and goes on.
+    DropsFailedWindows,
+    /// Makes a new slot in the place of a lost one.
+    ReplacesLostSlots,
+    /// Makes the slot anew though a checkpoint says that it was there.
+    RecreatesMissingSlots,
+    /// Goes on from a slot that somebody else has moved.
+    TrustsForeignSlots,
+    /// Takes over a slot of which there is no record.
+    AdoptsAnySlot,
+    /// Asks the server to start at the checkpoint rather than at the slot.
+    StartsAtCheckpoint,
+    /// Compares positions of different timelines.
+    IgnoresTimelines,
 }
 
 impl Bug {
     /// Each of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 32] = [
         Self::ConfirmsOnSend,
         Self::ConfirmsKeepalives,
         Self::ConfirmsUnrecorded,
@@ -54,6 +88,23 @@ impl Bug {
         Self::BelievesUnknownCommits,
         Self::RepeatsUnknownCommits,
         Self::IgnoresBackpressure,
+        Self::ConfirmsReceived,
+        Self::IgnoresUrgency,
+        Self::HoldsUpShutdowns,
+        Self::SkipsByRowLsn,
+        Self::ForgetsIndex,
+        Self::TakesPartsForWhole,
+        Self::ReadsUncommitted,
+        Self::NamesProducersAnew,
+        Self::RepeatsUnanswered,
+        Self::ReordersRetries,
+        Self::DropsFailedWindows,
+        Self::ReplacesLostSlots,
+        Self::RecreatesMissingSlots,
+        Self::TrustsForeignSlots,
+        Self::AdoptsAnySlot,
+        Self::StartsAtCheckpoint,
+        Self::IgnoresTimelines,
     ];
 
     /// As the command line calls it.
@@ -74,6 +125,23 @@ impl Bug {
             Self::BelievesUnknownCommits => "believes-unknown-commits",
             Self::RepeatsUnknownCommits => "repeats-unknown-commits",
             Self::IgnoresBackpressure => "ignores-backpressure",
+            Self::ConfirmsReceived => "confirms-received",
+            Self::IgnoresUrgency => "ignores-urgency",
+            Self::HoldsUpShutdowns => "holds-up-shutdowns",
+            Self::SkipsByRowLsn => "skips-by-row-lsn",
+            Self::ForgetsIndex => "forgets-index",
+            Self::TakesPartsForWhole => "takes-parts-for-whole",
+            Self::ReadsUncommitted => "reads-uncommitted",
+            Self::NamesProducersAnew => "names-producers-anew",
+            Self::RepeatsUnanswered => "repeats-unanswered",
+            Self::ReordersRetries => "reorders-retries",
+            Self::DropsFailedWindows => "drops-failed-windows",
+            Self::ReplacesLostSlots => "replaces-lost-slots",
+            Self::RecreatesMissingSlots => "recreates-missing-slots",
+            Self::TrustsForeignSlots => "trusts-foreign-slots",
+            Self::AdoptsAnySlot => "adopts-any-slot",
+            Self::StartsAtCheckpoint => "starts-at-checkpoint",
+            Self::IgnoresTimelines => "ignores-timelines",
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Bug;
 use crate::server::{ConnectionId, Gone};
-use crate::setup::{Limits, Mode};
+use crate::setup::{Limits, Mode, Setup};
 use crate::task::{Task, pause};
 use crate::world::{Lifeline, ProcessId, Shared, Spawned, World};
 
@@ -21,17 +21,26 @@ pub struct Context {
     pub mode: Mode,
     /// Its configuration.
     pub limits: Limits,
+    /// And how often it records progress without events.
+    pub checkpoint_interval: Duration,
     bug: Option<Bug>,
 }
 
 impl Context {
     /// Of a process that starts.
-    pub fn new(world: Shared, id: ProcessId, mode: Mode, limits: Limits, bug: Option<Bug>) -> Self {
+    pub fn new(
+        world: Shared,
+        id: ProcessId,
+        setup: &Setup,
+        limits: Limits,
+        bug: Option<Bug>,
+    ) -> Self {
         Self {
             world,
             id,
-            mode,
+            mode: setup.mode,
             limits,
+            checkpoint_interval: setup.checkpoint_interval,
             bug,
         }
     }
@@ -49,6 +58,11 @@ impl Context {
     /// Whether this is every other process: for mistakes that take two of different kinds.
     pub fn is_odd(&self) -> bool {
         self.id.0 % 2 == 1
+    }
+
+    /// The process's number.
+    pub fn number(&self) -> u64 {
+        self.id.0
     }
 
     /// Opens a connection to Postgres.

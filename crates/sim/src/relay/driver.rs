@@ -1,5 +1,8 @@
 //! Joins the state machine to the stream and the lanes, as the real driver does.
 
+mod ending;
+mod filter;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,11 +16,9 @@ use super::open::{Opened, Session};
 use super::sink::Sink;
 use super::watcher::{Sighting, Watcher};
 use super::{Bug, Context, Failure};
-use crate::Violation;
 use crate::server::{Frame, Gone};
 use crate::setup::Mode;
 use crate::task::pause;
-use crate::wal::OUTBOX_OID;
 
 /// A server that is shutting down waits for us at most this long.
 const SHUTDOWN_COURTESY: Duration = Duration::from_millis(1500);
@@ -41,8 +42,17 @@ pub(super) struct Driver<'c> {
     /// When the loop last had something to do.
     awake: Duration,
     probed: Duration,
+    /// The highest LSN of any row, for the bug that skips by it.
+    last_row: Lsn,
     in_trouble: bool,
     progressed: bool,
+}
+
+/// Why a session ends, as in the real driver.
+enum End {
+    Shutdown,
+    Source(Failure),
+    Sink(Failure),
 }
 
 enum Turn {
@@ -69,6 +79,7 @@ impl<'c> Driver<'c> {
             heard: now,
             awake: now,
             probed: now,
+            last_row: Lsn::INVALID,
             in_trouble: false,
             progressed: false,
         }
@@ -81,43 +92,49 @@ impl<'c> Driver<'c> {
 
     /// `Ok` when ended by SIGTERM.
     pub async fn run(&mut self) -> Result<(), Failure> {
-        loop {
+        let end = loop {
             self.carry_out();
             pause().await;
-            match self.turn() {
-                Turn::Frame(frame) => self.take_in(frame?)?,
-                Turn::Report(report) => self.reported(report)?,
-                Turn::Sighting(Sighting::Verified(lsn)) => {
-                    self.delivery.handle_publication_verified(lsn);
-                }
-                Turn::Sighting(Sighting::Ended) => {
-                    self.drain(SHUTDOWN_COURTESY).await;
-                    return Err(Failure::transient("the catalog connection ended"));
-                }
-                Turn::Due => self.due()?,
-                Turn::Shutdown => {
-                    self.drain(SHUTDOWN_TIMEOUT).await;
-                    return Ok(());
-                }
-                Turn::Nothing => {}
+            let turn = self.turn();
+            if let Err(end) = self.handle(turn) {
+                break end;
+            }
+        };
+        match end {
+            End::Shutdown => {
+                self.drain(SHUTDOWN_TIMEOUT, Delivery::is_drained).await;
+                Ok(())
+            }
+            End::Source(failure) => {
+                self.drain(SHUTDOWN_COURTESY, Delivery::is_drained).await;
+                Err(failure)
+            }
+            End::Sink(failure) => {
+                self.drain(SHUTDOWN_COURTESY, Delivery::is_recorded).await;
+                Err(failure)
             }
         }
     }
 
-    /// Ends the stream; after a drain the last confirmed LSN is sent first.
-    pub async fn close(self, ended: &Result<(), Failure>) {
-        let patience = match ended {
-            Ok(()) => SHUTDOWN_COURTESY,
-            Err(_) => Duration::ZERO,
-        };
-        let until = self.context.elapsed() + patience;
-        let connection = self.session.connection;
-        let is_out = || {
-            self.context
-                .with(|world| world.server.feedback_is_out(connection))
-        };
-        while is_out() && self.context.elapsed() < until {
-            pause().await;
+    fn handle(&mut self, turn: Turn) -> Result<(), End> {
+        match turn {
+            Turn::Frame(frame) => {
+                let frame = frame.map_err(|gone| End::Source(gone.into()))?;
+                self.take_in(frame).map_err(End::Source)
+            }
+            Turn::Report(report) => self.reported(report).map_err(End::Sink),
+            Turn::Sighting(Sighting::Verified(lsn)) => {
+                self.delivery.handle_publication_verified(lsn);
+                Ok(())
+            }
+            Turn::Sighting(Sighting::Ended) if self.context.has(Bug::HoldsUpShutdowns) => Ok(()),
+            Turn::Sighting(Sighting::Ended) => {
+                let failure = Failure::transient("the catalog connection ended");
+                Err(End::Source(failure))
+            }
+            Turn::Due => self.due().map_err(End::Source),
+            Turn::Shutdown => Err(End::Shutdown),
+            Turn::Nothing => Ok(()),
         }
     }
 
@@ -191,31 +208,26 @@ impl<'c> Driver<'c> {
                 reply_requested,
             } => {
                 self.progressed = true;
-                self.delivery
-                    .handle_keepalive(wal_end, reply_requested, now)?;
+                let is_urgent = reply_requested && !self.context.has(Bug::IgnoresUrgency);
+                self.delivery.handle_keepalive(wal_end, is_urgent, now)?;
                 if self.context.has(Bug::ConfirmsKeepalives) {
                     self.report_flushed(wal_end);
                 }
             }
-            Frame::Data(bytes) => {
+            Frame::Data { lsn, bytes } => {
                 let message = pgoutput::parse(&bytes).map_err(Failure::transient)?;
-                if !self.filters(&message) {
+                if let Message::Commit(commit) = &message
+                    && self.context.has(Bug::ConfirmsReceived)
+                {
+                    self.report_flushed(commit.end_lsn.0);
+                }
+                if !self.filters(&message, lsn) {
                     self.ledger.taken_in(&message, bytes.len());
                     self.delivery.handle_message(message, now)?;
                 }
             }
         }
         Ok(())
-    }
-
-    /// The filter of a planted bug.
-    fn filters(&self, message: &Message<'_>) -> bool {
-        let filtered = match message {
-            Message::Insert(insert) => insert.relation_oid != OUTBOX_OID,
-            Message::Logical(_) | Message::Truncate(_) => true,
-            _ => false,
-        };
-        filtered && self.context.is_odd() && self.context.has(Bug::CountsAfterFilter)
     }
 
     fn carry_out(&mut self) {
@@ -324,31 +336,6 @@ impl<'c> Driver<'c> {
             self.delivery.handle_probe(self.context.now());
         }
         Ok(())
-    }
-
-    /// Makes durable and confirms what has been taken in, for at most `patience`.
-    async fn drain(&mut self, patience: Duration) {
-        let until = self.context.elapsed() + patience;
-        self.delivery.handle_drain(self.context.now());
-        self.carry_out();
-        while !self.delivery.is_drained() {
-            if self.sink.is_idle() {
-                return self
-                    .context
-                    .with(|world| world.violate(Violation::DrainStuck));
-            }
-            pause().await;
-            if self.context.elapsed() > until {
-                return;
-            }
-            if let Some(report) = self.sink.reports.next()
-                && self.reported(report).is_err()
-            {
-                return;
-            }
-            self.carry_out();
-        }
-        self.context.count("drained");
     }
 
     fn check_memory(&self) {

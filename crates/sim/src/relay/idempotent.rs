@@ -3,22 +3,23 @@
 use delivery::WindowId;
 use envelope::RecordBatch;
 
-use super::lane::{Command, LaneEnd, Outbound, Report};
-use super::transactional::send_some;
-use super::{Context, Failure};
-use crate::broker::{Producer, Refusal};
+use super::client::Client;
+use super::lane::{Command, LaneEnd, Report};
+use super::outbound::Outbound;
+use super::{Bug, Context, Failure};
+use crate::broker::Refusal;
 use crate::task::pause;
 use crate::world::Life;
 
 /// The lane's thread. Its records never time out: one that did would leave a gap.
-pub(super) async fn run(context: Context, producer: Producer, lane: LaneEnd) {
+pub(super) async fn run(context: Context, mut client: Client, lane: LaneEnd) {
     let mut out = Outbound::default();
     let mut pending: Vec<(WindowId, RecordBatch)> = Vec::new();
     loop {
         pause().await;
         match lane.take() {
             Some(Command::Produce { window, batch, .. }) => {
-                context.with(|world| out.push_batch(&batch, &world.broker));
+                client.queue(&batch, &mut out);
                 pending.push((window, batch));
             }
             // Only a transactional lane is asked for these.
@@ -30,9 +31,12 @@ pub(super) async fn run(context: Context, producer: Producer, lane: LaneEnd) {
             if !lane.sends() {
                 return;
             }
-            match send_some(&context, &producer, &mut out) {
+            match client.send_some(&mut out) {
                 Ok(()) => {}
-                Err(Refusal::Unavailable) => {
+                Err(Refusal::Rejected) if context.has(Bug::DropsFailedWindows) => {
+                    out = Outbound::default();
+                }
+                Err(Refusal::Unavailable | Refusal::Retriable) => {
                     if context.with(|world| world.dice.one_in(20)) {
                         lane.report(Report::Trouble);
                     }

@@ -9,7 +9,6 @@ use delivery::WindowId;
 use envelope::RecordBatch;
 
 use super::{Context, Failure};
-use crate::broker::{Broker, Message, PartitionId};
 use crate::world::{Life, Lifeline};
 
 /// What a lane has to do.
@@ -151,64 +150,5 @@ impl LaneEnd {
 
     pub fn report(&self, report: Report) {
         self.reports.push(report);
-    }
-}
-
-/// Records on their way: in order within a partition, in no order between partitions.
-#[derive(Default)]
-pub(super) struct Outbound(Vec<(PartitionId, VecDeque<Message>)>);
-
-impl Outbound {
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub fn push(&mut self, partition: PartitionId, message: Message) {
-        match self.0.iter_mut().find(|(id, _)| *id == partition) {
-            Some((_, queue)) => queue.push_back(message),
-            None => self.0.push((partition, VecDeque::from([message]))),
-        }
-    }
-
-    pub fn push_batch(&mut self, batch: &RecordBatch, broker: &Broker) {
-        for record in batch.iter() {
-            let key = record.key.unwrap_or_default();
-            let partition = broker.partition_for(record.topic, key);
-            let partition = partition.expect("every topic of the run exists");
-            self.push(partition, Message::from(&record));
-        }
-    }
-
-    /// The first few records of some partition; `choice` is any number.
-    pub fn request(&self, choice: usize, most: usize) -> Option<(PartitionId, Vec<Message>)> {
-        let (partition, queue) = self.0.get(choice % self.0.len().max(1))?;
-        Some((*partition, queue.iter().take(most).cloned().collect()))
-    }
-
-    /// A copy of everything.
-    pub fn copy(&self) -> Vec<(PartitionId, Message)> {
-        let queues = self.0.iter();
-        queues
-            .flat_map(|(id, queue)| queue.iter().map(|message| (*id, message.clone())))
-            .collect()
-    }
-
-    /// They have been taken.
-    pub fn taken(&mut self, partition: PartitionId, count: usize) {
-        if let Some((_, queue)) = self.0.iter_mut().find(|(id, _)| *id == partition) {
-            queue.drain(..count.min(queue.len()));
-        }
-        self.0.retain(|(_, queue)| !queue.is_empty());
-    }
-
-    /// Takes out about half of the records, of those that come first.
-    pub fn first_half(&mut self) -> Self {
-        let mut first = Self::default();
-        for (partition, queue) in &mut self.0 {
-            let half = queue.len().div_ceil(2);
-            first.0.push((*partition, queue.drain(..half).collect()));
-        }
-        self.0.retain(|(_, queue)| !queue.is_empty());
-        first
     }
 }

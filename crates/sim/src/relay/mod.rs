@@ -11,12 +11,15 @@
 //! die, freeze, or be overtaken.
 
 mod bug;
+mod client;
 mod context;
 mod driver;
 mod idempotent;
 mod lane;
 mod ledger;
 mod open;
+mod outbound;
+mod reader;
 mod sink;
 mod transactional;
 mod watcher;
@@ -27,8 +30,6 @@ use delivery::{Backoff, Halt, RetryPolicy};
 
 pub use bug::Bug;
 pub use context::Context;
-
-use crate::Violation;
 
 /// How often a stopped relay looks whether its cause has been repaired.
 const RECHECK: Duration = Duration::from_secs(5);
@@ -48,8 +49,7 @@ pub(crate) enum Failure {
     Transient(String),
     /// Another relay holds the slot.
     Standby,
-    /// The pipeline can't go on. Nothing here is ever wrong with the slot or the checkpoint, so
-    /// this breaks a contract.
+    /// The pipeline can't go on: something was taken that it needs.
     Halted(Halt),
     /// The same, by facts that another relay has made old since they were read. It passes by
     /// itself.
@@ -107,7 +107,7 @@ fn pause_after(context: &Context, failure: &Failure, backoff: &mut Backoff) -> D
         }
         Failure::Halted(halt) => {
             context.say(|| format!("stops: {halt}"));
-            context.with(|world| world.violate(Violation::Stopped(halt.to_string())));
+            context.with(|world| world.stop(halt));
             RECHECK
         }
         Failure::Misled(halt) => {

@@ -1,7 +1,5 @@
 //! From nothing to a stream: acquire the slot, fence, read the checkpoint, compare.
 
-use std::time::Duration;
-
 use delivery::{
     CHECKPOINT_FORMAT, Checkpoint, Consent, Coverage, Delivery, Fingerprint, Halt, Identity, Kind,
     Recording, Resume, ServerFacts, Settings, Start, check_slot, check_start,
@@ -9,6 +7,7 @@ use delivery::{
 use envelope::{TableSpec, TopicPolicy};
 use pgoutput::Lsn;
 
+use super::reader::read_latest;
 use super::sink::Sink;
 use super::watcher::{Sighting, Watcher};
 use super::{Bug, Context, Failure};
@@ -17,7 +16,6 @@ use crate::server::{ConnectionId, DATABASE, Gone, SLOT, StartRefusal};
 use crate::setup::Mode;
 use crate::task::pause;
 
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// Larger than any row of a run.
 const EVENT_MAX_BYTES: usize = 1 << 20;
 
@@ -64,6 +62,7 @@ pub(super) async fn open(context: &Context) -> Result<Opened, Failure> {
 fn is_misled(context: &Context, connection: ConnectionId, halt: &Halt) -> bool {
     context.with(|world| match halt {
         Halt::SlotMissing { .. } => world.server.confirmed().is_some(),
+        Halt::SlotLost { .. } => false,
         _ => !world.server.is_holder(connection),
     })
 }
@@ -73,12 +72,24 @@ async fn prepare(context: &Context, session: Session) -> Result<Opened, Failure>
     pause().await;
     let verified = context.with(|world| world.server.look(connection))?;
     let mut facts = read_facts(context, connection).await?;
-    check_slot(&facts)?;
+    match check_slot(&facts) {
+        Err(Halt::SlotLost { .. }) if context.has(Bug::ReplacesLostSlots) => {
+            context.with(|world| world.server.drop_slot());
+            facts.slot = None;
+        }
+        checked => checked?,
+    }
     if facts.slot.is_none() {
-        create_slot(context, connection, &facts).await?;
+        create_slot(context, connection, &mut facts).await?;
     }
     pause().await;
-    context.with(|world| world.server.start(connection))?;
+    let at = match context.has(Bug::StartsAtCheckpoint) {
+        true => read_latest(context)
+            .await?
+            .map_or(Lsn::INVALID, |c| c.confirmed_up_to),
+        false => Lsn::INVALID,
+    };
+    context.with(|world| world.server.start(connection, at))?;
     context.say(|| "holds the slot".to_owned());
     pause().await;
     facts.slot = context.with(|world| world.server.slot_facts(connection))?;
@@ -133,7 +144,7 @@ fn settings(context: &Context, identity: Identity) -> Settings {
         max_bytes: limits.max_bytes,
         max_wait: limits.max_wait,
         event_max_bytes: EVENT_MAX_BYTES,
-        checkpoint_interval: CHECKPOINT_INTERVAL,
+        checkpoint_interval: context.checkpoint_interval,
         identity,
         fingerprint: fingerprint(),
         coverage: Coverage::default(),
@@ -178,10 +189,22 @@ async fn read_facts(context: &Context, connection: ConnectionId) -> Result<Serve
 async fn create_slot(
     context: &Context,
     connection: ConnectionId,
-    facts: &ServerFacts,
+    facts: &mut ServerFacts,
 ) -> Result<(), Failure> {
     let (sink, checkpoint) = Sink::open(context).await?;
-    check_start(checkpoint.as_ref(), facts, Consent::default())?;
+    pause().await;
+    // Another relay may have made it meanwhile.
+    facts.slot = context.with(|world| world.server.slot_facts(connection))?;
+    if facts.slot.is_some() {
+        return Ok(());
+    }
+    match check_start(checkpoint.as_ref(), facts, Consent::default()) {
+        Err(Halt::SlotMissing { .. }) if context.has(Bug::RecreatesMissingSlots) => {}
+        Err(Halt::SlotMissing { .. }) if context.has(Bug::ReplacesLostSlots) => {}
+        checked => {
+            checked?;
+        }
+    }
     let intent = opening_checkpoint(context, facts, Kind::Intent, Lsn::INVALID);
     sink.record_now(&intent).await?;
     let at = loop {
@@ -198,8 +221,23 @@ async fn create_slot(
 
 /// Fences older relays, reads the checkpoint, and decides where the stream is taken up.
 async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Resume), Failure> {
-    let (sink, checkpoint) = Sink::open(context).await?;
-    let at = match check_start(checkpoint.as_ref(), facts, Consent::default())? {
+    let (sink, mut checkpoint) = Sink::open(context).await?;
+    if let Some(checkpoint) = &mut checkpoint
+        && context.has(Bug::IgnoresTimelines)
+    {
+        checkpoint.identity.timeline = facts.identity.timeline;
+    }
+    let consent = Consent {
+        adopt_slot: context.has(Bug::AdoptsAnySlot),
+        ..Consent::default()
+    };
+    let start = match check_start(checkpoint.as_ref(), facts, consent) {
+        Err(Halt::SlotAhead { slot_confirmed, .. }) if context.has(Bug::TrustsForeignSlots) => {
+            Start::Adopt { at: slot_confirmed }
+        }
+        checked => checked?,
+    };
+    let at = match start {
         Start::Resume(resume) => return Ok((sink, taken_up(context, resume))),
         Start::Adopt { at } => at,
         Start::Create => return Err(Failure::transient("the slot vanished")),
@@ -222,6 +260,12 @@ fn taken_up(context: &Context, mut resume: Resume) -> Resume {
     if context.has(Bug::ForgetsPosition) {
         resume.position = None;
     }
+    if let Some(position) = &mut resume.position {
+        if context.has(Bug::ForgetsIndex) {
+            position.index = 0;
+        }
+        position.complete |= context.has(Bug::TakesPartsForWhole);
+    }
     resume
 }
 
@@ -231,6 +275,7 @@ fn opening_checkpoint(context: &Context, facts: &ServerFacts, kind: Kind, at: Ls
         kind,
         identity: facts.identity.clone(),
         position: None,
+        floor: Lsn::INVALID,
         confirmed_up_to: at,
         fingerprint: fingerprint(),
         coverage: Some(facts.coverage.clone()),
@@ -250,6 +295,7 @@ impl From<StartRefusal> for Failure {
     fn from(refusal: StartRefusal) -> Self {
         match refusal {
             StartRefusal::SlotActive => Self::Standby,
+            StartRefusal::SlotLost => Self::transient("the slot was lost meanwhile"),
             StartRefusal::SlotMissing => Self::transient("the slot vanished"),
             StartRefusal::Gone(gone) => gone.into(),
         }

@@ -6,14 +6,16 @@ use std::time::Duration;
 use delivery::{Checkpoint, WindowId};
 use envelope::RecordBatch;
 
+use super::client::{Client, metadata};
 use super::lane::{Command, Lane, Report, Reports};
+use super::reader::read_latest;
 use super::{Bug, Context, Failure, idempotent, transactional};
 use crate::broker::{Producer, Refusal};
 use crate::setup::Mode;
 use crate::task::pause;
 
 const FENCE_PATIENCE: Duration = Duration::from_secs(15);
-const READ_PATIENCE: Duration = Duration::from_secs(30);
+const METADATA_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Lanes to Kafka, and their reports.
 pub(super) struct Sink {
@@ -31,11 +33,16 @@ impl Sink {
             Mode::AtLeastOnce => 1,
         };
         let (producers, checkpoint) = join(context, ring).await?;
+        let unknown = || Failure::transient("asking for the topics takes too long");
+        let topics = metadata(context, METADATA_PATIENCE)
+            .await
+            .ok_or_else(unknown)?;
         let reports = Reports::default();
+        let client = |producer| Client::new(context.clone(), producer, topics.clone());
         let transactional = producers.into_iter().map(|producer| {
-            let context = context.clone();
-            Lane::spawn(&context.clone(), &reports, move |end| {
-                transactional::run(context, producer, end)
+            let (inner, client) = (context.clone(), client(producer));
+            Lane::spawn(context, &reports, move |end| {
+                transactional::run(inner, client, end)
             })
         });
         let mut lanes: Vec<_> = transactional.collect();
@@ -43,9 +50,9 @@ impl Sink {
         if context.mode == Mode::AtLeastOnce {
             recorder = lanes.pop();
             let producer = context.with(|world| world.broker.idempotent());
-            let inner = context.clone();
+            let (inner, client) = (context.clone(), client(producer));
             lanes = vec![Lane::spawn(context, &reports, move |end| {
-                idempotent::run(inner, producer, end)
+                idempotent::run(inner, client, end)
             })];
         }
         let sink = Self {
@@ -132,13 +139,15 @@ async fn join(
     }
 }
 
-/// Acquires ids, in any order.
+/// Acquires ids, the first one first.
 async fn fence(context: &Context, ids: Range<usize>) -> Result<Vec<Producer>, Failure> {
-    let mut ids: Vec<_> = ids.collect();
-    context.with(|world| world.dice.shuffle(&mut ids));
     let mut producers = Vec::new();
     for id in ids {
-        let producer = init(context, &format!("outboxd.{id}")).await?;
+        let name = match context.has(Bug::NamesProducersAnew) {
+            true => format!("outboxd.{}.{id}", context.number()),
+            false => format!("outboxd.{id}"),
+        };
+        let producer = init(context, &name).await?;
         producers.push((id, producer));
     }
     producers.sort_unstable_by_key(|(id, _)| *id);
@@ -153,74 +162,41 @@ async fn init(context: &Context, id: &str) -> Result<Producer, Failure> {
     let until = context.elapsed() + FENCE_PATIENCE;
     while context.elapsed() < until {
         pause().await;
+        if context.with(|world| world.befalls(|faults| faults.fence_delayed, "fence-delayed")) {
+            init_late(context, id.to_owned());
+            return Err(Failure::transient("fencing timed out"));
+        }
         let answer = context.with(|world| {
             let now = world.clock.elapsed();
-            let fails = world.dice.per_mille(world.requests.fence);
-            if fails && world.dice.one_in(2) {
+            if world.befalls(|faults| faults.fence_lost, "fence-lost") {
                 return Err(None);
             }
             let answer = world.broker.init(id, now).map_err(Some);
-            if fails { Err(None) } else { answer }
+            match world.befalls(|faults| faults.fence_unanswered, "fence-unanswered") {
+                true => Err(None),
+                false => answer,
+            }
         });
         match answer {
             Ok(producer) => return Ok(producer),
             Err(Some(Refusal::Unavailable | Refusal::Concurrent)) => {}
             Err(Some(refusal)) => return Err(Failure::transient(refusal)),
-            Err(None) => {
-                context.count("fence-failed");
-                return Err(Failure::transient("fencing timed out"));
-            }
+            Err(None) => return Err(Failure::transient("fencing timed out")),
         }
     }
     Err(Failure::transient("fencing takes too long"))
 }
 
-/// The newest committed checkpoint: waits until everything below the partition's end is settled,
-/// and reads until it has come to that end.
-async fn read_latest(context: &Context) -> Result<Option<Checkpoint>, Failure> {
-    let until = context.elapsed() + READ_PATIENCE;
-    let mut high = None;
-    while context.elapsed() < until {
-        pause().await;
-        let step = context.with(|world| {
-            let (now, partition) = (world.clock.elapsed(), world.broker.checkpoints());
-            if world.dice.per_mille(world.requests.read) {
-                world.trace.count("read-failed");
-                return Err(Failure::transient("the checkpoint can't be read"));
-            }
-            let Ok(stable) = world.broker.stable_offset(partition, now) else {
-                return Ok(None);
-            };
-            if high.is_none() {
-                high = world.broker.high_watermark(partition, now).ok();
-            }
-            let early = world.dice.per_mille(world.requests.early_end);
-            let end = if early {
-                world.dice.index(0..stable + 1)
-            } else {
-                stable
-            };
-            Ok(Some(end))
-        })?;
-        let (Some(end), Some(high)) = (step, high) else {
-            continue;
-        };
-        if end >= high || context.has(Bug::TrustsEarlyEnd) {
-            return newest_below(context, end);
+/// The client has given up, and the request arrives all the same: it may fence a successor.
+fn init_late(context: &Context, id: String) {
+    let inner = context.clone();
+    context.post(Box::pin(async move {
+        while !inner.with(|world| world.dice.one_in(30)) {
+            pause().await;
         }
-        context.count("read-waits");
-    }
-    Err(Failure::transient("reading the checkpoint takes too long"))
-}
-
-fn newest_below(context: &Context, end: usize) -> Result<Option<Checkpoint>, Failure> {
-    context.with(|world| {
-        let partition = world.broker.checkpoints();
-        let newest = world.broker.committed(partition, end).last();
-        let value = newest.and_then(|stored| stored.message.value.as_deref());
-        value
-            .map(Checkpoint::decode)
-            .transpose()
-            .map_err(Failure::transient)
-    })
+        inner.with(|world| {
+            let now = world.clock.elapsed();
+            let _ = world.broker.init(&id, now);
+        });
+    }));
 }

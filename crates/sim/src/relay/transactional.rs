@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::lane::{Command, LaneEnd, Outbound, Report};
+use super::client::Client;
+use super::lane::{Command, LaneEnd, Report};
+use super::outbound::Outbound;
 use super::{Bug, Context, Failure};
-use crate::broker::{Message, PartitionId, Producer, Refusal};
+use crate::broker::{Ended, Message, PartitionId, Refusal};
 use crate::task::pause;
 use crate::world::Life;
 
-/// Records of one request, at most.
-const MOST_PER_REQUEST: usize = 6;
 /// How long the client tries before it gives up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -24,19 +24,22 @@ enum Answer {
 
 struct Writer {
     context: Context,
-    producer: Producer,
+    client: Client,
     lane: LaneEnd,
     /// The last window's records, for the bug that repeats them.
     repeatable: Vec<(PartitionId, Message)>,
+    /// The last window's checkpoint, for the bug that commits it without its events.
+    last_checkpoint: Option<Message>,
 }
 
 /// The lane's thread.
-pub(super) async fn run(context: Context, producer: Producer, lane: LaneEnd) {
+pub(super) async fn run(context: Context, client: Client, lane: LaneEnd) {
     let mut writer = Writer {
         context,
-        producer,
+        client,
         lane,
         repeatable: Vec::new(),
+        last_checkpoint: None,
     };
     loop {
         pause().await;
@@ -78,8 +81,7 @@ impl Writer {
                 checkpoint,
             } => {
                 let mut out = Outbound::default();
-                self.context
-                    .with(|world| out.push_batch(&batch, &world.broker));
+                self.client.queue(&batch, &mut out);
                 let delivered = self.produce_window(out, checkpoint).await?;
                 Ok(delivered.then_some(Report::Acknowledged { window, batch }))
             }
@@ -120,17 +122,21 @@ impl Writer {
         self.produce(out).await
     }
 
-    fn queue_checkpoint(&self, checkpoint: Vec<u8>, out: &mut Outbound) {
+    fn queue_checkpoint(&mut self, checkpoint: Vec<u8>, out: &mut Outbound) {
         let partition = self.context.with(|world| world.broker.checkpoints());
-        out.push(partition, Message::checkpoint(checkpoint));
+        let message = Message::checkpoint(checkpoint);
+        if self.context.has(Bug::DropsFailedWindows) {
+            self.last_checkpoint = Some(message.clone());
+        }
+        out.push(partition, message);
     }
 
     fn write_checkpoint_outside(&self, checkpoint: Vec<u8>) {
         self.context.with(|world| {
             let (now, partition) = (world.clock.elapsed(), world.broker.checkpoints());
             let producer = world.broker.idempotent();
-            let message = std::iter::once(Message::checkpoint(checkpoint));
-            let _ = world.broker.produce(&producer, partition, message, now);
+            let message = vec![Message::checkpoint(checkpoint)];
+            let _ = world.broker.produce(&producer, partition, 0, message, now);
         });
     }
 
@@ -144,12 +150,24 @@ impl Writer {
             if gives_up || !self.lane.sends() {
                 return Ok(false);
             }
-            match send_some(&self.context, &self.producer, &mut out) {
+            match self.client.send_some(&mut out) {
                 Ok(()) => {}
-                Err(Refusal::Unavailable | Refusal::Concurrent) => self.try_again(since)?,
-                Err(refusal @ (Refusal::Fenced | Refusal::NoTransaction)) => {
-                    return Err(Failure::transient(refusal));
+                Err(Refusal::Unavailable | Refusal::Retriable | Refusal::Concurrent) => {
+                    self.try_again(since)?;
                 }
+                Err(Refusal::Rejected) if self.context.has(Bug::DropsFailedWindows) => {
+                    out = Outbound::default();
+                    let partition = self.context.with(|world| world.broker.checkpoints());
+                    self.last_checkpoint
+                        .iter()
+                        .for_each(|c| out.push(partition, c.clone()));
+                }
+                Err(
+                    refusal @ (Refusal::Fenced
+                    | Refusal::NoTransaction
+                    | Refusal::OutOfOrder
+                    | Refusal::Rejected),
+                ) => return Err(Failure::transient(refusal)),
             }
         }
         pause().await;
@@ -201,80 +219,63 @@ impl Writer {
                     pause().await;
                     return Ok(answer);
                 }
-                Err(Refusal::Unavailable) => self.try_again(since)?,
+                Err(Refusal::Unavailable | Refusal::Concurrent) => self.try_again(since)?,
                 Err(refusal) => return Err(Failure::transient(refusal)),
             }
         }
     }
 
     /// One EndTxn, with what can befall it.
-    fn try_to_end(&self) -> Result<Answer, Refusal> {
-        let delayed = self.context.with(|world| {
-            let (faults, now) = (world.requests, world.clock.elapsed());
-            if world.dice.per_mille(faults.end_lost) {
-                world.trace.count("end-lost");
-                return Ok(Some(false));
+    fn try_to_end(&mut self) -> Result<Answer, Refusal> {
+        let befallen = self.context.with(|world| {
+            let lost = world.befalls(|faults| faults.end_lost, "end-lost");
+            (
+                lost,
+                world.befalls(|faults| faults.end_delayed, "end-delayed"),
+            )
+        });
+        match befallen {
+            (true, _) => return Ok(Answer::Unknown),
+            (false, true) => {
+                self.deliver_late();
+                return Ok(Answer::Unknown);
             }
-            if world.dice.per_mille(faults.end_delayed) {
-                world.trace.count("end-delayed");
-                return Ok(Some(true));
-            }
-            world.broker.commit(&self.producer, now)?;
-            if world.dice.per_mille(faults.end_unanswered) {
-                world.trace.count("end-unanswered");
-                return Ok(Some(false));
-            }
-            Ok(None)
-        })?;
-        match delayed {
-            None => Ok(Answer::Committed),
-            Some(late) => {
-                if late {
-                    self.deliver_late();
-                }
-                Ok(Answer::Unknown)
-            }
+            (false, false) => {}
         }
+        let ended = self.client.commit()?;
+        self.context.with(|world| {
+            if ended == Ended::Before {
+                world.trace.count("end-repeated");
+            }
+            if world.befalls(|faults| faults.end_unanswered, "end-unanswered") {
+                return Ok(Answer::Unknown);
+            }
+            // librdkafka asks again by itself, and is told what has become of the first request.
+            match world.befalls(|faults| faults.end_retried, "end-retried") {
+                true => Err(Refusal::Unavailable),
+                false => Ok(Answer::Committed),
+            }
+        })
     }
 
+    /// The client has given up, and the request arrives all the same: perhaps when a successor has
+    /// already been fenced in, which makes it one of an older epoch.
     fn deliver_late(&self) {
-        let (context, producer) = (self.context.clone(), self.producer.clone());
+        let (context, producer) = (self.context.clone(), self.client.producer.clone());
         self.context.post(Box::pin(async move {
-            while !context.with(|world| world.dice.one_in(12)) {
+            let rarely = context.with(|world| world.dice.number(8..80));
+            while !context.with(|world| world.dice.one_in(rarely)) {
                 pause().await;
             }
-            let done = context.with(|world| {
+            let ended = context.with(|world| {
                 let now = world.clock.elapsed();
                 world.broker.commit(&producer, now)
             });
-            if done.is_ok() {
-                context.count("end-arrived-late");
+            match ended {
+                Ok(Ended::Now) => context.count("end-arrived-late"),
+                Err(Refusal::Fenced) => context.count("end-arrived-fenced"),
+                Ok(Ended::Before) | Err(_) => {}
             }
         }));
     }
-}
-
-/// One produce request.
-pub(super) fn send_some(
-    context: &Context,
-    producer: &Producer,
-    out: &mut Outbound,
-) -> Result<(), Refusal> {
-    context.with(|world| {
-        if world.dice.per_mille(world.requests.produce) {
-            world.trace.count("produce-refused");
-            return Err(Refusal::Fenced);
-        }
-        let (choice, now) = (world.dice.index(0..64), world.clock.elapsed());
-        let most = world.dice.index(1..MOST_PER_REQUEST + 1);
-        let Some((partition, messages)) = out.request(choice, most) else {
-            return Ok(());
-        };
-        let count = messages.len();
-        world
-            .broker
-            .produce(producer, partition, messages.into_iter(), now)?;
-        out.taken(partition, count);
-        Ok(())
-    })
 }

@@ -16,7 +16,12 @@ pub struct ConnectionId(pub u64);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
     /// A pgoutput message.
-    Data(Vec<u8>),
+    Data {
+        /// As in XLogData: where its row stands in the WAL.
+        lsn: Lsn,
+        /// The message.
+        bytes: Vec<u8>,
+    },
     /// The server's place in the log.
     Keepalive {
         /// Everything that commits below has been sent.
@@ -49,8 +54,8 @@ pub(super) enum Link {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub owner: ProcessId,
-    /// The server's timeline when it was opened.
-    pub timeline: u32,
+    /// How often the log had been replaced when it was opened.
+    pub era: usize,
     /// Frames that the sockets hold.
     buffered_frames: usize,
     pub link: Link,
@@ -64,10 +69,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub fn new(owner: ProcessId, timeline: u32, buffered_frames: usize) -> Self {
+    pub fn new(owner: ProcessId, era: usize, buffered_frames: usize) -> Self {
         Self {
             owner,
-            timeline,
+            era,
             buffered_frames,
             link: Link::Whole,
             catalog: Ok(()),
@@ -132,11 +137,13 @@ impl Connection {
         self.link = Link::Closed(why);
     }
 
-    /// The walsender sends a message, or says how far it is.
-    pub fn send(&mut self, history: &History, stopping: bool, dice: &mut Dice) {
+    /// The walsender sends a message, or says how far it is; in a shutdown it always asks for a
+    /// reply.
+    pub fn send(&mut self, history: &History, asks_every: u64, dice: &mut Dice) {
         let Some(walsender) = &mut self.walsender else {
             return;
         };
+        let stopping = asks_every == 1;
         for _ in 0..dice.index(1..8) {
             if self.down.len() >= self.buffered_frames {
                 return;
@@ -147,14 +154,14 @@ impl Connection {
                 false => walsender.next_message(history, dice),
             };
             match message {
-                Some(bytes) => self.down.push_back(Frame::Data(bytes)),
+                Some((lsn, bytes)) => self.down.push_back(Frame::Data { lsn, bytes }),
                 None => {
                     // `WalSndWaitForWal` sends one before it sleeps, then at half the timeout.
                     if interjects || stopping || !walsender.is_caught_up(history) || dice.one_in(4)
                     {
                         self.down.push_back(Frame::Keepalive {
                             wal_end: walsender.keepalive(history, dice),
-                            reply_requested: stopping || dice.one_in(20),
+                            reply_requested: dice.one_in(asks_every),
                         });
                     }
                     if !interjects {

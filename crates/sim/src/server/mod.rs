@@ -1,19 +1,23 @@
 //! The simulated Postgres: a log, one slot, and the connections to it.
 
+mod clients;
 mod connection;
+mod power;
 mod slot;
+mod tampering;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use delivery::{SlotFacts, TimelineSwitch};
+use delivery::TimelineSwitch;
 use pgoutput::Lsn;
 
-use connection::{Connection, Link};
+use connection::Connection;
 pub use connection::{ConnectionId, Frame, Gone};
 use slot::Slot;
 
-use crate::wal::{History, Walsender, Writer};
-use crate::world::ProcessId;
+use crate::setup::Setup;
+use crate::wal::{History, Writer};
 use crate::{Clock, Dice};
 
 /// The database's name.
@@ -32,6 +36,15 @@ pub enum Notice {
     Looked(ConnectionId, Lsn),
     /// A client reported an LSN as flushed.
     Feedback(ConnectionId, Lsn),
+    /// A client read a keepalive.
+    Heard {
+        /// Which client.
+        connection: ConnectionId,
+        /// What the keepalive says.
+        wal_end: Lsn,
+        /// The server asked for a reply.
+        asked: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +62,8 @@ pub enum StartRefusal {
     SlotActive,
     /// There is no slot.
     SlotMissing,
+    /// WAL that the slot needs is gone.
+    SlotLost,
     /// No connection any more.
     Gone(Gone),
 }
@@ -62,26 +77,35 @@ pub struct Server {
     state: State,
     /// Where each past timeline ended.
     switches: Vec<TimelineSwitch>,
+    /// Where the log ended when another one took its place: promotions and restores.
+    branches: Vec<Lsn>,
     slot: Option<Slot>,
+    /// For how long a fast shutdown has waited for a client that could have left.
+    held_up: Duration,
     connections: BTreeMap<ConnectionId, Connection>,
     next_connection: u64,
     notices: Vec<Notice>,
+    /// Transactions without changes too.
     sends_empty: bool,
+    asks_every: u64,
 }
 
 impl Server {
-    /// A server without a slot. `sends_empty`: also transactions without changes.
-    pub fn new(writer: Writer, sends_empty: bool) -> Self {
+    /// A server without a slot.
+    pub fn new(writer: Writer, setup: &Setup) -> Self {
         Self {
             history: History::new(),
             writer,
             state: State::Up,
             switches: Vec::new(),
+            branches: Vec::new(),
             slot: None,
+            held_up: Duration::ZERO,
             connections: BTreeMap::new(),
             next_connection: 1,
             notices: Vec::new(),
-            sends_empty,
+            sends_empty: setup.sends_empty,
+            asks_every: setup.asks_every,
         }
     }
 
@@ -93,6 +117,16 @@ impl Server {
     /// Where each past timeline ended.
     pub fn switches(&self) -> &[TimelineSwitch] {
         &self.switches
+    }
+
+    /// Where the log ended each time that another one took its place.
+    pub fn branches(&self) -> &[Lsn] {
+        &self.branches
+    }
+
+    /// The log was put back on the same timeline.
+    pub fn is_restored(&self) -> bool {
+        self.branches.len() > self.switches.len()
     }
 
     /// Everything of note so far.
@@ -111,6 +145,22 @@ impl Server {
         slot.is_some_and(|slot| slot.holder == Some(id))
     }
 
+    /// Whether a connection is up at both ends and streams.
+    pub fn is_streaming(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(&id);
+        self.is_holder(id) && connection.is_some_and(Connection::is_alive)
+    }
+
+    /// Whether anybody streams.
+    pub fn is_held(&self) -> bool {
+        self.slot.as_ref().is_some_and(|slot| slot.holder.is_some())
+    }
+
+    /// For how long a fast shutdown has waited for a client that could have left.
+    pub fn held_up(&self) -> Duration {
+        self.held_up
+    }
+
     /// Nothing more will be written.
     pub fn is_written(&self) -> bool {
         self.writer.is_done()
@@ -120,204 +170,6 @@ impl Server {
     pub fn write(&mut self, clock: &Clock, dice: &mut Dice) {
         if self.state == State::Up {
             self.writer.step(&mut self.history, clock, dice);
-        }
-    }
-
-    /// Opens a connection of a process.
-    pub fn connect(&mut self, owner: ProcessId, dice: &mut Dice) -> Result<ConnectionId, Gone> {
-        if self.state != State::Up {
-            return Err(Gone::ShuttingDown);
-        }
-        let id = ConnectionId(self.next_connection);
-        self.next_connection += 1;
-        let connection = Connection::new(owner, self.timeline(), dice.index(4..150));
-        self.connections.insert(id, connection);
-        Ok(id)
-    }
-
-    /// End of the WAL, followed by a look at the publication, which is always found intact.
-    pub fn look(&mut self, id: ConnectionId) -> Result<Lsn, Gone> {
-        self.catalog(id)?;
-        let end = self.history.end();
-        self.notices.push(Notice::Looked(id, end));
-        Ok(end)
-    }
-
-    /// The slot's row.
-    pub fn slot_facts(&self, id: ConnectionId) -> Result<Option<SlotFacts>, Gone> {
-        self.catalog(id)?;
-        Ok(self.slot.as_ref().map(|slot| SlotFacts {
-            plugin: Some("pgoutput".to_owned()),
-            database: Some(DATABASE.to_owned()),
-            confirmed_flush: slot.confirmed,
-            lost: None,
-        }))
-    }
-
-    /// End of the flushed WAL.
-    pub fn wal_end(&self, id: ConnectionId) -> Result<Lsn, Gone> {
-        self.catalog(id)?;
-        Ok(self.history.end())
-    }
-
-    /// Creates the slot once no transaction is running; `None` until then.
-    pub fn create_slot(&mut self, id: ConnectionId) -> Result<Option<Lsn>, StartRefusal> {
-        self.catalog(id).map_err(StartRefusal::Gone)?;
-        if self.slot.is_some() {
-            return Err(StartRefusal::SlotActive);
-        }
-        if !self.writer.is_quiet() {
-            return Ok(None);
-        }
-        self.history.append(60);
-        let at = self.history.end();
-        self.slot = Some(Slot::new(at));
-        self.notices.push(Notice::SlotCreated(at));
-        Ok(Some(at))
-    }
-
-    /// Starts streaming from the confirmed LSN.
-    pub fn start(&mut self, id: ConnectionId) -> Result<(), StartRefusal> {
-        self.catalog(id).map_err(StartRefusal::Gone)?;
-        let slot = self.slot.as_mut().ok_or(StartRefusal::SlotMissing)?;
-        if slot.holder.is_some() {
-            return Err(StartRefusal::SlotActive);
-        }
-        slot.holder = Some(id);
-        let walsender = Walsender::new(&self.history, slot.confirmed, self.sends_empty);
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.walsender = Some(walsender);
-        }
-        Ok(())
-    }
-
-    /// The next frame that has arrived.
-    pub fn receive(&mut self, id: ConnectionId) -> Result<Option<Frame>, Gone> {
-        let connection = self.connections.get_mut(&id).ok_or(Gone::Lost)?;
-        connection.receive()
-    }
-
-    /// The client reports an LSN as flushed.
-    pub fn report_flushed(&mut self, id: ConnectionId, lsn: Lsn) {
-        let timeline = self.timeline();
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return;
-        };
-        connection.send_feedback(lsn);
-        // What is said to a server that was replaced is about another log.
-        if connection.timeline == timeline {
-            self.notices.push(Notice::Feedback(id, lsn));
-        }
-    }
-
-    /// Feedback that has not reached the server.
-    pub fn feedback_is_out(&self, id: ConnectionId) -> bool {
-        let connection = self.connections.get(&id);
-        connection.is_some_and(|c| c.is_alive() && c.has_feedback())
-    }
-
-    /// The client's end is closed; the server learns of it some time.
-    pub fn hang_up(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.abandoned = true;
-        }
-    }
-
-    /// Connections that a fault can hit.
-    pub fn living_connections(&self) -> Vec<ConnectionId> {
-        let living = self.connections.iter().filter(|(_, c)| c.is_alive());
-        living.map(|(id, _)| *id).collect()
-    }
-
-    /// Its connections.
-    pub fn connections_of(&self, owner: ProcessId) -> Vec<ConnectionId> {
-        let own = self.connections.iter().filter(|(_, c)| c.owner == owner);
-        own.map(|(id, _)| *id).collect()
-    }
-
-    /// Neither end is told that packets no longer pass.
-    pub fn cut(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.link = Link::Cut;
-        }
-    }
-
-    /// The server gives a connection up, and so frees the slot.
-    pub fn release(&mut self, id: ConnectionId) {
-        if let Some(slot) = &mut self.slot
-            && slot.holder == Some(id)
-        {
-            slot.holder = None;
-        }
-    }
-
-    /// The server ends a connection; what was sent before may still be read, or not.
-    pub fn disconnect(&mut self, id: ConnectionId, dice: &mut Dice) {
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.close(Gone::Lost, dice);
-        }
-        self.release(id);
-    }
-
-    /// The catalog connection of a session ends, not its stream.
-    pub fn end_catalog(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.catalog = Err(Gone::Lost);
-        }
-    }
-
-    /// All backends crash. The slot comes back as last written to disk.
-    pub fn crash(&mut self, dice: &mut Dice) {
-        self.writer.crash(&mut self.history);
-        self.end_all(Gone::Lost, dice);
-        if let Some(slot) = &mut self.slot {
-            slot.restore();
-        }
-        self.state = State::Down;
-    }
-
-    /// The server dies, and a standby that lacks the end of its log is promoted: the LSNs beyond
-    /// are used again.
-    pub fn promote(&mut self, dice: &mut Dice) -> bool {
-        let Some(created) = self.slot.as_ref().map(|slot| slot.created) else {
-            return false;
-        };
-        let branched = self.switches.last().map(|switch| switch.ends_at);
-        let least = created.max(branched.unwrap_or(created));
-        let Some(ends_at) = dice.pick(&self.history.ends_from(least)) else {
-            return false;
-        };
-        let timeline = self.timeline();
-        self.crash(dice);
-        self.history.branch_off(ends_at);
-        self.switches.push(TimelineSwitch { timeline, ends_at });
-        if let Some(slot) = &mut self.slot {
-            slot.fail_over(ends_at);
-        }
-        true
-    }
-
-    /// Fast shutdown begins.
-    pub fn stop(&mut self) {
-        if self.state != State::Up {
-            return;
-        }
-        self.writer.crash(&mut self.history);
-        self.state = State::Stopping;
-        for connection in self.connections.values_mut() {
-            connection.catalog = Err(Gone::ShuttingDown);
-        }
-    }
-
-    /// Starts again, if it is down.
-    pub fn restart(&mut self, dice: &mut Dice) {
-        match self.state {
-            State::Up => {}
-            State::Stopping => {
-                self.crash(dice);
-                self.state = State::Up;
-            }
-            State::Down => self.state = State::Up,
         }
     }
 
@@ -359,8 +211,11 @@ impl Server {
             slot.confirm(id, lsn);
         }
         if connection.is_alive() {
-            let stopping = self.state == State::Stopping;
-            connection.send(&self.history, stopping, dice);
+            let asks_every = match self.state {
+                State::Stopping => 1,
+                State::Up | State::Down => self.asks_every,
+            };
+            connection.send(&self.history, asks_every, dice);
         } else if dice.one_in(8) {
             // A closed socket soon, a silent peer at wal_sender_timeout.
             let forgotten = connection.abandoned;
@@ -368,31 +223,6 @@ impl Server {
             if forgotten {
                 self.connections.remove(&id);
             }
-        }
-    }
-
-    fn end_all(&mut self, why: Gone, dice: &mut Dice) {
-        for connection in self.connections.values_mut() {
-            connection.close(why, dice);
-        }
-        if let Some(slot) = &mut self.slot {
-            slot.holder = None;
-        }
-    }
-
-    /// A fast shutdown ends once the walsender has nothing to wait for; or patience ends.
-    fn go_down(&mut self, dice: &mut Dice) {
-        let end = self.history.end();
-        let slot = self.slot.as_mut();
-        let waits = slot.is_some_and(|slot| slot.holder.is_some() && slot.confirmed < end);
-        if !waits {
-            if let Some(slot) = &mut self.slot {
-                slot.persist();
-            }
-            self.end_all(Gone::ShuttingDown, dice);
-            self.state = State::Down;
-        } else if dice.one_in(200) {
-            self.crash(dice);
         }
     }
 }

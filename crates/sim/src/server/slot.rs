@@ -14,6 +14,8 @@ pub(super) struct Slot {
     persisted: Lsn,
     /// The one connection that streams.
     pub holder: Option<ConnectionId>,
+    /// The server has removed WAL that it needed.
+    pub is_lost: bool,
 }
 
 impl Slot {
@@ -24,6 +26,7 @@ impl Slot {
             confirmed: at,
             persisted: at,
             holder: None,
+            is_lost: false,
         }
     }
 
@@ -34,12 +37,23 @@ impl Slot {
         }
     }
 
+    /// Somebody else moves it (`pg_replication_slot_advance`).
+    pub fn advance(&mut self, lsn: Lsn) {
+        self.confirmed = self.confirmed.max(lsn);
+    }
+
     pub fn persist(&mut self) {
         self.persisted = self.confirmed;
     }
 
     pub fn restore(&mut self) {
         self.confirmed = self.persisted;
+    }
+
+    /// As it is in a copy of the disk that was made when the log ended at `end`.
+    pub fn go_back(&mut self, end: Lsn) {
+        self.fail_over(end);
+        self.holder = None;
     }
 
     /// The standby's copy of it: older, and never beyond the standby's log.

@@ -1,4 +1,7 @@
 //! A walsender: the log from some place on, as pgoutput messages.
+//!
+//! Each comes with an LSN as in XLogData: of its own WAL record, of the commit's end for a Commit,
+//! and none for a Relation. These neither ascend nor differ (`WalSndPrepareWrite` in `walsender.c`).
 
 use std::collections::BTreeMap;
 
@@ -44,12 +47,12 @@ impl Walsender {
     }
 
     /// The next message, if there is anything to tell.
-    pub fn next_message(&mut self, history: &History, dice: &mut Dice) -> Option<Vec<u8>> {
+    pub fn next_message(&mut self, history: &History, dice: &mut Dice) -> Option<(Lsn, Vec<u8>)> {
         loop {
             match history.items.get(self.item)? {
                 Item::Message { lsn } => {
                     self.done(*lsn);
-                    return Some(logical(*lsn, false));
+                    return Some((*lsn, logical(*lsn, false)));
                 }
                 Item::Transaction(transaction)
                     if transaction.changes.is_empty() && !self.sends_empty =>
@@ -93,31 +96,33 @@ impl Walsender {
         transaction: &Transaction,
         history: &History,
         dice: &mut Dice,
-    ) -> Vec<u8> {
+    ) -> (Lsn, Vec<u8>) {
+        let first = transaction.changes.first();
+        let first = first.map_or(transaction.commit_lsn, |logged| logged.lsn);
         match self.cursor {
             Cursor::Between if transaction.has_origin => {
                 self.cursor = Cursor::Origin;
-                begin(transaction)
+                (first, begin(transaction))
             }
             Cursor::Between => {
                 self.cursor = Cursor::Inside(0);
-                begin(transaction)
+                (first, begin(transaction))
             }
             Cursor::Origin => {
                 self.cursor = Cursor::Inside(0);
-                origin(transaction)
+                (first, origin(transaction))
             }
             Cursor::Inside(index) => match transaction.changes.get(index) {
                 Some(logged) => match self.untold(&logged.change, history, dice) {
-                    Some(relation) => relation,
+                    Some(relation) => (Lsn::INVALID, relation),
                     None => {
                         self.cursor = Cursor::Inside(index + 1);
-                        change(&logged.change, logged.lsn, history)
+                        (logged.lsn, change(&logged.change, logged.lsn, history))
                     }
                 },
                 None => {
                     self.done(transaction.end_lsn);
-                    commit(transaction)
+                    (transaction.end_lsn, commit(transaction))
                 }
             },
         }
@@ -241,7 +246,7 @@ mod tests {
         let mut walsender = Walsender::new(&history, Lsn::INVALID, true);
         let mut open = None;
         let mut transactions = 0;
-        while let Some(bytes) = walsender.next_message(&history, &mut dice) {
+        while let Some((_, bytes)) = walsender.next_message(&history, &mut dice) {
             match pgoutput::parse(&bytes).unwrap() {
                 Message::Begin(begin) => assert_eq!(open.replace(begin.final_lsn), None),
                 Message::Commit(commit) => {
@@ -264,7 +269,7 @@ mod tests {
             let now = walsender.keepalive(&history, &mut dice);
             assert!(now >= claimed);
             claimed = now;
-            let Some(bytes) = walsender.next_message(&history, &mut dice) else {
+            let Some((_, bytes)) = walsender.next_message(&history, &mut dice) else {
                 break;
             };
             if let Message::Begin(begin) = pgoutput::parse(&bytes).unwrap() {
