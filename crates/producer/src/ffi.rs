@@ -6,7 +6,10 @@
 //! `Producer::drop` sees to.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rdkafka::bindings as rd;
@@ -36,21 +39,50 @@ fn millis(timeout: Duration) -> c_int {
 }
 
 /// A configuration that has not become a client yet.
-pub(crate) struct Conf(NonNull<rd::rd_kafka_conf_t>);
+pub(crate) struct Conf {
+    raw: RawConf,
+    /// Counts closed connections; librdkafka holds a pointer to it.
+    closed: Arc<AtomicU64>,
+}
+
+struct RawConf(NonNull<rd::rd_kafka_conf_t>);
+
+/// Called by librdkafka to close a connection's socket, on any of its threads.
+unsafe extern "C" fn close_socket(socket: c_int, counter: *mut c_void) -> c_int {
+    // SAFETY: the pointer was set from an `Arc` that outlives the client.
+    let counter = unsafe { &*counter.cast_const().cast::<AtomicU64>() };
+    counter.fetch_add(1, Ordering::SeqCst);
+    // SAFETY: librdkafka gives the socket away.
+    drop(unsafe { OwnedFd::from_raw_fd(socket) });
+    0
+}
 
 impl Conf {
     pub fn new() -> Self {
         // SAFETY: allocates; librdkafka aborts rather than return null.
         let conf = unsafe { rd::rd_kafka_conf_new() };
-        let mut conf = Self(NonNull::new(conf).expect("librdkafka allocates a configuration"));
+        let mut conf = Self {
+            raw: RawConf(NonNull::new(conf).expect("librdkafka allocates a configuration")),
+            closed: Arc::default(),
+        };
         conf.enable_events();
+        conf.count_closed();
         conf
+    }
+
+    fn count_closed(&mut self) {
+        let counter = Arc::as_ptr(&self.closed).cast_mut().cast::<c_void>();
+        // SAFETY: the configuration is alive and ours; the client keeps the counter.
+        unsafe {
+            rd::rd_kafka_conf_set_opaque(self.raw.0.as_ptr(), counter);
+            rd::rd_kafka_conf_set_closesocket_cb(self.raw.0.as_ptr(), Some(close_socket));
+        }
     }
 
     fn enable_events(&mut self) {
         let events = rd::RD_KAFKA_EVENT_DR | rd::RD_KAFKA_EVENT_ERROR | rd::RD_KAFKA_EVENT_LOG;
         // SAFETY: the configuration is alive and ours.
-        unsafe { rd::rd_kafka_conf_set_events(self.0.as_ptr(), events) }
+        unsafe { rd::rd_kafka_conf_set_events(self.raw.0.as_ptr(), events) }
     }
 
     pub fn set(&mut self, name: &CStr, value: &CStr) -> Result<(), String> {
@@ -58,7 +90,7 @@ impl Conf {
         // SAFETY: all pointers live through the call, and the buffer's length is given.
         let result = unsafe {
             rd::rd_kafka_conf_set(
-                self.0.as_ptr(),
+                self.raw.0.as_ptr(),
                 name.as_ptr(),
                 value.as_ptr(),
                 reason.as_mut_ptr(),
@@ -72,7 +104,7 @@ impl Conf {
     }
 }
 
-impl Drop for Conf {
+impl Drop for RawConf {
     fn drop(&mut self) {
         // SAFETY: `Client::new` forgets a configuration that librdkafka has taken.
         unsafe { rd::rd_kafka_conf_destroy(self.0.as_ptr()) }
@@ -93,6 +125,8 @@ pub(crate) enum Event {
 pub(crate) struct Client {
     rk: NonNull<rd::rd_kafka_t>,
     queue: NonNull<rd::rd_kafka_queue_t>,
+    /// Dropped after the handle, whose threads use it.
+    closed: Arc<AtomicU64>,
 }
 
 // SAFETY: librdkafka handles may be used from any thread; `Client` is not `Sync`, so one at a time.
@@ -105,7 +139,7 @@ impl Client {
         let rk = unsafe {
             rd::rd_kafka_new(
                 rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
-                conf.0.as_ptr(),
+                conf.raw.0.as_ptr(),
                 reason.as_mut_ptr(),
                 reason.len(),
             )
@@ -113,14 +147,19 @@ impl Client {
         let Some(rk) = NonNull::new(rk) else {
             return Err(CreateError::Client(text(reason.as_ptr())));
         };
-        std::mem::forget(conf);
+        let Conf { raw, closed } = conf;
+        std::mem::forget(raw);
         // SAFETY: the handle is alive; a null queue forwards logs to the main queue.
         let queue = unsafe {
             rd::rd_kafka_set_log_queue(rk.as_ptr(), ptr::null_mut());
             rd::rd_kafka_queue_get_main(rk.as_ptr())
         };
         let queue = NonNull::new(queue).expect("a client has a main queue");
-        Ok(Self { rk, queue })
+        Ok(Self { rk, queue, closed })
+    }
+
+    pub fn connections_closed(&self) -> u64 {
+        self.closed.load(Ordering::SeqCst)
     }
 
     pub fn topic(&self, name: &CStr) -> Option<Topic> {

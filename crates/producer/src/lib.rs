@@ -8,7 +8,8 @@
 //! * A record is handed over with cached topic handles and without an allocation on the Rust side.
 //!
 //! A [`Producer`] belongs to one thread at a time (`Send`, not `Sync`), calls may block for the
-//! stated timeout, and nothing calls back: events are fetched by `poll`.
+//! stated timeout, and nothing calls back (but for the count of closed connections): events are
+//! fetched by `poll`.
 
 mod config;
 mod error;
@@ -106,6 +107,14 @@ impl Producer {
     /// call. Informational: librdkafka goes on trying.
     pub fn take_client_error(&mut self) -> Option<ClientError> {
         self.client_error.take()
+    }
+
+    /// How many connections to brokers have been closed, by either side, since the start.
+    ///
+    /// librdkafka repeats a request by itself when its connection closes, and says nothing: if this
+    /// has grown over a call, what the call asked for may have been asked for twice.
+    pub fn connections_closed(&self) -> u64 {
+        self.client.connections_closed()
     }
 
     /// Acquires the transactional id: fences every older producer with it and waits until its

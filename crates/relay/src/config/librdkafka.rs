@@ -51,6 +51,13 @@ const REFUSALS: &[Refusal] = &[
         why: "the idempotent producer keeps order with at most 5 requests in flight",
         remedy: "use 1 to 5, or remove it",
     },
+    Refusal {
+        names: &["socket.max.fails"],
+        permits: |value| value == "1",
+        why: "a request that times out must close its connection, or nobody could tell that it was \
+              sent twice",
+        remedy: "remove it",
+    },
     refuse(
         &["retries", "message.send.max.retries"],
         "a message that runs out of retries leaves a hole in its window",

@@ -167,7 +167,7 @@ impl Writer<'_> {
                 checkpoint,
             } => self.produce(window, batch, checkpoint.as_deref(), producer, lane),
             Command::Commit { window } => {
-                let retried = self.commit(producer, lane)?;
+                let retried = self.commit(producer)?;
                 finished(Report::Committed { window }, retried, lane)
             }
             Command::Record { checkpoint } => {
@@ -178,7 +178,7 @@ impl Writer<'_> {
                 if !queued || !await_deliveries(producer, lane)? {
                     return Ok(None);
                 }
-                let retried = self.commit(producer, lane)?;
+                let retried = self.commit(producer)?;
                 finished(Report::Recorded, retried, lane)
             }
         }
@@ -216,17 +216,21 @@ impl Writer<'_> {
 
     /// After an error the outcome is unknown: the session ends, and the next one asks Kafka.
     ///
-    /// librdkafka sends the request again by itself when a connection fails. The first one may
-    /// still arrive, and would end whatever transaction this producer has open by then (KIP-890),
-    /// so after such a failure, which is returned, the producer must not be used again.
-    fn commit(&self, producer: &mut Producer, lane: &LaneEnd) -> Result<Option<Failure>, Failure> {
-        producer.poll(Duration::ZERO);
-        report_trouble(producer, lane);
+    /// librdkafka sends the request again by itself when a connection closes. The first one may
+    /// still arrive, and would end whatever transaction this producer has open by then (KIP-890):
+    /// half a window, with its checkpoint. So after a commit that may have been asked for twice
+    /// (the failure that is returned) the producer must not be used again (test: scenario
+    /// `late-commit`).
+    fn commit(&self, producer: &mut Producer) -> Result<Option<Failure>, Failure> {
+        let closed = producer.connections_closed();
         producer
             .commit_transaction(self.timeout)
             .map_err(|e| error::transaction(&e))?;
-        producer.poll(Duration::ZERO);
-        Ok(producer.take_client_error().map(|e| error::trouble(&e)))
+        let asked_once = producer.connections_closed() == closed;
+        Ok((!asked_once).then(|| {
+            let message = "a connection was lost during a commit, which may be asked for twice";
+            Failure::new("kafka-unreachable", message)
+        }))
     }
 }
 
