@@ -1,6 +1,7 @@
 //! The registry: one file a scenario.
 
 mod backlog;
+mod blind_watch;
 mod broker_outage;
 mod fast_stop;
 mod idle_slot;
@@ -10,7 +11,10 @@ mod logs;
 mod misconfiguration;
 mod postgres_restart;
 mod publication_replaced;
+mod rare_keepalives;
+mod silent_host;
 mod smoke;
+mod standby_signals;
 mod takeover;
 mod tls;
 mod tuning;
@@ -25,6 +29,10 @@ pub static ALL: &[Scenario] = &[
     postgres_restart::SCENARIO,
     broker_outage::SCENARIO,
     takeover::SCENARIO,
+    silent_host::SCENARIO,
+    standby_signals::SCENARIO,
+    blind_watch::SCENARIO,
+    rare_keepalives::SCENARIO,
     misconfiguration::SCENARIO,
     publication_replaced::SCENARIO,
     tuning::SCENARIO,
