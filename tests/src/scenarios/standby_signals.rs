@@ -29,7 +29,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
     let intruder = hold(&stage, "intruder").await?;
     let standby = stage.launch(&[])?;
     not_ready(&standby, "intruder").await?;
-    drop_holder(intruder).await?;
+    release(intruder);
     streams(&standby).await?;
     standby.stop().await?;
 
@@ -45,7 +45,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
         standby.metric("outboxd_slot_lag_bytes", "")?.is_some(),
         "a standby does not show what the slot costs"
     );
-    drop_holder(idler).await?;
+    release(idler);
     streams(&standby).await?;
     wait::until(
         "what was pending is published",
@@ -68,8 +68,12 @@ async fn run(figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// Another program reads from the slot.
+/// Another program reads from the slot, once nobody else does.
 async fn hold(stage: &Stage, name: &str) -> Result<ReplicationClient> {
+    wait::until("the slot is free", Duration::from_secs(20), async || {
+        Ok(stage.value("SELECT active FROM pg_replication_slots")? == "f")
+    })
+    .await?;
     let (host, user) = (stage.postgres.host(), testbed::SUPERUSER);
     let config = ReplicationConfig::new(
         host,
@@ -81,19 +85,13 @@ async fn hold(stage: &Stage, name: &str) -> Result<ReplicationClient> {
     )
     .with_port(stage.postgres.port())
     .with_application_name(name);
-    let client = ReplicationClient::connect(config).await?;
-    wait::until("the slot is held", Duration::from_secs(20), async || {
-        let held = "SELECT active FROM pg_replication_slots";
-        Ok(stage.value(held)? == "t")
-    })
-    .await?;
+    let mut client = ReplicationClient::connect(config).await?;
+    client.wait_started().await?;
     Ok(client)
 }
 
-async fn drop_holder(mut client: ReplicationClient) -> Result<()> {
+fn release(mut client: ReplicationClient) {
     client.abort();
-    drop(client);
-    Ok(())
 }
 
 /// Milliseconds until it is not ready for a reason with this word.
