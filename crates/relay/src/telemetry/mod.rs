@@ -4,9 +4,11 @@ mod lag;
 mod logging;
 mod metrics;
 mod outlook;
+mod state;
 mod unconfirmed;
 mod vitals;
 
 pub use logging::{init as init_logging, log_published};
 pub use metrics::{Metrics, PipelineMetrics};
-pub use vitals::{Readiness, STALE_AFTER, State, Status, Vitals};
+pub use state::State;
+pub use vitals::{Readiness, STALE_AFTER, Status, Vitals};
