@@ -19,6 +19,9 @@ pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(12);
 /// How often a server is asked whether it is still there, while something else is awaited from it.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
+/// What the catalog connection's application name has after the replication connection's.
+const SUFFIX: &str = " catalog";
+
 /// A connection for catalog queries.
 pub struct Catalog {
     client: Client,
@@ -58,7 +61,7 @@ impl Catalog {
             .port(host.port)
             .user(&postgres.user)
             .dbname(&postgres.database)
-            .application_name(format!("{} catalog", postgres.application_name))
+            .application_name(format!("{}{SUFFIX}", postgres.application_name))
             .options("-c statement_timeout=10s -c timezone=UTC -c search_path=pg_catalog")
             .keepalives_idle(Duration::from_secs(10))
             .tcp_user_timeout(ANSWER_PATIENCE);
@@ -232,10 +235,14 @@ pub struct Holder {
     pub pid: i32,
     /// The name that it goes by.
     pub application_name: String,
+    /// It goes by the name that a relay of this pipeline would have.
+    pub is_relay: bool,
 }
 
-/// Every role may read these columns, unlike the details in `pg_stat_replication`.
-const HOLDER: &str = "SELECT s.active_pid, coalesce(a.application_name, '') \
+/// Every role may read these columns, unlike the details in `pg_stat_replication`. The server cuts
+/// names off and replaces characters in them, so it is asked what it makes of ours.
+const HOLDER: &str = "SELECT s.active_pid, coalesce(a.application_name, ''), \
+     coalesce(left(a.application_name || $2, 63) = current_setting('application_name'), false) \
      FROM pg_replication_slots s LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid \
      WHERE s.slot_name = $1 AND s.active_pid IS NOT NULL";
 
@@ -255,10 +262,11 @@ const ROWS_WRITTEN: &str = "SELECT coalesce( \
 impl Catalog {
     /// Who reads from the slot, if anybody does.
     pub async fn holder(&self, slot: &str) -> Result<Option<Holder>, Failure> {
-        let rows = self.all(HOLDER, &[&slot]).await?;
+        let rows = self.all(HOLDER, &[&slot, &SUFFIX]).await?;
         Ok(rows.first().map(|row| Holder {
             pid: row.get(0),
             application_name: row.get(1),
+            is_relay: row.get(2),
         }))
     }
 

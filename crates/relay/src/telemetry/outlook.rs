@@ -12,24 +12,14 @@ const LOOK_AGE: Duration = Duration::from_secs(10);
 /// Its replies to keepalives would tell more; without special rights they can't be read.
 const STALL: Duration = Duration::from_secs(30);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Outlook {
-    /// How a relay of this pipeline is named.
-    relay: String,
     holder: Option<(Holder, Instant)>,
     /// Why Kafka can't be used.
     kafka: Option<Failure>,
 }
 
 impl Outlook {
-    pub fn new(relay: &str) -> Self {
-        Self {
-            relay: relay.to_owned(),
-            holder: None,
-            kafka: None,
-        }
-    }
-
     /// Somebody reads from the slot.
     pub fn held_by(&mut self, holder: Holder, now: Instant) {
         self.holder = Some((holder, now));
@@ -49,19 +39,11 @@ impl Outlook {
                 let seconds = now.duration_since(*at).as_secs();
                 reasons.push(format!("the active relay was last seen {seconds} s ago"));
             }
-            Some((
-                Holder {
-                    pid,
-                    application_name,
-                },
-                _,
-            )) if *application_name != self.relay => {
-                reasons.push(format!(
-                    "the slot is held by PID {pid}, application {application_name:?}, not by a relay \
-                     (application {:?})",
-                    self.relay
-                ));
-            }
+            Some((holder, _)) if !holder.is_relay => reasons.push(format!(
+                "the slot is held by PID {}, application {:?}, not by a relay with our \
+                 postgres.application_name",
+                holder.pid, holder.application_name
+            )),
             Some(_) => {}
         }
         let stalled = slot.stalled(now);
@@ -85,12 +67,12 @@ mod tests {
 
     use super::*;
 
-    fn held_by(name: &str, at: Instant) -> Outlook {
-        let mut outlook = Outlook::new("outboxd");
-        let application_name = name.to_owned();
+    fn held_by(is_relay: bool, at: Instant) -> Outlook {
+        let mut outlook = Outlook::default();
         let holder = Holder {
             pid: 7,
-            application_name,
+            application_name: "name".to_owned(),
+            is_relay,
         };
         outlook.held_by(holder, at);
         outlook
@@ -107,17 +89,17 @@ mod tests {
                 Some(text) => assert!(reasons[0].contains(text), "{reasons:?}"),
             }
         };
-        check(held_by("outboxd", start), 1, None);
-        check(held_by("outboxd", start), 11, Some("last seen 11 s ago"));
-        check(held_by("pg_recvlogical", start), 1, Some("pg_recvlogical"));
-        check(Outlook::new("outboxd"), 1, Some("not been seen"));
+        check(held_by(true, start), 1, None);
+        check(held_by(true, start), 11, Some("last seen 11 s ago"));
+        check(held_by(false, start), 1, Some("not by a relay"));
+        check(Outlook::default(), 1, Some("not been seen"));
     }
 
     #[test]
     fn a_slot_that_stands_still_or_kafka_out_of_reach_is_a_reason() {
         let start = Instant::now();
         let later = start + STALL + Duration::from_secs(1);
-        let mut outlook = held_by("outboxd", later);
+        let mut outlook = held_by(true, later);
         let mut slot = Unconfirmed::default();
         slot.looked(Lsn::from(20), Lsn::from(10), start);
         slot.looked(Lsn::from(30), Lsn::from(10), later);

@@ -120,7 +120,7 @@ impl Vitals {
             unconfirmed: Unconfirmed::default(),
             watched: now,
             blind: None,
-            outlook: Outlook::new(&pipeline.postgres.application_name),
+            outlook: Outlook::default(),
             panicked: false,
         };
         Self {

@@ -7,7 +7,8 @@ fn vitals() -> Vitals {
 fn holder() -> Holder {
     Holder {
         pid: 7,
-        application_name: Pipeline::default().postgres.application_name,
+        application_name: "outboxd".into(),
+        is_relay: true,
     }
 }
 
