@@ -1,6 +1,7 @@
 //! The registry: one file a scenario.
 
 mod backlog;
+mod blind_watch;
 mod broker_outage;
 mod fast_stop;
 mod foreign_relay;
@@ -13,7 +14,10 @@ mod poison_stop;
 mod postgres_restart;
 mod publication_altered_midway;
 mod publication_replaced;
+mod rare_keepalives;
+mod silent_host;
 mod smoke;
+mod standby_signals;
 mod takeover;
 mod tls;
 mod topic_deleted;
@@ -29,6 +33,10 @@ pub static ALL: &[Scenario] = &[
     postgres_restart::SCENARIO,
     broker_outage::SCENARIO,
     takeover::SCENARIO,
+    silent_host::SCENARIO,
+    standby_signals::SCENARIO,
+    blind_watch::SCENARIO,
+    rare_keepalives::SCENARIO,
     misconfiguration::SCENARIO,
     publication_replaced::SCENARIO,
     poison_stop::SCENARIO,

@@ -66,7 +66,7 @@ async fn serve(config: &Config, consent: Consent) -> Result<(), Exit> {
             consent,
             log_events: config.log.events,
             shutdown_timeout: config.shutdown_timeout,
-            vitals: Arc::new(Vitals::new(&pipeline.name)),
+            vitals: Arc::new(Vitals::new(pipeline)),
             metrics: metrics.pipeline(pipeline),
             pipeline: pipeline.clone(),
         })

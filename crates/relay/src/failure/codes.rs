@@ -65,7 +65,7 @@ pub static CODES: &[Code] = &[
     ),
     transient(
         "postgres-silent",
-        "The server has sent nothing, not even a keepalive, for longer than wal_sender_timeout.",
+        "The server has sent nothing, not even a keepalive, for longer than wal_sender_timeout, or has not answered a query in 12 s.",
         "Check whether the server or the network between is frozen. outboxd reconnects by itself.",
     ),
     transient(

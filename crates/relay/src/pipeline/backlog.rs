@@ -4,8 +4,12 @@
 //! many rows were written; what is durable is counted here. Both also count what never commits, so
 //! the difference is rebased to zero whenever the stream is caught up.
 
+use std::time::Instant;
+
 use envelope::{RecordBatch, TableSpec};
 use pgoutput::Lsn;
+
+use crate::telemetry::STALE_AFTER;
 
 #[derive(Debug, Default, Clone)]
 struct Table {
@@ -26,6 +30,8 @@ pub struct Backlog {
     tables: Vec<Table>,
     /// End of the WAL when the counters were read.
     looked_at: Lsn,
+    /// When that was.
+    looked: Option<Instant>,
     /// How far the stream has come.
     streamed_to: Lsn,
     delivered: bool,
@@ -38,6 +44,7 @@ impl Backlog {
             services: specs.iter().map(|s| s.service.clone()).collect(),
             tables: vec![Table::default(); specs.len()],
             looked_at: Lsn::INVALID,
+            looked: None,
             streamed_to: Lsn::INVALID,
             delivered: false,
         }
@@ -46,6 +53,7 @@ impl Backlog {
     /// The counters, read before the WAL ended at `lsn`.
     pub fn counted(&mut self, lsn: Lsn, counters: Vec<Option<i64>>) {
         self.looked_at = lsn;
+        self.looked = Some(Instant::now());
         for (table, counter) in self.tables.iter_mut().zip(counters) {
             table.written = counter.or(table.written);
         }
@@ -94,9 +102,12 @@ impl Backlog {
         }
     }
 
-    /// Whether nothing committed before the last look is missing in Kafka.
+    /// Whether nothing committed before the last look is missing in Kafka. An old look proves
+    /// nothing: more may have been committed since.
     pub fn is_caught_up(&self) -> bool {
-        self.delivered && self.streamed_to >= self.looked_at && self.looked_at > Lsn::INVALID
+        self.delivered
+            && self.streamed_to >= self.looked_at
+            && self.looked.is_some_and(|at| at.elapsed() < STALE_AFTER)
     }
 
     /// Service and backlog of every table; `None` while it can't be known.
@@ -157,6 +168,17 @@ mod tests {
         assert_eq!(backlog_of(&backlog), Some(30));
         backlog.streamed_to(Lsn::from(20));
         assert_eq!(backlog_of(&backlog), Some(0));
+    }
+
+    #[test]
+    fn an_old_look_is_no_proof() {
+        let mut backlog = Backlog::new(&[TableSpec::default()]);
+        backlog.caught_up(true);
+        backlog.streamed_to(Lsn::from(10));
+        backlog.counted(Lsn::from(10), vec![Some(100)]);
+        assert!(backlog.is_caught_up());
+        backlog.looked = Instant::now().checked_sub(STALE_AFTER);
+        assert!(!backlog.is_caught_up());
     }
 
     #[test]

@@ -3,10 +3,11 @@
 mod backlog;
 mod driver;
 mod open;
+mod standby;
 mod watch;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use delivery::{Backoff, Consent, RetryPolicy};
 use tokio::sync::watch as signal;
@@ -21,9 +22,6 @@ pub use open::bootstrap;
 
 /// How often a stopped pipeline looks whether its cause has been repaired.
 const RECHECK: Duration = Duration::from_secs(5);
-/// How often a standby looks whether the slot is free. It bounds the time of a takeover, and does
-/// not grow: a standby may wait for months.
-const STANDBY_POLL: Duration = Duration::from_millis(500);
 
 /// What a pipeline works with, over all its sessions.
 pub struct Context {
@@ -60,10 +58,22 @@ pub fn spawn(
         .enable_all()
         .build()?;
     std::thread::Builder::new().name(name).spawn(move || {
+        let _alarm = Alarm(Arc::clone(&context.vitals));
         runtime.block_on(supervise(context, shutdown));
         // Calls to Kafka that are still blocked must not hold up the exit.
         runtime.shutdown_background();
     })
+}
+
+/// Makes it known when the thread that owns it panics: nobody waits for that thread before shutdown.
+struct Alarm(Arc<Vitals>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.panicked();
+        }
+    }
 }
 
 async fn supervise(context: Context, mut shutdown: signal::Receiver<bool>) {
@@ -78,10 +88,8 @@ async fn supervise(context: Context, mut shutdown: signal::Receiver<bool>) {
         if context.vitals.take_progressed() {
             backoff.reset();
         }
-        let wait = pause(&context, &failure, &mut backoff);
-        let until = Instant::now() + wait;
         tokio::select! {
-            () = tokio::time::sleep_until(until.into()) => {}
+            () = pause(&context, &failure, &mut backoff) => {}
             _ = shutdown.wait_for(|stop| *stop) => {}
         }
     }
@@ -97,8 +105,15 @@ fn policy(retry: &Retry) -> RetryPolicy {
     }
 }
 
-/// Tells everybody about the failure, and how long to wait.
-fn pause(context: &Context, failure: &Failure, backoff: &mut Backoff) -> Duration {
+/// Tells everybody about the failure, and waits until the next session is due.
+async fn pause(context: &Context, failure: &Failure, backoff: &mut Backoff) {
+    if failure.code.name == "slot-active" {
+        return standby::stand_by(context, failure).await;
+    }
+    tokio::time::sleep(wait_after(context, failure, backoff)).await;
+}
+
+fn wait_after(context: &Context, failure: &Failure, backoff: &mut Backoff) -> Duration {
     let pipeline = context.pipeline.name.as_str();
     let code = failure.code.name;
     let repeated = context.vitals.failed(failure);
@@ -115,12 +130,6 @@ fn pause(context: &Context, failure: &Failure, backoff: &mut Backoff) -> Duratio
                 );
             }
             RECHECK
-        }
-        Severity::Transient if context.vitals.state() == State::Standby => {
-            if !repeated {
-                tracing::info!(pipeline, code, reason = failure.message, "standing by");
-            }
-            STANDBY_POLL
         }
         Severity::Transient => {
             let attempt = backoff.failures() + 1;
@@ -153,5 +162,27 @@ impl Pipeline {
     /// Whether a window needs a commit after its acknowledgement.
     pub fn commits_windows(&self) -> bool {
         self.sink == SinkKind::Kafka && self.mode == Mode::ExactlyOnce
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_raises_the_alarm() {
+        let vitals = Arc::new(Vitals::new(&Pipeline::default()));
+        let run = |fails: bool| {
+            let alarm = Alarm(Arc::clone(&vitals));
+            let thread = std::thread::spawn(move || {
+                let _alarm = alarm;
+                assert!(!fails, "on purpose");
+            });
+            assert_eq!(thread.join().is_err(), fails);
+        };
+        run(false);
+        assert!(vitals.is_alive());
+        run(true);
+        assert!(!vitals.is_alive());
     }
 }

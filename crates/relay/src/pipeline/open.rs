@@ -39,7 +39,7 @@ pub(super) async fn open(context: &Context, backlog: &mut Backlog) -> Result<Ope
     // From here on nobody else holds the slot, so fencing hits no living relay.
     let (stream, catalog, facts) = session.start().await?;
     tracing::debug!(pipeline = pipeline.name, "slot held");
-    let mut watcher = Watcher::start(pipeline, catalog, facts.coverage.clone());
+    let mut watcher = Watcher::start(context, catalog, facts.coverage.clone());
     let joining = join_kafka(context, &facts);
     let (sink, resume) = count_meanwhile(context, backlog, &mut watcher, joining).await?;
     tracing::info!(

@@ -1,6 +1,7 @@
 //! Looks at the catalog about once a second: is the publication intact, where does the WAL end,
 //! how many rows have been written.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use delivery::{Consent, Coverage};
@@ -9,10 +10,12 @@ use pgoutput::Lsn;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::config::Pipeline;
+use super::Context;
 use crate::failure::Failure;
+use crate::source::SILENT;
 use crate::source::catalog::{Catalog, SlotUse};
 use crate::source::publication::PublicationFacts;
+use crate::telemetry::Vitals;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -30,7 +33,7 @@ pub(super) enum Sighting {
     },
     /// The pipeline must stop.
     Refused(Failure),
-    /// The catalog connection has ended.
+    /// The catalog connection has ended, or nothing comes over it any more.
     Ended(Failure),
 }
 
@@ -41,6 +44,8 @@ struct Watched {
     coverage: Coverage,
     tables: Vec<TableSpec>,
     slot: String,
+    /// Told of looks that fail.
+    vitals: Arc<Vitals>,
 }
 
 /// Looks at the catalog in a task of its own, which ends with it.
@@ -51,13 +56,15 @@ pub(super) struct Watcher {
 
 impl Watcher {
     /// Starts looking.
-    pub fn start(pipeline: &Pipeline, catalog: Catalog, coverage: Coverage) -> Self {
+    pub fn start(context: &Context, catalog: Catalog, coverage: Coverage) -> Self {
+        let pipeline = &context.pipeline;
         let (sender, sightings) = mpsc::channel(8);
         let watched = Watched {
             publication: pipeline.postgres.publication.clone(),
             coverage,
             tables: pipeline.tables.clone(),
             slot: pipeline.slot_name(),
+            vitals: Arc::clone(&context.vitals),
         };
         let task = tokio::spawn(run(catalog, watched, sender));
         Self { sightings, task }
@@ -97,10 +104,11 @@ async fn run(catalog: Catalog, watched: Watched, sightings: mpsc::Sender<Sightin
         };
         let sighting = match sighting {
             Ok(sighting) => sighting,
-            Err(failure) if failure.code.name == "postgres-shutdown" => Sighting::Ended(failure),
+            Err(failure) if ends_session(&failure) => Sighting::Ended(failure),
             // A look that fails for a passing reason confirms nothing; the next one may succeed.
             Err(failure) if failure.is_transient() => {
                 tracing::debug!(%failure, "catalog not readable");
+                watched.vitals.look_failed(&failure);
                 continue;
             }
             Err(failure) => Sighting::Refused(failure),
@@ -109,6 +117,11 @@ async fn run(catalog: Catalog, watched: Watched, sightings: mpsc::Sender<Sightin
             return;
         }
     }
+}
+
+/// On a connection that does not answer, no later look would succeed.
+fn ends_session(failure: &Failure) -> bool {
+    ["postgres-shutdown", SILENT].contains(&failure.code.name)
 }
 
 async fn look(catalog: &Catalog, watched: &Watched) -> Result<Sighting, Failure> {

@@ -1,5 +1,7 @@
 //! Queries beside the stream, on an ordinary connection.
 
+use std::time::Duration;
+
 use delivery::SlotFacts;
 use envelope::{OptionalColumn, TableSpec};
 use pgoutput::Lsn;
@@ -10,6 +12,15 @@ use tokio_postgres::{Client, Row};
 use super::{error, tls};
 use crate::config::{Host, HostAddr, Postgres};
 use crate::failure::Failure;
+
+/// A server that has not answered a query for this long is given up. It cancels a query that waits
+/// (for a lock, say) earlier, at the `statement_timeout` below, so silence means that it is gone.
+pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(12);
+/// How often a server is asked whether it is still there, while something else is awaited from it.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What the catalog connection's application name has after the replication connection's.
+const SUFFIX: &str = " catalog";
 
 /// A connection for catalog queries.
 pub struct Catalog {
@@ -50,9 +61,10 @@ impl Catalog {
             .port(host.port)
             .user(&postgres.user)
             .dbname(&postgres.database)
-            .application_name(format!("{} catalog", postgres.application_name))
+            .application_name(format!("{}{SUFFIX}", postgres.application_name))
             .options("-c statement_timeout=10s -c timezone=UTC -c search_path=pg_catalog")
-            .keepalives_idle(std::time::Duration::from_secs(10));
+            .keepalives_idle(Duration::from_secs(10))
+            .tcp_user_timeout(ANSWER_PATIENCE);
         if let Some(password) = &postgres.password {
             config.password(password.expose());
         }
@@ -92,16 +104,23 @@ impl Catalog {
         reason.unwrap_or_else(|| Failure::new("postgres-lost", "the catalog connection ended"))
     }
 
+    /// Resolves with the reason once the server no longer answers.
+    pub(super) async fn silent(&self) -> Failure {
+        loop {
+            tokio::time::sleep(PING_INTERVAL).await;
+            if let Err(failure) = self.one("SELECT 1", &[]).await {
+                return failure;
+            }
+        }
+    }
+
     /// One row of a query.
     pub(super) async fn one(
         &self,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Row, Failure> {
-        self.client
-            .query_one(sql, params)
-            .await
-            .map_err(|e| error::catalog("querying the catalog", &e))
+        answer(self.client.query_one(sql, params)).await
     }
 
     /// All rows of a query.
@@ -110,10 +129,7 @@ impl Catalog {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Failure> {
-        self.client
-            .query(sql, params)
-            .await
-            .map_err(|e| error::catalog("querying the catalog", &e))
+        answer(self.client.query(sql, params)).await
     }
 
     /// Refuses a server in recovery: a standby can't be streamed from safely.
@@ -164,6 +180,16 @@ impl Catalog {
     }
 }
 
+async fn answer<T>(
+    query: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Failure> {
+    let attempt = "querying the catalog";
+    match tokio::time::timeout(ANSWER_PATIENCE, query).await {
+        Ok(answer) => answer.map_err(|e| error::catalog(attempt, &e)),
+        Err(_) => Err(error::silent(attempt, ANSWER_PATIENCE)),
+    }
+}
+
 fn slot_facts(slot: &serde_json::Value) -> SlotFacts {
     let text = |key: &str| slot.get(key).and_then(|v| v.as_str()).map(str::to_owned);
     let conflicting = slot.get("conflicting").and_then(serde_json::Value::as_bool) == Some(true);
@@ -202,6 +228,24 @@ pub struct SlotUse {
     pub wal_status: Option<String>,
 }
 
+/// The session that reads from a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its process on the server.
+    pub pid: i32,
+    /// The name that it goes by.
+    pub application_name: String,
+    /// It goes by the name that a relay of this pipeline would have.
+    pub is_relay: bool,
+}
+
+/// Every role may read these columns, unlike the details in `pg_stat_replication`. The server cuts
+/// names off and replaces characters in them, so it is asked what it makes of ours.
+const HOLDER: &str = "SELECT s.active_pid, coalesce(a.application_name, ''), \
+     coalesce(left(a.application_name || $2, 63) = current_setting('application_name'), false) \
+     FROM pg_replication_slots s LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid \
+     WHERE s.slot_name = $1 AND s.active_pid IS NOT NULL";
+
 const SLOT_USE: &str = "SELECT pg_current_wal_flush_lsn()::text, confirmed_flush_lsn::text, \
      coalesce(pg_wal_lsn_diff(pg_current_wal_flush_lsn(), confirmed_flush_lsn), 0)::bigint, \
      coalesce(pg_wal_lsn_diff(pg_current_wal_flush_lsn(), restart_lsn), 0)::bigint, wal_status \
@@ -216,6 +260,16 @@ const ROWS_WRITTEN: &str = "SELECT coalesce( \
           WHERE n.nspname = $1 AND c.relname = $2))";
 
 impl Catalog {
+    /// Who reads from the slot, if anybody does.
+    pub async fn holder(&self, slot: &str) -> Result<Option<Holder>, Failure> {
+        let rows = self.all(HOLDER, &[&slot, &SUFFIX]).await?;
+        Ok(rows.first().map(|row| Holder {
+            pid: row.get(0),
+            application_name: row.get(1),
+            is_relay: row.get(2),
+        }))
+    }
+
     /// What the slot costs.
     pub async fn slot_use(&self, slot: &str) -> Result<SlotUse, Failure> {
         let rows = self.all(SLOT_USE, &[&slot]).await?;
@@ -246,7 +300,11 @@ impl Catalog {
             let counter = self
                 .all(ROWS_WRITTEN, &[&table.schema, &table.table, &seq])
                 .await;
-            counters.push(counter.ok().and_then(|rows| rows.first()?.get(0)));
+            counters.push(match counter {
+                Ok(rows) => rows.first().and_then(|row| row.get(0)),
+                Err(failure) if failure.code.name == error::SILENT => return Err(failure),
+                Err(_) => None,
+            });
         }
         Ok(counters)
     }

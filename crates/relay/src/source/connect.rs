@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use delivery::{Identity, ServerFacts, TimelineSwitch};
 use pgoutput::Lsn;
-use pgwire_replication::{ReplicationClient, ReplicationConfig, SslMode as WireSslMode, TlsConfig};
+use pgwire_replication::{
+    PgWireError, ReplicationClient, ReplicationConfig, SslMode as WireSslMode, TlsConfig,
+};
 
-use super::catalog::Catalog;
+use super::catalog::{ANSWER_PATIENCE, Catalog};
 use super::publication::PublicationFacts;
 use super::{PgStream, error, stream};
 use crate::config::{Host, HostAddr, Pipeline, Postgres, SslMode};
@@ -43,19 +45,41 @@ pub async fn connect(pipeline: &Pipeline) -> Result<Session, Failure> {
             }
         }
     }
-    Err(last.unwrap_or_else(|| Failure::new("postgres-unreachable", "no host is configured")))
+    Err(last.unwrap_or_else(no_host))
+}
+
+/// A catalog connection to the first configured host that is the primary.
+pub async fn primary(postgres: &Postgres) -> Result<Catalog, Failure> {
+    let mut last = None;
+    for host in &postgres.hosts {
+        match primary_at(postgres, host).await {
+            Ok(catalog) => return Ok(catalog),
+            Err(failure) => last = Some(failure),
+        }
+    }
+    Err(last.unwrap_or_else(no_host))
+}
+
+fn no_host() -> Failure {
+    Failure::new("postgres-unreachable", "no host is configured")
+}
+
+async fn primary_at(postgres: &Postgres, host: &Host) -> Result<Catalog, Failure> {
+    let catalog = Catalog::connect(postgres, host).await?;
+    catalog.require_primary(host).await?;
+    Ok(catalog)
 }
 
 async fn connect_to(pipeline: &Pipeline, host: &Host) -> Result<Session, Failure> {
     let postgres = &pipeline.postgres;
-    let catalog = Catalog::connect(postgres, host).await?;
-    catalog.require_primary(host).await?;
+    let catalog = primary_at(postgres, host).await?;
     catalog.require_logical().await?;
     let verified = catalog.wal_end().await?;
     let publication = PublicationFacts::read(&catalog, &postgres.publication).await?;
     publication.check(&catalog, &pipeline.tables).await?;
     let mut client = open(pipeline, host).await?;
-    let facts = read_facts(&mut client, &catalog, pipeline, &publication).await?;
+    let facts = read_facts(&mut client, &catalog, pipeline, &publication).await;
+    let facts = facts.inspect_err(|_| client.abort())?;
     Ok(Session {
         catalog,
         facts,
@@ -69,19 +93,21 @@ async fn connect_to(pipeline: &Pipeline, host: &Host) -> Result<Session, Failure
 async fn open(pipeline: &Pipeline, host: &Host) -> Result<ReplicationClient, Failure> {
     let postgres = &pipeline.postgres;
     let attempt = format!("opening a replication connection to {host}");
-    let connecting = async {
-        let mut client =
-            ReplicationClient::connect_gated(replication_config(pipeline, host)).await?;
-        // The connection is opened in the background: the first query tells how it went.
-        client.simple_query("SELECT 1").await?;
-        Ok(client)
-    };
-    match tokio::time::timeout(postgres.connect_timeout, connecting).await {
-        Ok(connected) => connected.map_err(|e| error::replication(&attempt, &e)),
-        Err(_) => Err(Failure::new(
-            "postgres-unreachable",
-            format!("{attempt}: timed out"),
-        )),
+    let lost = |e| error::replication(&attempt, &e);
+    let config = replication_config(pipeline, host);
+    let mut client = ReplicationClient::connect_gated(config)
+        .await
+        .map_err(lost)?;
+    // The connection is opened in the background: the first query tells how it went.
+    let first = client.simple_query("SELECT 1");
+    match tokio::time::timeout(postgres.connect_timeout, first).await {
+        Ok(answered) => answered.map(|_| client).map_err(lost),
+        Err(_) => {
+            // Dropped, it would wait on.
+            client.abort();
+            let message = format!("{attempt}: timed out");
+            Err(Failure::new("postgres-unreachable", message))
+        }
     }
 }
 
@@ -146,15 +172,12 @@ async fn read_facts(
 ) -> Result<ServerFacts, Failure> {
     let attempt = "identifying the server";
     let slot = pipeline.slot_name();
-    let system = client
-        .identify_system()
-        .await
-        .map_err(|e| error::replication(attempt, &e))?;
+    let system = answer(attempt, client.identify_system()).await?;
     let history = match system.timeline {
         0 | 1 => Vec::new(),
         timeline => {
-            let history = client.timeline_history(timeline).await;
-            let history = history.map_err(|e| error::replication("reading timelines", &e))?;
+            let history = client.timeline_history(timeline);
+            let history = answer("reading timelines", history).await?;
             parse_history(&String::from_utf8_lossy(&history.content))
         }
     };
@@ -171,6 +194,16 @@ async fn read_facts(
         fingerprint: publication.fingerprint(),
         coverage: publication.coverage(&pipeline.tables),
     })
+}
+
+async fn answer<T>(
+    attempt: &str,
+    query: impl Future<Output = Result<T, PgWireError>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(ANSWER_PATIENCE, query).await {
+        Ok(answer) => answer.map_err(|e| error::replication(attempt, &e)),
+        Err(_) => Err(error::silent(attempt, ANSWER_PATIENCE)),
+    }
 }
 
 /// A history file has a line per past timeline: its number, the LSN where it ended, a reason.
@@ -214,8 +247,12 @@ impl Session {
             )
         };
         let attempt = format!("creating replication slot {:?}", self.slot);
-        let creating = self.client.simple_query(&sql);
-        let rows = match tokio::time::timeout(CREATE_PATIENCE, creating).await {
+        let creating = tokio::time::timeout(CREATE_PATIENCE, self.client.simple_query(&sql));
+        let created = tokio::select! {
+            created = creating => created,
+            failure = self.catalog.silent() => return Err(failure),
+        };
+        let rows = match created {
             Ok(rows) => rows.map_err(|e| error::replication(&attempt, &e))?,
             Err(_) => {
                 let why = format!("{attempt}: a transaction has been running for too long");
@@ -237,7 +274,15 @@ impl Session {
             self.client.start().await?;
             self.client.wait_started().await
         };
-        match tokio::time::timeout(START_PATIENCE.max(self.patience), starting).await {
+        let starting = tokio::time::timeout(START_PATIENCE.max(self.patience), starting);
+        let started = tokio::select! {
+            started = starting => started,
+            failure = self.catalog.silent() => {
+                self.client.abort();
+                return Err(failure);
+            }
+        };
+        match started {
             Ok(started) => started.map_err(|e| error::replication(&attempt, &e))?,
             Err(_) => {
                 self.client.abort();

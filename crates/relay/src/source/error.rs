@@ -1,9 +1,20 @@
 //! Postgres errors → failures.
 
+use std::time::Duration;
+
 use pgwire_replication::PgWireError;
 use tokio_postgres::error::SqlState;
 
 use crate::failure::{Failure, chain};
+
+/// The code of a server that does not answer.
+pub(crate) const SILENT: &str = "postgres-silent";
+
+/// A server that has not answered in time.
+pub(crate) fn silent(attempt: &str, patience: Duration) -> Failure {
+    let seconds = patience.as_secs();
+    Failure::new(SILENT, format!("{attempt}: no answer for {seconds} s"))
+}
 
 /// A failure of the replication connection.
 pub(super) fn replication(attempt: &str, error: &PgWireError) -> Failure {

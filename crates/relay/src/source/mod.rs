@@ -14,7 +14,8 @@ use std::time::Instant;
 
 use crate::failure::Failure;
 
-pub use connect::{Session, connect};
+pub use connect::{Session, connect, primary};
+pub(crate) use error::{SILENT, silent};
 pub use stream::PgStream;
 
 /// One thing that the stream says.

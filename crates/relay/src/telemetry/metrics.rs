@@ -87,6 +87,8 @@ struct Families {
     state: Family<StateLabel, Gauge>,
     slot_lag: Family<PipelineLabel, Gauge>,
     slot_retained: Family<PipelineLabel, Gauge>,
+    slot_unconfirmed: Family<PipelineLabel, FloatGauge>,
+    slot_age: Family<PipelineLabel, FloatGauge>,
     confirmed: Family<PipelineLabel, Gauge>,
     wal_end: Family<PipelineLabel, Gauge>,
 }
@@ -110,6 +112,8 @@ impl Families {
             state: Family::default(),
             slot_lag: Family::default(),
             slot_retained: Family::default(),
+            slot_unconfirmed: Family::default(),
+            slot_age: Family::default(),
             confirmed: Family::default(),
             wal_end: Family::default(),
         }
@@ -180,7 +184,7 @@ impl Families {
         r.register_with_unit(
             "outboxd_retry_wait",
             "Waits before a retry, with jitter",
-            s,
+            s.clone(),
             self.retry_wait.clone(),
         );
         r.register(
@@ -204,6 +208,18 @@ impl Families {
             "WAL that the server keeps for the slot",
             b,
             self.slot_retained.clone(),
+        );
+        r.register_with_unit(
+            "outboxd_slot_unconfirmed",
+            "How long WAL has been waiting for the slot to be confirmed up to it",
+            s.clone(),
+            self.slot_unconfirmed.clone(),
+        );
+        r.register_with_unit(
+            "outboxd_slot_age",
+            "Since the slot and the end of the WAL were last looked at",
+            s,
+            self.slot_age.clone(),
         );
         r.register(
             "outboxd_confirmed_lsn",
@@ -292,6 +308,14 @@ impl PipelineMetrics {
                 .state
                 .get_or_create(&label)
                 .set(i64::from(state == current));
+        }
+        if let Some((age, unconfirmed)) = vitals.slot_seconds() {
+            let families = &self.families;
+            families.slot_age.get_or_create(&self.label).set(age);
+            families
+                .slot_unconfirmed
+                .get_or_create(&self.label)
+                .set(unconfirmed);
         }
         for service in &self.services {
             let label = ServiceLabel {

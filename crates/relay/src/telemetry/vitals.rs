@@ -1,69 +1,31 @@
 //! How a pipeline is doing, for /ready, /live and /status.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use pgoutput::{Lsn, PgTimestamp};
 use serde::Serialize;
 
+use super::lag::Lag;
+use super::outlook::Outlook;
+use super::state::State;
+use super::unconfirmed::Unconfirmed;
+use crate::config::Pipeline;
 use crate::failure::Failure;
-use crate::source::catalog::SlotUse;
+use crate::source::catalog::{Holder, SlotUse};
 
-/// The server counts as heard from this recently.
+/// The server counts as heard from this recently; longer only where keepalives are rarer.
 const SOURCE_SILENCE: Duration = Duration::from_secs(10);
+/// How late a keepalive may be, which is due at half of `wal_sender_timeout`.
+const KEEPALIVE_GRACE: Duration = Duration::from_secs(5);
+/// The catalog counts as readable if it was read this recently.
+const CATALOG_SILENCE: Duration = Duration::from_secs(10);
 /// A window that has been in Kafka's hands longer is a reason not to be ready.
 const WINDOW_AGE: Duration = Duration::from_secs(5);
-/// The catalog is looked at about once a second.
-const STALE_AFTER: Duration = Duration::from_secs(5);
+/// The catalog is looked at about once a second; what it says is stale after this long.
+pub const STALE_AFTER: Duration = Duration::from_secs(5);
 /// The pipeline's loop shows a sign of life four times a second.
 const LOOP_SILENCE: Duration = Duration::from_secs(30);
-
-/// What a pipeline is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum State {
-    /// Connecting, fencing, reading the checkpoint. Ends with streaming or a failure.
-    Starting,
-    /// Another session holds the slot: this one stands by.
-    Standby,
-    /// Events flow.
-    Streaming,
-    /// A passing failure: waiting to try again.
-    Retrying,
-    /// A person must act; re-checked every few seconds.
-    Stopped,
-    /// Shutting down: publishing what has been taken in.
-    Draining,
-    /// Over.
-    Ended,
-}
-
-/// The states, for metrics.
-impl State {
-    /// Every state.
-    pub const ALL: [Self; 7] = [
-        Self::Starting,
-        Self::Standby,
-        Self::Streaming,
-        Self::Retrying,
-        Self::Stopped,
-        Self::Draining,
-        Self::Ended,
-    ];
-
-    /// Its name in metrics and JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Standby => "standby",
-            Self::Streaming => "streaming",
-            Self::Retrying => "retrying",
-            Self::Stopped => "stopped",
-            Self::Draining => "draining",
-            Self::Ended => "ended",
-        }
-    }
-}
 
 /// The last failure, as shown.
 #[derive(Debug, Clone, Serialize)]
@@ -96,6 +58,11 @@ pub struct Status {
     readiness: Readiness,
     confirmed_lsn: Lsn,
     slot: Option<SlotUse>,
+    /// How old the slot's figures are.
+    slot_age_seconds: Option<f64>,
+    slot_unconfirmed_seconds: Option<f64>,
+    /// Whether slot and lag can't be brought up to date.
+    stale: bool,
     heard_from_source_seconds_ago: Option<f64>,
     oldest_window_seconds: Option<f64>,
     publish_lag_seconds: f64,
@@ -115,26 +82,32 @@ struct Inner {
     /// Kafka is in trouble, or the last session failed, and nothing has been committed since.
     trouble: Option<Failure>,
     progressed: bool,
-    /// Commit time of the oldest event at hand that is not durable.
-    oldest_event: Option<PgTimestamp>,
-    /// When the stream was last known to be caught up.
-    caught_up_at: SystemTime,
-    caught_up: bool,
+    lag: Lag,
+    unconfirmed: Unconfirmed,
+    /// When the catalog was last read in this session, or the session began.
+    watched: Instant,
+    /// Why the catalog has not been readable for long.
+    blind: Option<Failure>,
+    outlook: Outlook,
+    panicked: bool,
 }
 
 /// Shared between a pipeline and the admin endpoints.
 #[derive(Debug)]
 pub struct Vitals {
     pipeline: String,
+    source_silence: Duration,
     inner: Mutex<Inner>,
 }
 
 impl Vitals {
     /// A pipeline that is about to start.
-    pub fn new(pipeline: &str) -> Self {
+    pub fn new(pipeline: &Pipeline) -> Self {
+        let now = Instant::now();
+        let keepalive = pipeline.postgres.wal_sender_timeout / 2;
         let inner = Inner {
             state: State::Starting,
-            beat: Instant::now(),
+            beat: now,
             heard: None,
             oldest_window: None,
             confirmed: Lsn::INVALID,
@@ -143,12 +116,16 @@ impl Vitals {
             failure: None,
             trouble: None,
             progressed: false,
-            oldest_event: None,
-            caught_up_at: SystemTime::now(),
-            caught_up: false,
+            lag: Lag::new(now),
+            unconfirmed: Unconfirmed::default(),
+            watched: now,
+            blind: None,
+            outlook: Outlook::default(),
+            panicked: false,
         };
         Self {
-            pipeline: pipeline.to_owned(),
+            pipeline: pipeline.name.clone(),
+            source_silence: SOURCE_SILENCE.max(keepalive + KEEPALIVE_GRACE),
             inner: Mutex::new(inner),
         }
     }
@@ -177,6 +154,8 @@ impl Vitals {
         }
         if state == State::Streaming {
             inner.heard = Some(inner.beat);
+            inner.watched = inner.beat;
+            inner.blind = None;
         }
     }
 
@@ -196,7 +175,7 @@ impl Vitals {
         };
         inner.beat = Instant::now();
         inner.oldest_window = None;
-        inner.caught_up = false;
+        inner.lag.lose_sight();
         inner.failure = Some((failure.clone(), Instant::now()));
         inner.trouble = (inner.state != State::Standby).then(|| failure.clone());
         repeated
@@ -244,11 +223,50 @@ impl Vitals {
         self.lock().confirmed = lsn;
     }
 
-    /// A look at the catalog found what the slot costs, and how many rows there are.
+    /// A look at the catalog found what the slot costs.
     pub fn looked(&self, slot: SlotUse) {
         let mut inner = self.lock();
+        let now = Instant::now();
+        let confirmed = slot.confirmed_flush.unwrap_or(Lsn::INVALID);
+        inner.unconfirmed.looked(slot.wal_end, confirmed, now);
         inner.slot = Some(slot);
-        inner.looked = Some(Instant::now());
+        inner.looked = Some(now);
+        inner.watched = now;
+        if inner.blind.take().is_some() {
+            tracing::info!(pipeline = self.pipeline, "the catalog can be read again");
+        }
+    }
+
+    /// A look at the catalog failed. Single ones are no matter.
+    pub fn look_failed(&self, failure: &Failure) {
+        let mut inner = self.lock();
+        if inner.watched.elapsed() < CATALOG_SILENCE {
+            return;
+        }
+        if inner.blind.is_none() {
+            tracing::warn!(
+                pipeline = self.pipeline,
+                code = failure.code.name,
+                error = failure.message,
+                "the catalog can't be read: nothing is confirmed"
+            );
+        }
+        inner.blind = Some(failure.clone());
+    }
+
+    /// A standby has seen who holds the slot.
+    pub fn held_by(&self, holder: Holder) {
+        self.lock().outlook.held_by(holder, Instant::now());
+    }
+
+    /// A standby has asked Kafka.
+    pub fn asked_kafka(&self, failure: Option<Failure>) {
+        self.lock().outlook.asked_kafka(failure);
+    }
+
+    /// The pipeline's thread is ending by a panic.
+    pub fn panicked(&self) {
+        self.lock().panicked = true;
     }
 
     /// Whether the catalog has not been readable lately, so that backlog and lag are stale.
@@ -268,12 +286,9 @@ impl Vitals {
 
     /// The oldest event at hand, and whether there is nothing else to come.
     pub fn lag(&self, oldest_event: Option<PgTimestamp>, caught_up: bool) {
-        let mut inner = self.lock();
-        inner.oldest_event = oldest_event;
-        inner.caught_up = caught_up;
-        if caught_up {
-            inner.caught_up_at = SystemTime::now();
-        }
+        self.lock()
+            .lag
+            .note(oldest_event, caught_up, Instant::now());
     }
 
     /// Age of the oldest committed event that is not durable in Kafka, in seconds: of the oldest
@@ -281,6 +296,11 @@ impl Vitals {
     /// was.
     pub fn publish_lag_seconds(&self) -> f64 {
         self.lock().publish_lag_seconds()
+    }
+
+    /// How old what is known of the slot is, and how long WAL has been waiting to be confirmed.
+    pub fn slot_seconds(&self) -> Option<(f64, f64)> {
+        self.lock().slot_seconds()
     }
 
     /// What it is doing.
@@ -292,13 +312,13 @@ impl Vitals {
     pub fn is_alive(&self) -> bool {
         let inner = self.lock();
         let looping = matches!(inner.state, State::Streaming | State::Draining);
-        !looping || inner.beat.elapsed() < LOOP_SILENCE
+        !inner.panicked && (!looping || inner.beat.elapsed() < LOOP_SILENCE)
     }
 
     /// For /ready.
     pub fn readiness(&self) -> Readiness {
         let inner = self.lock();
-        let reasons = inner.reasons();
+        let reasons = inner.reasons(self.source_silence);
         let standby = inner.state == State::Standby;
         Readiness {
             pipeline: self.pipeline.clone(),
@@ -311,13 +331,17 @@ impl Vitals {
 
     /// For /status.
     pub fn status(&self) -> Status {
-        let readiness = self.readiness();
+        let (readiness, stale) = (self.readiness(), self.is_stale());
         let inner = self.lock();
+        let (slot_age, unconfirmed) = inner.slot_seconds().unzip();
         let seconds = |since: Instant| since.elapsed().as_secs_f64();
         Status {
             readiness,
             confirmed_lsn: inner.confirmed,
             slot: inner.slot.clone(),
+            slot_age_seconds: slot_age,
+            slot_unconfirmed_seconds: unconfirmed,
+            stale,
             heard_from_source_seconds_ago: inner.heard.map(seconds),
             oldest_window_seconds: inner.oldest_window.map(seconds),
             publish_lag_seconds: inner.publish_lag_seconds(),
@@ -332,97 +356,62 @@ impl Vitals {
 }
 
 impl Inner {
-    fn reasons(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
+    fn reasons(&self, source_silence: Duration) -> Vec<String> {
+        if self.panicked {
+            return vec!["its thread has panicked: restart the process".into()];
+        }
         match (self.state, &self.failure) {
-            (State::Streaming | State::Standby, _) => {}
+            (State::Streaming, _) => self.doubts(source_silence),
+            (State::Standby, _) => self.outlook.reasons(&self.unconfirmed, Instant::now()),
             (State::Retrying | State::Stopped, Some((failure, _))) => {
-                reasons.push(format!("{}: {}", self.state.name(), failure));
+                vec![format!("{}: {}", self.state.name(), failure)]
             }
-            (state, _) => reasons.push(state.name().to_owned()),
+            (state, _) => vec![state.name().to_owned()],
         }
-        if self.state != State::Streaming {
-            return reasons;
+    }
+
+    /// Why events may not flow although the pipeline is streaming.
+    fn doubts(&self, source_silence: Duration) -> Vec<String> {
+        let mut doubts = Vec::new();
+        if self.heard.is_some_and(|at| at.elapsed() > source_silence) {
+            let seconds = source_silence.as_secs();
+            doubts.push(format!(
+                "nothing heard from Postgres for more than {seconds} s"
+            ));
         }
-        if self.heard.is_some_and(|at| at.elapsed() > SOURCE_SILENCE) {
-            reasons.push("nothing heard from Postgres for more than 10 s".into());
+        if self.watched.elapsed() > CATALOG_SILENCE {
+            let seconds = CATALOG_SILENCE.as_secs();
+            let why = self.blind.as_ref().map(|failure| format!(": {failure}"));
+            doubts.push(format!(
+                "the catalog has not been readable for more than {seconds} s, so nothing is confirmed{}",
+                why.unwrap_or_default()
+            ));
         }
         if let Some(trouble) = &self.trouble {
-            reasons.push(format!("nothing committed since: {trouble}"));
+            doubts.push(format!("nothing committed since: {trouble}"));
         }
         if self
             .oldest_window
             .is_some_and(|at| at.elapsed() > WINDOW_AGE)
         {
-            reasons.push("a window has been waiting for Kafka for more than 5 s".into());
+            doubts.push("a window has been waiting for Kafka for more than 5 s".into());
         }
-        reasons
+        doubts
     }
 
     fn publish_lag_seconds(&self) -> f64 {
-        let since = match self.oldest_event {
-            Some(oldest) => {
-                let micros = u64::try_from(oldest.unix_micros()).unwrap_or(0);
-                UNIX_EPOCH + Duration::from_micros(micros)
-            }
-            None if self.caught_up => return 0.0,
-            None => self.caught_up_at,
-        };
-        SystemTime::now()
-            .duration_since(since)
-            .unwrap_or_default()
+        self.lag
+            .age(Instant::now(), SystemTime::now())
             .as_secs_f64()
+    }
+
+    fn slot_seconds(&self) -> Option<(f64, f64)> {
+        let now = Instant::now();
+        let age = now.duration_since(self.looked?).as_secs_f64();
+        Some((age, self.unconfirmed.age(now).as_secs_f64()))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn readiness_tells_why_not() {
-        let vitals = Vitals::new("p");
-        assert!(!vitals.readiness().ready);
-        vitals.enter(State::Streaming);
-        assert!(vitals.readiness().ready);
-        vitals.trouble(&Failure::new("kafka-unreachable", "all brokers down"));
-        let readiness = vitals.readiness();
-        assert!(!readiness.ready);
-        assert!(
-            readiness.reasons[0].contains("all brokers down"),
-            "{readiness:?}"
-        );
-        vitals.committed();
-        assert!(vitals.readiness().ready);
-        assert!(!vitals.failed(&Failure::new("slot-lost", "gone")));
-        assert!(!vitals.readiness().ready);
-        vitals.enter(State::Starting);
-        assert_eq!(vitals.state(), State::Stopped);
-        vitals.enter(State::Streaming);
-        assert!(vitals.failed(&Failure::new("slot-lost", "gone")));
-        vitals.enter(State::Streaming);
-        vitals.committed();
-        assert!(!vitals.failed(&Failure::new("slot-lost", "gone")));
-    }
-
-    #[test]
-    fn a_standby_is_ready_and_says_so() {
-        let vitals = Vitals::new("p");
-        vitals.failed(&Failure::new("slot-active", "held"));
-        let readiness = vitals.readiness();
-        assert!(readiness.ready);
-        assert_eq!(readiness.role, "standby");
-    }
-
-    #[test]
-    fn lag_is_zero_only_when_caught_up_and_grows_while_unknown() {
-        let vitals = Vitals::new("p");
-        vitals.lag(None, true);
-        assert!(vitals.publish_lag_seconds().abs() < f64::EPSILON);
-        vitals.lag(Some(PgTimestamp::from_unix_micros(0)), false);
-        assert!(vitals.publish_lag_seconds() > 1e9);
-        vitals.lock().caught_up_at = UNIX_EPOCH;
-        vitals.lag(None, false);
-        assert!(vitals.publish_lag_seconds() > 1e9);
-    }
-}
+#[path = "vitals_tests.rs"]
+mod tests;
