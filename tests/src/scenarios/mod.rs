@@ -1,7 +1,10 @@
 //! The registry: one file a scenario.
 
 mod backlog;
+mod before_slot;
 mod broker_outage;
+mod checkpoint_topic;
+mod checkpoints;
 mod fast_stop;
 mod idle_slot;
 mod large_transaction;
@@ -9,7 +12,15 @@ mod latency;
 mod logs;
 mod misconfiguration;
 mod postgres_restart;
+mod promotion_reuse;
+mod publication_changes;
+mod publication_flicker;
+mod restart_storm;
+mod row_shapes;
+mod slot_identity;
+mod slow_reader_memory;
 mod smoke;
+mod stopped;
 mod takeover;
 mod tls;
 mod tuning;
@@ -31,4 +42,14 @@ pub static ALL: &[Scenario] = &[
     latency::SCENARIO,
     large_transaction::SCENARIO,
     backlog::SCENARIO,
+    slot_identity::SCENARIO,
+    row_shapes::SCENARIO,
+    restart_storm::SCENARIO,
+    promotion_reuse::SCENARIO,
+    promotion_reuse::RESTORED_UNUSED,
+    checkpoint_topic::SCENARIO,
+    publication_changes::SCENARIO,
+    publication_flicker::SCENARIO,
+    before_slot::SCENARIO,
+    slow_reader_memory::SCENARIO,
 ];
