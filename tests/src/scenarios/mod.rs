@@ -7,6 +7,7 @@ mod checkpoint_topic;
 mod checkpoints;
 mod fast_stop;
 mod idle_slot;
+mod large_event;
 mod large_transaction;
 mod latency;
 mod logs;
@@ -16,6 +17,7 @@ mod promotion_reuse;
 mod publication_changes;
 mod publication_flicker;
 mod restart_storm;
+mod restored;
 mod row_shapes;
 mod slot_identity;
 mod slow_reader_memory;
@@ -46,10 +48,13 @@ pub static ALL: &[Scenario] = &[
     row_shapes::SCENARIO,
     restart_storm::SCENARIO,
     promotion_reuse::SCENARIO,
-    promotion_reuse::RESTORED_UNUSED,
+    restored::RESTORED,
+    restored::RESTORED_BUSY,
+    restored::RESTORED_UNUSED,
     checkpoint_topic::SCENARIO,
     publication_changes::SCENARIO,
     publication_flicker::SCENARIO,
     before_slot::SCENARIO,
     slow_reader_memory::SCENARIO,
+    large_event::SCENARIO,
 ];

@@ -1,5 +1,5 @@
-//! Another server, or an older state of the same one, takes the primary's place and writes other
-//! transactions at the same LSNs. What it holds is published once, or the relay stops.
+//! A standby that has missed the last events takes the primary's place and writes others at the
+//! same LSNs. What it holds is published once, or the relay stops.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "promotion-reuse",
-    about: "a lagging standby promoted, a folder restored: LSNs come again, and no event is skipped",
+    about: "a lagging standby is promoted and uses LSNs again: no event is skipped in silence",
     short: false,
     within: Duration::from_secs(500),
     run: |figures| Box::pin(run(figures)),
@@ -37,7 +37,6 @@ async fn run(figures: &mut Figures) -> Result<()> {
     }
     let verdict = slotless().await.context("a standby without the slot")?;
     figures.add("slotless_gap", verdict.lost);
-    restored().await.context("restored")?;
     Ok(())
 }
 
@@ -121,7 +120,8 @@ async fn lagging(stage: &Stage, synchronise: bool) -> Result<Postgres> {
     Ok(standby)
 }
 
-fn copied(stage: &Stage) -> Result<DataCopy> {
+/// A copy of the data folder as it is now.
+pub(super) fn copied(stage: &Stage) -> Result<DataCopy> {
     stage.postgres.stop(StopMode::Fast)?;
     let copy = stage.postgres.copy()?;
     stage.postgres.start_again()?;
@@ -186,122 +186,11 @@ fn promote(stage: &mut Stage, standby: Postgres) -> Result<String> {
 }
 
 /// The server has written past the LSN that the old one had reached.
-fn reuses(stage: &Stage, end: &str) -> Result<()> {
+pub(super) fn reuses(stage: &Stage, end: &str) -> Result<()> {
     let reached = format!("SELECT pg_current_wal_insert_lsn() > '{end}'");
     ensure!(
         stage.value(&reached)? == "t",
         "LSNs up to {end} were not used again"
     );
-    Ok(())
-}
-
-/// The folder of an earlier day is put back: same system, same timeline, and the checkpoint ahead.
-async fn restored() -> Result<()> {
-    let stage = Stage::start().await?;
-    flowing(&stage, &[]).await?.stop().await?;
-    let copy = copied(&stage)?;
-    let relay = flowing(&stage, &[]).await?;
-    stage.insert(PHANTOMS)?;
-    stage.caught_up(&relay).await?;
-    relay.stop().await?;
-    let end = stage.value("SELECT pg_current_wal_insert_lsn()")?;
-    put_back(&stage, &copy)?;
-    let relay = stage.launch(&[])?;
-    stops(&stage, &relay, "wal-behind")
-        .await
-        .context("at once")?;
-    relay.stop().await?;
-    let confirmed = stage.confirmed()?;
-
-    // Once it has written beyond the checkpoint, only the transactions tell.
-    stage.insert(2 * NEWCOMERS)?;
-    reuses(&stage, &end)?;
-    let relay = stage.launch(&[])?;
-    let told = wait::until("it stops", WITHIN, async || {
-        let ready = relay
-            .get("/ready")
-            .map(|(_, body)| body)
-            .unwrap_or_default();
-        Ok(ready.contains("[transaction-foreign]") || ready.contains("[transaction-missing]"))
-    });
-    told.await.with_context(|| relay.log_text())?;
-    let code = match relay.get("/ready")?.1.contains("[transaction-foreign]") {
-        true => "transaction-foreign",
-        false => "transaction-missing",
-    };
-    stops(&stage, &relay, code)
-        .await
-        .context("beyond the checkpoint")?;
-    ensure!(
-        stage.confirmed()? == confirmed,
-        "the slot was moved past what it must show"
-    );
-    Ok(())
-}
-
-fn put_back(stage: &Stage, copy: &DataCopy) -> Result<()> {
-    stage.postgres.stop(StopMode::Fast)?;
-    stage.postgres.restore(copy)?;
-    stage.postgres.start_again()?;
-    Ok(())
-}
-
-pub(super) const RESTORED_UNUSED: Scenario = Scenario {
-    name: "restored-unused",
-    about: "a folder restored to before the first event, LSNs used again: no event is skipped",
-    short: false,
-    within: Duration::from_secs(200),
-    run: |figures| Box::pin(restored_unused(figures)),
-};
-
-/// Nothing has ever been published, so the checkpoint names no transaction that could be missed:
-/// only how far the WAL was read. The restored server writes its events below that.
-async fn restored_unused(figures: &mut Figures) -> Result<()> {
-    let stage = Stage::start().await?;
-    stage.relay(&[]).await?.stop().await?;
-    let copy = copied(&stage)?;
-    let relay = stage.relay(&[]).await?;
-    stage.postgres.sql(
-        DATABASE,
-        "CREATE TABLE busy AS SELECT generate_series(1, 20000) AS i",
-    )?;
-    stage.caught_up(&relay).await?;
-    relay.stop().await?;
-    let end = stage.value("SELECT pg_current_wal_insert_lsn()")?;
-    put_back(&stage, &copy)?;
-    let events_below = stage.value("SELECT pg_current_wal_insert_lsn()")?;
-    stage.insert(NEWCOMERS)?;
-    let below = format!("SELECT pg_current_wal_insert_lsn() < '{end}'");
-    ensure!(
-        stage.value(&below)? == "t",
-        "the events do not lie below the checkpoint"
-    );
-    stage.postgres.sql(
-        DATABASE,
-        "CREATE TABLE busy AS SELECT generate_series(1, 40000) AS i",
-    )?;
-    reuses(&stage, &end)?;
-    figures.add("events_from", events_below);
-    let relay = stage.launch(&[])?;
-    let settled = wait::until("it stops or goes on", WITHIN, async || {
-        let status = relay.json("/status");
-        Ok(status.is_ok_and(|status| {
-            let state = &status["pipelines"][0]["state"];
-            *state == "stopped" || *state == "streaming"
-        }))
-    });
-    settled.await.with_context(|| relay.log_text())?;
-    let status = relay.json("/status")?;
-    if status["pipelines"][0]["state"] == "stopped" {
-        let code = status["pipelines"][0]["last_failure"]["code"]
-            .as_str()
-            .unwrap_or_default();
-        figures.add("stopped_by", code);
-        return stops(&stage, &relay, code).await;
-    }
-    stage.caught_up(&relay).await?;
-    relay.stop().await?;
-    let verdict = oracle::require_exact(&stage).await?;
-    figures.add("rows", verdict.rows);
     Ok(())
 }

@@ -198,6 +198,10 @@ async fn reshaped() -> Result<Verdict> {
     stage.postgres.sql(DATABASE, insert)?;
     stage.caught_up(&relay).await?;
     relay.stop().await?;
+    // Under the name that the comparison knows.
+    stage
+        .postgres
+        .sql(DATABASE, "ALTER TABLE outbox RENAME kind TO event_type")?;
     oracle::require_exact(&stage).await
 }
 

@@ -7,9 +7,10 @@ use anyhow::{Context, Result, ensure};
 
 use super::stopped::flowing;
 use crate::oracle;
+use crate::reader::Reader;
 use crate::relay::Relay;
 use crate::scenario::{Figures, Scenario};
-use crate::stage::{DATABASE, Stage};
+use crate::stage::{DATABASE, Stage, TOPICS};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -48,6 +49,12 @@ const FLICKERS: &[Flicker] = &[
     Flicker {
         name: "lasting-filter",
         change: "ALTER PUBLICATION outboxd SET TABLE outbox WHERE (transfer_id IS NULL)",
+        mend: "SELECT 1",
+    },
+    // The key is the transfer id: without it the order of its events is gone.
+    Flicker {
+        name: "lasting-columns",
+        change: "ALTER PUBLICATION outboxd SET TABLE outbox (id, event_type, payload)",
         mend: "SELECT 1",
     },
 ];
@@ -105,7 +112,16 @@ async fn strike(flicker: &Flicker, relaying: Relaying) -> Result<bool> {
         return Ok(true);
     }
     relay.stop().await?;
-    Ok(oracle::judge(&stage).await?.lost == 0)
+    Ok(oracle::judge(&stage).await?.lost == 0 && keys_are_whole(&stage)?)
+}
+
+/// Every event has the key that `Stage::insert` gave its row.
+fn keys_are_whole(stage: &Stage) -> Result<bool> {
+    let mut whole = true;
+    Reader::open(&stage.kafka.bootstrap(), &TOPICS)?.drain(|seen| {
+        whole &= seen.key.starts_with("t-");
+    })?;
+    Ok(whole)
 }
 
 fn flash(stage: &Stage, flicker: &Flicker) -> Result<()> {

@@ -38,11 +38,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
     let mut random = fastrand::Rng::with_seed(1);
     let mut ended = [0; SESSIONS.len()];
     for _ in 0..RESTARTS {
-        let before = writers.written();
-        wait::until("rows are written", BACK_WITHIN, async || {
-            Ok(writers.written() > before)
-        })
-        .await?;
+        publishes(&relay).await?;
         for _ in 0..ENDED_BETWEEN {
             let which = random.usize(..SESSIONS.len());
             end_session(&stage, which)
@@ -68,6 +64,19 @@ async fn run(figures: &mut Figures) -> Result<()> {
     ensure!(sessions > f64::from(RESTARTS), "only {sessions} sessions");
     figures.add("sessions", sessions);
     figures.add("rows", verdict.rows);
+    Ok(())
+}
+
+/// Waits until it publishes something more: each restart hits a session in full swing.
+async fn publishes(relay: &Relay) -> Result<()> {
+    let published = || relay.count("outboxd_events_published_total", "");
+    let mut before = None;
+    wait::until("events flow", BACK_WITHIN, async || {
+        let now = published()?;
+        Ok(now > *before.get_or_insert(now))
+    })
+    .await
+    .with_context(|| relay.log_text())?;
     Ok(())
 }
 
