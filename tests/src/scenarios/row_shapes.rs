@@ -41,6 +41,7 @@ async fn on(version: u32) -> Result<Verdict> {
         .start()
         .await?;
     stage.postgres.sql(DATABASE, SHADOW)?;
+    stage.value("SELECT pg_create_logical_replication_slot('neighbours', 'test_decoding')")?;
     let clients = [stage.client().await?, stage.client().await?];
     for round in 0..KILLS {
         let relay = launch(&stage)?;
@@ -56,6 +57,10 @@ async fn on(version: u32) -> Result<Verdict> {
     stage.caught_up(&relay).await?;
     relay.stop().await?;
     check_values(&stage)?;
+    ensure!(
+        stage.value(NEIGHBOURS)? != "0",
+        "no commit ends where the next change begins"
+    );
     // What was written, whatever became of it in the table.
     stage.postgres.sql(DATABASE, REFILL)?;
     oracle::require_exact(&stage).await
@@ -71,6 +76,12 @@ const SHADOW: &str = "CREATE TABLE written (id uuid); \
     ALTER PUBLICATION outboxd SET (publish = 'insert, update, delete, truncate')";
 const REFILL: &str = "DROP TRIGGER remember ON outbox; TRUNCATE outbox; \
     INSERT INTO outbox (id, event_type, payload) SELECT id, 'written', '{}' FROM written";
+
+/// Transactions whose first change begins where another's commit ends.
+const NEIGHBOURS: &str = "WITH changes AS ( \
+      SELECT lsn, xid, data FROM pg_logical_slot_peek_changes('neighbours', NULL, NULL)) \
+    SELECT count(*) FROM changes a JOIN changes b ON a.lsn = b.lsn AND a.xid <> b.xid \
+    WHERE a.data LIKE 'COMMIT%' AND b.data LIKE 'BEGIN%'";
 
 fn launch(stage: &Stage) -> Result<Relay> {
     // Small windows: each transaction is split at several places.
