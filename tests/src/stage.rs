@@ -56,6 +56,12 @@ impl StageBuilder {
         self
     }
 
+    /// A broker that an overloaded machine does not cut off from itself, for scenarios that leave it
+    /// alone: one that is killed would have to wait as long before it may come back.
+    pub fn patient(self) -> Self {
+        self.kafka(|k| k.setting("broker.session.timeout.ms", "60000"))
+    }
+
     /// Leaves table, publication, topics and slot to the scenario.
     pub fn bare(mut self) -> Self {
         self.init = false;

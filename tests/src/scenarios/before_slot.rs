@@ -27,6 +27,7 @@ const ROWS_BEFORE: u64 = 300;
 
 async fn run(figures: &mut Figures) -> Result<()> {
     let stage = Stage::builder()
+        .patient()
         .postgres(|p| p.setting("track_commit_timestamp", "on"))
         .bare()
         .start()

@@ -28,6 +28,7 @@ const PENDING: u32 = 5;
 
 async fn run(figures: &mut Figures) -> Result<()> {
     let stage = Stage::builder()
+        .patient()
         .kafka(|k| {
             k.setting("log.retention.check.interval.ms", "500")
                 .setting("log.initial.task.delay.ms", "500")

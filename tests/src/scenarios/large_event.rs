@@ -21,6 +21,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 async fn run(figures: &mut Figures) -> Result<()> {
     let stage = Stage::builder()
+        .patient()
         .kafka(|k| k.setting("message.max.bytes", "4194304"))
         .start()
         .await?;

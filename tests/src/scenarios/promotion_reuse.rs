@@ -43,6 +43,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
 /// The standby has the slot: everything that it holds and that is not published is published.
 async fn synchronised(version: u32) -> Result<Verdict> {
     let mut stage = Stage::builder()
+        .patient()
         .postgres(|p| p.version(version))
         .start()
         .await?;
@@ -60,7 +61,11 @@ async fn synchronised(version: u32) -> Result<Verdict> {
 
 /// Before 17 a standby has no slot. Made by hand it is not the old one, and events are missing.
 async fn slotless() -> Result<Verdict> {
-    let mut stage = Stage::builder().postgres(|p| p.version(16)).start().await?;
+    let mut stage = Stage::builder()
+        .patient()
+        .postgres(|p| p.version(16))
+        .start()
+        .await?;
     let standby = lagging(&stage, false).await?;
     let published = promote(&mut stage, standby)?;
     stage.insert(NEWCOMERS)?;

@@ -76,7 +76,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
 
 /// What the stops were about is missing, and nothing else.
 async fn narrowed() -> Result<Verdict> {
-    let stage = Stage::start().await?;
+    let stage = Stage::builder().patient().start().await?;
     let mut gaps = 0;
     for narrowing in NARROWINGS {
         running(&stage, narrowing)
@@ -170,7 +170,7 @@ async fn shortened(stage: &Stage, shortening: &Narrowing) -> Result<()> {
 
 /// Changes of the table that need nothing, or a line of configuration.
 async fn reshaped() -> Result<Verdict> {
-    let stage = Stage::start().await?;
+    let stage = Stage::builder().patient().start().await?;
     let relay = flowing(&stage, &[]).await?;
     for change in [
         "ALTER TABLE outbox ADD COLUMN tenant text DEFAULT 'none'",
@@ -215,7 +215,7 @@ const PARTITIONED: &str = "CREATE TABLE outbox ( \
 /// Partitions come and go; those of the published root need nothing, and a publication that loses
 /// the root stops the relay.
 async fn partitions() -> Result<Verdict> {
-    let stage = Stage::builder().bare().start().await?;
+    let stage = Stage::builder().patient().bare().start().await?;
     stage.postgres.sql(DATABASE, PARTITIONED)?;
     stage.init(&[])?;
     let relay = flowing(&stage, &[]).await?;

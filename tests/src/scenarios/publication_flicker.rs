@@ -90,7 +90,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
 
 /// Narrows, writes and mends; whether the relay then stops, or has published everything.
 async fn strike(flicker: &Flicker, relaying: Relaying) -> Result<bool> {
-    let stage = Stage::start().await?;
+    let stage = Stage::builder().patient().start().await?;
     let relay = flowing(&stage, &[]).await?;
     let relay = match relaying {
         Relaying::Frozen => {

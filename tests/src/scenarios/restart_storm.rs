@@ -32,7 +32,7 @@ const SESSIONS: [(&str, &str); 2] = [
 ];
 
 async fn run(figures: &mut Figures) -> Result<()> {
-    let stage = Stage::start().await?;
+    let stage = Stage::builder().patient().start().await?;
     let relay = stage.relay(&[]).await?;
     let writers = Writers::start(&stage.url(), 4, Duration::from_millis(4));
     let mut random = fastrand::Rng::with_seed(1);

@@ -39,7 +39,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// First at once, then after the server has written beyond the checkpoint, when only the
 /// transactions tell.
 async fn restored(figures: &mut Figures) -> Result<()> {
-    let stage = Stage::start().await?;
+    let stage = Stage::builder().patient().start().await?;
     flowing(&stage, &[]).await?.stop().await?;
     let copy = copied(&stage)?;
     let relay = flowing(&stage, &[]).await?;
@@ -104,7 +104,7 @@ const LESS_BUSY: &str = "INSERT INTO busy SELECT generate_series(1, 1000000)";
 /// The server needs a while to read through other WAL before it can show the first transaction.
 /// Until then nothing proves the checkpoint, so nothing may be confirmed.
 async fn restored_busy(figures: &mut Figures) -> Result<()> {
-    let stage = Stage::start().await?;
+    let stage = Stage::builder().patient().start().await?;
     stage.postgres.sql(DATABASE, "CREATE TABLE busy (i int)")?;
     flowing(&stage, &[]).await?.stop().await?;
     let copy = copied(&stage)?;
@@ -148,7 +148,7 @@ pub(super) const RESTORED_UNUSED: Scenario = Scenario {
 /// Nothing has ever been published, so the checkpoint names no transaction that could be missed:
 /// only how far the WAL was read. The restored server writes its events below that.
 async fn restored_unused(figures: &mut Figures) -> Result<()> {
-    let stage = Stage::start().await?;
+    let stage = Stage::builder().patient().start().await?;
     stage.relay(&[]).await?.stop().await?;
     let copy = copied(&stage)?;
     let relay = stage.relay(&[]).await?;

@@ -36,6 +36,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
 
 async fn on(version: u32) -> Result<Verdict> {
     let stage = Stage::builder()
+        .patient()
         .postgres(|p| p.version(version))
         .kafka(|k| k.setting("message.max.bytes", "4000000"))
         .start()

@@ -30,7 +30,7 @@ const CREATE: &str = "SELECT pg_create_logical_replication_slot('outboxd', 'pgou
 const ADVANCE: &str = "SELECT pg_replication_slot_advance('outboxd', pg_current_wal_flush_lsn())";
 
 async fn run(figures: &mut Figures) -> Result<()> {
-    let stage = Stage::start().await?;
+    let stage = Stage::builder().patient().start().await?;
     older_copy(&stage).await.context("an older copy")?;
     let mut gaps = 0;
     for (name, faults, code) in [

@@ -32,6 +32,7 @@ const PUBLISHED_WITHIN: Duration = Duration::from_secs(200);
 
 async fn run(figures: &mut Figures) -> Result<()> {
     let stage = Stage::builder()
+        .patient()
         .kafka(|k| k.proxied().setting("message.max.bytes", "4194304"))
         .start()
         .await?;
