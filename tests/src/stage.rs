@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use testbed::{Kafka, KafkaBuilder, Postgres, PostgresBuilder, Proxy};
@@ -10,6 +11,7 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::evidence::Evidence;
 use crate::relay::Relay;
+use crate::wait;
 
 /// The database with the outbox.
 pub const DATABASE: &str = "app";
@@ -20,6 +22,8 @@ pub const TOPICS: [&str; 4] = [
     "compliance.flagged",
     "recon.matched",
 ];
+
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(90);
 
 /// What a stage is made of.
 #[must_use]
@@ -69,6 +73,12 @@ impl StageBuilder {
         self.proxied = true;
         self.kafka = self.kafka.proxied();
         self
+    }
+
+    /// A broker that an overloaded machine does not cut off from itself, for scenarios that leave it
+    /// alone: one that is killed would have to wait as long before it may come back.
+    pub fn patient(self) -> Self {
+        self.kafka(|k| k.setting("broker.session.timeout.ms", "60000"))
     }
 
     /// Leaves table, publication, topics and slot to the scenario.
@@ -196,6 +206,41 @@ impl Stage {
         let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
+    }
+
+    /// Commits so many events, each in a transaction of its own.
+    pub fn insert(&self, events: u32) -> Result<()> {
+        let sql = format!(
+            "DO $$ BEGIN FOR i IN 1..{events} LOOP \
+               INSERT INTO outbox (event_type, transfer_id, payload) \
+               VALUES ('transfers.settled', 't-' || i % 7, '{{}}'); COMMIT; \
+             END LOOP; END $$"
+        );
+        self.postgres.sql(DATABASE, &sql)?;
+        Ok(())
+    }
+
+    /// How far the relay's slot is confirmed; empty without a slot.
+    pub fn confirmed(&self) -> Result<String> {
+        self.value(
+            "SELECT coalesce(max(confirmed_flush_lsn)::text, '') FROM pg_replication_slots \
+             WHERE slot_name = 'outboxd'",
+        )
+    }
+
+    /// Waits until this relay has confirmed everything that is committed now.
+    pub async fn caught_up(&self, relay: &Relay) -> Result<()> {
+        let end = self.value("SELECT pg_current_wal_insert_lsn()")?;
+        let confirmed = format!(
+            "SELECT count(*) FROM pg_replication_slots \
+             WHERE slot_name = 'outboxd' AND confirmed_flush_lsn >= '{end}'"
+        );
+        wait::until("everything is confirmed", CAUGHT_UP_WITHIN, async || {
+            Ok(self.value(&confirmed)? == "1")
+        })
+        .await
+        .with_context(|| relay.log_text())?;
+        Ok(())
     }
 
     /// The first column of the first row.

@@ -133,11 +133,11 @@ async fn check(stage: &Stage, case: &Case) -> Result<()> {
     Ok(())
 }
 
-fn outboxd_output(args: &[String]) -> Result<Output> {
+pub(super) fn outboxd_output(args: &[String]) -> Result<Output> {
     Ok(Command::new(outboxd()?).args(args).output()?)
 }
 
-fn text(output: &Output) -> String {
+pub(super) fn text(output: &Output) -> String {
     let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     lossy(&output.stdout) + &lossy(&output.stderr)
 }
@@ -149,7 +149,7 @@ fn remedy(code: &str) -> Result<&'static str> {
 }
 
 /// `doctor` must fail, and give the remedy.
-fn doctor_fails(flags: &[String], code: &str) -> Result<()> {
+pub(super) fn doctor_fails(flags: &[String], code: &str) -> Result<()> {
     let mut args = vec!["doctor".to_owned()];
     args.extend(flags.iter().cloned());
     let output = outboxd_output(&args)?;

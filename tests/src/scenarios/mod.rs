@@ -1,23 +1,37 @@
 //! The registry: one file a scenario.
 
 mod backlog;
+mod before_slot;
 mod blind_watch;
 mod broker_outage;
+mod checkpoint_topic;
+mod checkpoints;
 mod fast_stop;
 mod foreign_relay;
 mod idle_slot;
+mod large_event;
 mod large_transaction;
 mod latency;
 mod logs;
 mod misconfiguration;
 mod poison_stop;
 mod postgres_restart;
+mod promotion_reuse;
 mod publication_altered_midway;
+mod publication_changes;
+mod publication_flicker;
 mod publication_replaced;
 mod rare_keepalives;
+mod restart_storm;
+mod restored;
+mod row_shapes;
 mod silent_host;
+mod slot_identity;
+mod slow_reader_memory;
+mod smoke;
 mod smoke;
 mod standby_signals;
+mod stopped;
 mod takeover;
 mod tls;
 mod topic_deleted;
@@ -49,4 +63,17 @@ pub static ALL: &[Scenario] = &[
     latency::SCENARIO,
     large_transaction::SCENARIO,
     backlog::SCENARIO,
+    slot_identity::SCENARIO,
+    row_shapes::SCENARIO,
+    restart_storm::SCENARIO,
+    promotion_reuse::SCENARIO,
+    restored::RESTORED,
+    restored::RESTORED_BUSY,
+    restored::RESTORED_UNUSED,
+    checkpoint_topic::SCENARIO,
+    publication_changes::SCENARIO,
+    publication_flicker::SCENARIO,
+    before_slot::SCENARIO,
+    slow_reader_memory::SCENARIO,
+    large_event::SCENARIO,
 ];

@@ -130,7 +130,7 @@ impl PostgresBuilder {
     }
 }
 
-fn start_on_a_free_port(
+pub(super) fn start_on_a_free_port(
     mut cluster: Cluster,
     mut free_port: impl FnMut() -> Result<u16>,
 ) -> Result<Postgres> {

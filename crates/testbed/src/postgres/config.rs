@@ -52,7 +52,8 @@ pub(crate) fn write_settings(
     file.write_all(text.as_bytes()).on("write", &path)
 }
 
-fn setting(name: &str, value: &str) -> String {
+/// A line of `postgresql.conf`.
+pub(crate) fn setting(name: &str, value: &str) -> String {
     format!("{name} = '{}'\n", value.replace('\'', "''"))
 }
 

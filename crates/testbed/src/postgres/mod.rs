@@ -4,6 +4,7 @@ mod binaries;
 mod builder;
 mod cluster;
 mod config;
+mod copy;
 mod session;
 mod tls;
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 pub use builder::PostgresBuilder;
+pub use copy::DataCopy;
 pub use session::Row;
 
 use crate::error::{Error, Result};
