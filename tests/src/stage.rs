@@ -1,11 +1,12 @@
 //! A throwaway Postgres and Kafka with an outbox between them.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use testbed::{Kafka, KafkaBuilder, Postgres, PostgresBuilder};
+use testbed::{Kafka, KafkaBuilder, Postgres, PostgresBuilder, Proxy};
 use tokio_postgres::{Client, NoTls};
 
 use crate::evidence::Evidence;
@@ -26,6 +27,7 @@ pub const TOPICS: [&str; 4] = [
 pub struct StageBuilder {
     postgres: PostgresBuilder,
     kafka: KafkaBuilder,
+    proxied: bool,
     init: bool,
 }
 
@@ -37,6 +39,7 @@ pub struct Stage {
     pub postgres: Arc<Postgres>,
     /// The broker.
     pub kafka: Arc<Kafka>,
+    postgres_proxy: Option<Proxy>,
 }
 
 impl StageBuilder {
@@ -49,6 +52,13 @@ impl StageBuilder {
     /// Changes the broker.
     pub fn kafka(mut self, change: impl FnOnce(KafkaBuilder) -> KafkaBuilder) -> Self {
         self.kafka = change(self.kafka);
+        self
+    }
+
+    /// Puts a proxy before each server. Relays go through them, everything else does not.
+    pub fn proxied(mut self) -> Self {
+        self.kafka = self.kafka.proxied();
+        self.proxied = true;
         self
     }
 
@@ -65,10 +75,13 @@ impl StageBuilder {
         let kafka = tokio::task::spawn_blocking(move || kafka.start());
         let (postgres, kafka) = (Arc::new(postgres.await??), Arc::new(kafka.await??));
         let logs = vec![postgres.log_path().to_owned(), kafka.log_path()];
+        let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, postgres.port()));
+        let postgres_proxy = self.proxied.then(|| Proxy::start(upstream)).transpose()?;
         let stage = Stage {
             evidence: Evidence::gather(logs)?,
             postgres,
             kafka,
+            postgres_proxy,
         };
         stage.postgres.sql("postgres", "CREATE DATABASE app")?;
         if self.init {
@@ -84,6 +97,7 @@ impl Stage {
         StageBuilder {
             postgres: Postgres::builder(),
             kafka: Kafka::builder(),
+            proxied: false,
             init: true,
         }
     }
@@ -98,16 +112,34 @@ impl Stage {
         self.postgres.superuser_url(DATABASE)
     }
 
+    /// The URL of the same database for relays: through the proxy, if there is one.
+    pub fn relay_url(&self) -> String {
+        let Some(proxy) = &self.postgres_proxy else {
+            return self.url();
+        };
+        let at = |port: u16| format!("@{}:{port}/", self.postgres.host());
+        self.url()
+            .replace(&at(self.postgres.port()), &at(proxy.port()))
+    }
+
+    /// The proxy before the database server.
+    pub fn postgres_proxy(&self) -> Result<&Proxy> {
+        let proxy = self.postgres_proxy.as_ref();
+        proxy.context("this stage has no proxies")
+    }
+
+    /// The proxy before the broker.
+    pub fn kafka_proxy(&self) -> Result<&Proxy> {
+        self.kafka.proxy().context("this stage has no proxies")
+    }
+
     /// The flags that point outboxd at this stage.
     pub fn flags(&self) -> Vec<String> {
-        [
-            "--postgres",
-            &self.url(),
-            "--kafka",
-            &self.kafka.bootstrap(),
-        ]
-        .map(str::to_owned)
-        .into()
+        let bootstrap = self.kafka.proxied_bootstrap();
+        let bootstrap = bootstrap.unwrap_or_else(|| self.kafka.bootstrap());
+        ["--postgres", &self.relay_url(), "--kafka", &bootstrap]
+            .map(str::to_owned)
+            .into()
     }
 
     /// Runs `outboxd init --apply`.
@@ -141,6 +173,13 @@ impl Stage {
         let mut flags = self.flags();
         flags.extend(extra.iter().map(|flag| (*flag).to_owned()));
         Relay::launch(&flags, &[], self.folder())
+    }
+
+    /// Starts a relay with these environment variables and waits until it is ready.
+    pub async fn relay_with(&self, env: &[(&str, &str)]) -> Result<Relay> {
+        let relay = Relay::launch(&self.flags(), env, self.folder())?;
+        relay.ready().await?;
+        Ok(relay)
     }
 
     /// A folder that goes with the stage, unless the run fails.
