@@ -26,8 +26,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
 /// sooner.
 const ENV: [(&str, &str); 4] = [
     ("CONCURRENCY", "2"),
-    ("OUTBOXD_KAFKA_TRANSACTION_TIMEOUT", "4s"),
-    ("OUTBOXD_KAFKA_PROPERTIES_SOCKET_TIMEOUT_MS", "4100"),
+    ("OUTBOXD_KAFKA_TRANSACTION_TIMEOUT", "8s"),
+    ("OUTBOXD_KAFKA_PROPERTIES_SOCKET_TIMEOUT_MS", "8100"),
     ("OUTBOXD_RETRY_MAX_BACKOFF", "500ms"),
 ];
 const STRIKES_WITHIN: Duration = Duration::from_secs(30);
@@ -42,7 +42,7 @@ const FAULTS: [(&str, Fault); 3] = [
 
 async fn run(figures: &mut Figures) -> Result<()> {
     let stage = Stage::builder().proxied().start().await?;
-    let writers = Writers::start(&stage.url(), 4, Duration::from_millis(5));
+    let writers = Writers::start(&stage.url(), 2, Duration::from_millis(25));
     let relay = stage.relay_with(&ENV).await?;
     for api in [Api::END_TXN, Api::PRODUCE, Api::ADD_PARTITIONS_TO_TXN] {
         for fault in FAULTS {

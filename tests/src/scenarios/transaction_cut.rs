@@ -22,8 +22,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 const ROWS: u64 = 200_000;
 const LIVES: u32 = 14;
-const ENV: [(&str, &str); 3] = [
-    ("BATCH_SIZE", "200"),
+/// Inside one source transaction only the bound in bytes closes windows.
+const ENV: [(&str, &str); 4] = [
+    ("OUTBOXD_BATCH_MAX_BYTES", "64KiB"),
+    ("OUTBOXD_EVENT_MAX_BYTES", "64KiB"),
     ("CONCURRENCY", "2"),
     ("OUTBOXD_RETRY_MAX_BACKOFF", "500ms"),
 ];
