@@ -1,5 +1,6 @@
 //! A throwaway Postgres and Kafka with an outbox between them.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -45,8 +46,7 @@ pub struct Stage {
     pub kafka: Arc<Kafka>,
     /// All brokers.
     pub brokers: Vec<Arc<Kafka>>,
-    /// In front of the database server, on a stage with proxies.
-    pub postgres_proxy: Option<Proxy>,
+    postgres_proxy: Option<Proxy>,
 }
 
 impl StageBuilder {
@@ -140,16 +140,33 @@ impl Stage {
     }
 
     /// The flags that point a relay at this stage, through the proxies if it has them.
-    fn relay_flags(&self) -> Vec<String> {
+    pub fn relay_flags(&self) -> Vec<String> {
         let proxied: Option<Vec<String>> =
             self.brokers.iter().map(|b| b.proxied_bootstrap()).collect();
         let bootstrap = proxied.map_or_else(|| self.bootstrap(), |all| all.join(","));
-        let (direct, url) = (format!(":{}/", self.postgres.port()), self.url());
-        let url = match &self.postgres_proxy {
-            Some(proxy) => url.replace(&direct, &format!(":{}/", proxy.port())),
-            None => url,
-        };
-        point_at(&url, &bootstrap)
+        point_at(&self.relay_url(), &bootstrap)
+    }
+
+    /// The URL of the same database for relays: through the proxy, if there is one.
+    pub fn relay_url(&self) -> String {
+        let at = |port: u16| format!(":{port}/");
+        match &self.postgres_proxy {
+            Some(proxy) => self
+                .url()
+                .replace(&at(self.postgres.port()), &at(proxy.port())),
+            None => self.url(),
+        }
+    }
+
+    /// The proxy before the database server.
+    pub fn postgres_proxy(&self) -> Result<&Proxy> {
+        let proxy = self.postgres_proxy.as_ref();
+        proxy.context("this stage has no proxies")
+    }
+
+    /// The proxy before the first broker.
+    pub fn kafka_proxy(&self) -> Result<&Proxy> {
+        self.kafka.proxy().context("this stage has no proxies")
     }
 
     /// All brokers, separated by commas.
@@ -194,6 +211,13 @@ impl Stage {
         let mut flags = self.relay_flags();
         flags.extend(extra.iter().map(|flag| (*flag).to_owned()));
         Relay::launch(&flags, env, self.folder())
+    }
+
+    /// Starts a relay with these environment variables and waits until it is ready.
+    pub async fn relay_with(&self, env: &[(&str, &str)]) -> Result<Relay> {
+        let relay = self.launch_with(&[], env)?;
+        relay.ready().await?;
+        Ok(relay)
     }
 
     /// A folder that goes with the stage, unless the run fails.

@@ -218,6 +218,26 @@ fn a_held_request_is_answered_late_while_its_client_waits() {
 }
 
 #[test]
+fn a_stranded_request_costs_its_client_the_connection_and_arrives_later() {
+    let (addr, seen) = server();
+    let proxy = Proxy::start_kafka(addr).unwrap();
+    let mut client = Client::connect(&proxy);
+    proxy.strand_requests(Api::END_TXN, 1);
+    client.ask(Api::END_TXN, 1, 0);
+    assert!(client.answer().is_err());
+    let mut again = Client::connect(&proxy);
+    again.ask(Api::END_TXN, 2, 0);
+    assert!(again.is_answered(2));
+    assert_eq!(executed(&seen), (Api::END_TXN, 2));
+    assert_eq!(proxy.held(), 1);
+    proxy.release_requests();
+    assert_eq!(executed(&seen), (Api::END_TXN, 1));
+    drop(again);
+    assert!(eventually(|| proxy.connections() == 0));
+    assert_eq!(proxy.withheld_errors(Api::END_TXN), [FENCED]);
+}
+
+#[test]
 fn healing_releases_what_is_held_and_ends_what_is_to_come() {
     let (addr, seen) = server();
     let proxy = Proxy::start_kafka(addr).unwrap();

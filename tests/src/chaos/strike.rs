@@ -209,7 +209,7 @@ impl<'a> Strike<'a> {
 
     fn proxies(&self, link: Link) -> Vec<&'a Proxy> {
         match link {
-            Link::Postgres => self.stage.postgres_proxy.iter().collect(),
+            Link::Postgres => self.stage.postgres_proxy().into_iter().collect(),
             Link::Kafka => self
                 .stage
                 .brokers

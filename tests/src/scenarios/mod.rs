@@ -6,11 +6,16 @@ mod blind_watch;
 mod broker_outage;
 mod checkpoint_topic;
 mod checkpoints;
+mod dead_peer;
+mod endtxn_unknown;
 mod fast_stop;
 mod foreign_relay;
 mod idle_slot;
+mod keepalive_in_flight;
 mod large_event;
+mod large_row;
 mod large_transaction;
+mod late_commit;
 mod latency;
 mod logs;
 mod misconfiguration;
@@ -21,6 +26,7 @@ mod publication_altered_midway;
 mod publication_changes;
 mod publication_flicker;
 mod publication_replaced;
+mod quiet_keepalives;
 mod rare_keepalives;
 mod restart_storm;
 mod restored;
@@ -30,11 +36,16 @@ mod slot_identity;
 mod slow_reader_memory;
 mod smoke;
 mod smoke;
+mod smoke;
+mod stale_walsender;
 mod standby_signals;
 mod stopped;
 mod takeover;
+mod takeover;
+mod tls;
 mod tls;
 mod topic_deleted;
+mod transaction_cut;
 mod tuning;
 
 use crate::scenario::Scenario;
@@ -76,4 +87,12 @@ pub static ALL: &[Scenario] = &[
     before_slot::SCENARIO,
     slow_reader_memory::SCENARIO,
     large_event::SCENARIO,
+    endtxn_unknown::SCENARIO,
+    late_commit::SCENARIO,
+    keepalive_in_flight::SCENARIO,
+    dead_peer::SCENARIO,
+    large_row::SCENARIO,
+    transaction_cut::SCENARIO,
+    stale_walsender::SCENARIO,
+    quiet_keepalives::SCENARIO,
 ];

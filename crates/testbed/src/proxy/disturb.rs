@@ -43,6 +43,12 @@ impl Proxy {
         self.disturb(api, Action::HoldRequest(Some(time)), count);
     }
 
+    /// As [`Proxy::hold_requests`], and the client loses its connection at once. So it asks again on
+    /// another one, and the first request arrives when released.
+    pub fn strand_requests(&self, api: Api, count: u32) {
+        self.disturb(api, Action::StrandRequest, count);
+    }
+
     /// Lets all requests go on that are held now. Those that come later are held as before.
     pub fn release_requests(&self) {
         self.link.release();

@@ -49,8 +49,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn close(&self) {
+    pub(super) fn hang_up(&self) {
         shut(&self.client);
+    }
+
+    fn close(&self) {
+        self.hang_up();
         shut(&self.server);
     }
 }
@@ -105,7 +109,7 @@ impl Link {
         self.change(|state| {
             for connection in state.connections.values_mut() {
                 connection.severed = true;
-                shut(&connection.client);
+                connection.hang_up();
             }
         });
     }

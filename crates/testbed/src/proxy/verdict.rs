@@ -34,6 +34,10 @@ impl Link {
         };
         match self.change(|state| state.asked(id, request)) {
             Some(Action::HoldRequest(time)) => self.hold(id, request, time),
+            Some(Action::StrandRequest) => {
+                self.change(|state| state.hang_up(id));
+                self.hold(id, request, None)
+            }
             Some(Action::CutBeforeRequest) => Verdict::Close,
             Some(Action::SwallowResponse | Action::CutAfterRequest) | None => Verdict::Forward,
         }
@@ -133,7 +137,16 @@ impl State {
                 self.rules.withheld(response.api, response.error);
                 Verdict::Close
             }
-            Some(Action::CutBeforeRequest | Action::HoldRequest(_)) | None => Verdict::Forward,
+            Some(Action::CutBeforeRequest | Action::HoldRequest(_) | Action::StrandRequest)
+            | None => Verdict::Forward,
+        }
+    }
+
+    /// Ends the client's side only.
+    fn hang_up(&mut self, id: ConnectionId) {
+        self.mute(id);
+        if let Some(connection) = self.connection(id) {
+            connection.hang_up();
         }
     }
 

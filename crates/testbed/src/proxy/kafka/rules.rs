@@ -14,6 +14,8 @@ pub(crate) enum Action {
     CutBeforeRequest,
     /// The request waits: so long, or until released.
     HoldRequest(Option<Duration>),
+    /// The request waits until released; the client loses the connection at once.
+    StrandRequest,
 }
 
 /// When an action is due.
@@ -27,7 +29,9 @@ impl Action {
     fn moment(self) -> Moment {
         match self {
             Action::SwallowResponse | Action::CutAfterRequest => Moment::Response,
-            Action::CutBeforeRequest | Action::HoldRequest(_) => Moment::Request,
+            Action::CutBeforeRequest | Action::HoldRequest(_) | Action::StrandRequest => {
+                Moment::Request
+            }
         }
     }
 }
