@@ -1,6 +1,5 @@
 //! A throwaway Postgres and Kafka with an outbox between them.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;

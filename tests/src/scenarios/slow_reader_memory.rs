@@ -40,7 +40,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
     relay.ready().await?;
     let proxy = stage.kafka.proxy().context("no proxy")?;
     let idle = relay.vm_hwm_kib()?;
-    proxy.throttle(BROKER_BYTES_PER_S);
+    proxy.throttle(testbed::Direction::Both, BROKER_BYTES_PER_S);
     write(&stage).await?;
     published(&relay, SLOW_ROWS, PUBLISHED_WITHIN).await?;
     freeze(&stage.kafka, &relay).await?;

@@ -94,7 +94,7 @@ async fn create_slot(pipeline: &Pipeline, session: &mut Session) -> Result<(), F
     genesis.confirmed_up_to = session.create_slot(false).await?;
     sink.record_now(&genesis).await?;
     let slot = genesis.identity.slot;
-    tracing::info!(pipeline = pipeline.name, slot, lsn = %genesis.confirmed_up_to, "slot created");
+    tracing::info!(pipeline = pipeline.name, slot, lsn = %genesis.confirmed_up_to, "slot created: rows committed before it are not published");
     session.refresh_slot().await
 }
 

@@ -45,6 +45,7 @@ pub(super) fn producer_config<'a>(
         ("topic.metadata.propagation.max.ms", "5000"),
     ];
     properties.extend(defaults.map(|(name, value)| (name, value.to_owned())));
+    properties.push(("message.max.bytes", largest_message(pipeline).to_string()));
     for (name, value) in &pipeline.kafka.properties {
         properties.push((name, value.expose().to_owned()));
     }
@@ -53,6 +54,13 @@ pub(super) fn producer_config<'a>(
     properties.push(("allow.auto.create.topics", "false".to_owned()));
     properties.extend(fixed.iter().cloned());
     properties
+}
+
+/// librdkafka's default, or what an event of the largest size takes with the record's own fields.
+fn largest_message(pipeline: &Pipeline) -> usize {
+    const DEFAULT: usize = 1_000_000;
+    const FIELDS: usize = 4096;
+    DEFAULT.max(pipeline.event.max_bytes + FIELDS)
 }
 
 fn common(pipeline: &Pipeline) -> Vec<(&'static str, String)> {

@@ -179,7 +179,7 @@ fn slot(pipeline: &Pipeline) -> Step {
     Step {
         verb: Verb::Create,
         object: format!(
-            "replication slot {}, with its first records in {}",
+            "replication slot {}, with its first records in {}; rows committed before it are not published",
             pipeline.postgres.slot, pipeline.kafka.checkpoint_topic
         ),
         action: Action::Slot,
