@@ -63,6 +63,10 @@ sim: deps ## simulates the delivery logic: SEEDS=1000, or one run again: SEED=
 sim-mutants: deps ## plants bugs in the simulated relay: the oracle must catch each
 	@$(RUN) -p sim --bin sim -- --mutants
 
+.PHONY: fuzz
+fuzz: deps ## fuzzes every parser: FUZZ_SECONDS=600 in all, FUZZ_TARGETS=
+	@FUZZ_SECONDS='$(FUZZ_SECONDS)' FUZZ_TARGETS='$(FUZZ_TARGETS)' tests/fuzz/run
+
 .PHONY: build-all
 build-all:
 	@$(BUILD) -p outboxd -p scenarios --bins
