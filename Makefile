@@ -49,9 +49,21 @@ scenarios-short: deps build-all
 	@target/release/scenario --short
 
 .PHONY: chaos
-chaos: deps build-all ## kills the relay at random moments: CYCLES= or CHAOS_SECONDS=, SEED=, MODE=, CONCURRENCY=, PG=, FAULTS=
-	@CYCLES='$(CYCLES)' CHAOS_SECONDS='$(CHAOS_SECONDS)' SEED='$(SEED)' MODE='$(MODE)' \
-	  CONCURRENCY='$(CONCURRENCY)' PG='$(PG)' FAULTS='$(FAULTS)' target/release/chaos
+chaos: deps build-all ## faults at random moments: CYCLES= or CHAOS_SECONDS= (and EACH=), SEED=, MODE=, CONCURRENCY=, PG=, BROKERS=, FAULTS=, OUTAGE_SECONDS=
+	@CYCLES='$(CYCLES)' CHAOS_SECONDS='$(CHAOS_SECONDS)' EACH='$(EACH)' SEED='$(SEED)' MODE='$(MODE)' \
+	  CONCURRENCY='$(CONCURRENCY)' PG='$(PG)' BROKERS='$(BROKERS)' FAULTS='$(FAULTS)' \
+	  OUTAGE_SECONDS='$(OUTAGE_SECONDS)' target/release/chaos
+
+.PHONY: chaos-brokers
+chaos-brokers: ## chaos with a cluster of three brokers, which are killed
+	@$(MAKE) --no-print-directory chaos BROKERS=3 CHAOS_SECONDS=$(or $(CHAOS_SECONDS),1200)
+
+.PHONY: chaos-night
+chaos-night: ## chaos for a night: every version of Postgres, one broker and three, outages of ten minutes
+	@for pg in 14 15 16 17 18; do for brokers in 1 3; do \
+	  $(MAKE) --no-print-directory chaos PG=$$pg BROKERS=$$brokers \
+	    CHAOS_SECONDS=$(or $(CHAOS_SECONDS),3600) OUTAGE_SECONDS=600 EACH=1 || exit 1; \
+	done; done
 
 SEEDS ?= 1000
 
@@ -66,6 +78,10 @@ sim-mutants: deps ## plants bugs in the simulated relay: the oracle must catch e
 .PHONY: model
 model: deps ## explores the slot, checkpoint and fencing protocol exhaustively, and breaks each of its rules
 	@$(RUN) -p model --bin model
+
+.PHONY: fuzz
+fuzz: deps ## fuzzes every parser: FUZZ_SECONDS=600 in all, FUZZ_TARGETS=
+	@FUZZ_SECONDS='$(FUZZ_SECONDS)' FUZZ_TARGETS='$(FUZZ_TARGETS)' tests/fuzz/run
 
 .PHONY: build-all
 build-all:

@@ -60,9 +60,15 @@ impl ConnectionUrl {
         url.read_user(userinfo)?;
         url.database = non_empty(decode(database)?);
         let mut addresses = Addresses::from_authority(hosts)?;
+        let mut is_behind_password = false;
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            url.read_parameter(&decode(name)?, decode(value)?, &mut addresses)?;
+            let name = decode(name)?;
+            if is_behind_password && !PARAMETERS.contains(&&*name) {
+                return Err(unknown_behind_password());
+            }
+            url.read_parameter(&name, decode(value)?, &mut addresses)?;
+            is_behind_password |= name == "password";
         }
         url.hosts = addresses.into_hosts()?;
         Ok(url)
@@ -158,6 +164,14 @@ fn check_session_attributes(value: &str) -> Result<(), Fault> {
             "remove it: the hosts are searched for the primary",
         )),
     }
+}
+
+/// Not shown: behind an `&` that is not escaped stands the rest of the password.
+fn unknown_behind_password() -> Fault {
+    Fault::new(
+        "an unknown URL parameter follows password (not shown)",
+        "write & as %26 in the password, or remove the parameter",
+    )
 }
 
 fn unknown_parameter(name: &str) -> Fault {

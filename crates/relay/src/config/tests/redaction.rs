@@ -6,7 +6,7 @@ use crate::config::{Overrides, print};
 const SECRET: &str = "hunter2";
 
 /// Lines that hold a secret where one belongs, or where somebody could put one by mistake.
-const LINES: [&str; 26] = [
+const LINES: [&str; 27] = [
     "postgres.password = 'hunter2'",
     "postgres.password = ['hunter2']",
     "postgres.password = { hunter2 = 'hunter2' }",
@@ -21,6 +21,7 @@ const LINES: [&str; 26] = [
     "postgres.url = 'postgres://me:hunter2%zz@localhost/app'",
     "postgres.url = 'postgres://localhost/app?password=hunter2'",
     "postgres.url = 'postgres://localhost/app?password=hunter2&sslmod=1'",
+    "postgres.url = 'postgres://localhost/app?password=x&hunter2'",
     "postgres.url = 'mysql://me:hunter2@localhost/app'",
     "postgres.url = 'host=localhost password=hunter2'",
     "postgres.hosts = ['postgres://me:hunter2@localhost/app']",
