@@ -24,7 +24,8 @@ test: deps lint build-all ## formatting, lints, unit tests, and short simulation
 	$(CARGO) test --release --locked --workspace --quiet
 	$(MAKE) --no-print-directory sim SEEDS=2000
 	$(MAKE) --no-print-directory scenarios-short
-	$(MAKE) --no-print-directory chaos CYCLES=4
+	$(MAKE) --no-print-directory scenarios-proof
+	$(MAKE) --no-print-directory chaos CYCLES=10
 	@echo 'make test: everything passed'
 
 .PHONY: lint
@@ -47,6 +48,10 @@ scenarios: deps build-all ## runs all of them
 .PHONY: scenarios-short
 scenarios-short: deps build-all
 	@target/release/scenario --short
+
+.PHONY: scenarios-proof
+scenarios-proof: deps build-all ## every fault of docs/guarantees.md that is not one of chaos, three at a time
+	@target/release/scenario --proof
 
 .PHONY: chaos
 chaos: deps build-all ## faults at random moments: CYCLES= or CHAOS_SECONDS= (and EACH=), SEED=, MODE=, CONCURRENCY=, PG=, BROKERS=, FAULTS=, OUTAGE_SECONDS=

@@ -30,14 +30,25 @@ impl fmt::Display for Figures {
 /// What running a scenario gives.
 pub type Running<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
+/// When a scenario runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// In `make test`, one after the other: some have bounds on time.
+    Short,
+    /// In `make test`, several at the same time: faults that are mostly waited for.
+    Proof,
+    /// By itself, on a machine with nothing else to do: it measures, or takes long.
+    Alone,
+}
+
 /// A named check on real servers.
 pub struct Scenario {
     /// Its name.
     pub name: &'static str,
     /// What it shows.
     pub about: &'static str,
-    /// Part of `make test`.
-    pub short: bool,
+    /// When it runs.
+    pub group: Group,
     /// It fails after this time.
     pub within: Duration,
     /// The check itself.

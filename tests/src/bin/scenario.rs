@@ -1,8 +1,10 @@
 //! `make scenario NAME=…`, `make scenarios`.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
-use scenarios::scenario::{self, Scenario};
+use scenarios::scenario::{self, Group, Scenario};
 use scenarios::scenarios::ALL;
 
 #[tokio::main]
@@ -10,7 +12,8 @@ async fn main() -> ExitCode {
     let argument = std::env::args().nth(1).unwrap_or_default();
     match argument.as_str() {
         "--all" => run_all(ALL.iter()).await,
-        "--short" => run_all(ALL.iter().filter(|scenario| scenario.short)).await,
+        "--short" => run_all(ALL.iter().filter(|scenario| scenario.group == Group::Short)).await,
+        "--proof" => run_beside_each_other(Group::Proof),
         "" | "--list" => {
             for Scenario { name, about, .. } in ALL {
                 println!("{name:<18} {about}");
@@ -25,6 +28,57 @@ async fn main() -> ExitCode {
             }
         },
     }
+}
+
+/// How many servers a machine of two cores can start and stop at the same time.
+const BESIDE_EACH_OTHER: usize = 3;
+
+/// Each in a process of its own, for logs and panics are the process's.
+fn run_beside_each_other(group: Group) -> ExitCode {
+    let waiting: Vec<_> = ALL.iter().filter(|s| s.group == group).collect();
+    let count = waiting.len();
+    let waiting = Mutex::new(waiting.into_iter());
+    let failed: usize = std::thread::scope(|scope| {
+        let worker = || {
+            let mut failed = 0;
+            loop {
+                let next = waiting
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .next();
+                let Some(scenario) = next else {
+                    return failed;
+                };
+                failed += usize::from(!run_apart(scenario.name));
+            }
+        };
+        let workers: Vec<_> = (0..BESIDE_EACH_OTHER)
+            .map(|_| scope.spawn(worker))
+            .collect();
+        workers.into_iter().map(|w| w.join().unwrap_or(1)).sum()
+    });
+    println!("scenarios: {} passed, {failed} failed", count - failed);
+    ExitCode::from(u8::from(failed > 0))
+}
+
+/// Runs one scenario and prints its verdict; what it says beside that, if it failed.
+fn run_apart(name: &str) -> bool {
+    let run = || {
+        let own = std::env::current_exe()?;
+        Command::new(own).arg(name).stdin(Stdio::null()).output()
+    };
+    let output = match run() {
+        Ok(output) => output,
+        Err(e) => {
+            println!("{name}: FAILED to start: {e}");
+            return false;
+        }
+    };
+    if !output.status.success() {
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    }
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    output.status.success()
 }
 
 async fn run_all(scenarios: impl Iterator<Item = &Scenario>) -> ExitCode {

@@ -7,14 +7,14 @@ use pgwire_replication::{Lsn, ReplicationClient, ReplicationConfig, ReplicationE
 
 use crate::oracle;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "backlog",
     about: "1,000,000 single-row transactions at 80 % or more of a receive-only client's rate",
-    short: false,
+    group: Group::Alone,
     within: Duration::from_secs(600),
     run: |figures| Box::pin(run(figures)),
 };

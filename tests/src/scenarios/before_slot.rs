@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use super::misconfiguration::{outboxd_output, text};
 use crate::oracle;
 use crate::reader::Reader;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage, TOPICS};
 use crate::wait;
 use crate::writer::Writers;
@@ -17,7 +17,7 @@ use crate::writer::Writers;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "before-slot",
     about: "rows from before the slot are not published, all later ones are, and somebody says so",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(200),
     run: |figures| Box::pin(run(figures)),
 };

@@ -8,14 +8,14 @@ use anyhow::{Context, Result, ensure};
 use tokio_postgres::Client;
 
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "blind-watch",
     about: "a catalog that does not answer, or is locked, is never taken for being caught up",
-    short: true,
+    group: Group::Proof,
     within: Duration::from_secs(240),
     run: |figures| Box::pin(run(figures)),
 };

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::postgres_restart::caught_up;
 use crate::oracle;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::Stage;
 use crate::wait;
 use crate::writer::Writers;
@@ -15,7 +15,7 @@ use crate::writer::Writers;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "broker-outage",
     about: "broker stopped for 60 s under load: honest signals, flat memory, exact afterwards",
-    short: true,
+    group: Group::Short,
     within: Duration::from_secs(300),
     run: |figures| Box::pin(run(figures)),
 };

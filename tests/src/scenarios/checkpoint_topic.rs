@@ -9,14 +9,14 @@ use super::checkpoints;
 use super::misconfiguration::{outboxd_output, run_says, text};
 use super::stopped::{flowing, stops};
 use crate::oracle;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::Stage;
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "checkpoint-topic",
     about: "the checkpoint topic deleted, expired, or written to by others: stopped or exact",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(400),
     run: |figures| Box::pin(run(figures)),
 };

@@ -9,7 +9,7 @@ use super::keepalive_in_flight::walsender_other_than;
 use super::postgres_restart::caught_up;
 use crate::oracle;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::Stage;
 use crate::wait;
 use crate::writer::Writers;
@@ -17,7 +17,7 @@ use crate::writer::Writers;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "dead-peer",
     about: "Postgres, then Kafka, silent without FIN or RST: noticed, outlived, nothing lost",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(400),
     run: |figures| Box::pin(run(figures)),
 };

@@ -9,7 +9,7 @@ use testbed::{Api, Proxy};
 use super::postgres_restart::caught_up;
 use crate::oracle;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::Stage;
 use crate::wait;
 use crate::writer::Writers;
@@ -17,7 +17,7 @@ use crate::writer::Writers;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "endtxn-unknown",
     about: "lost and late answers of Kafka, above all to commits: exactly once all the same",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(500),
     run: |figures| Box::pin(run(figures)),
 };

@@ -7,7 +7,7 @@ use testbed::StopMode;
 
 use super::postgres_restart::caught_up;
 use crate::oracle;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::Stage;
 use crate::wait;
 use crate::writer::Writers;
@@ -15,7 +15,7 @@ use crate::writer::Writers;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "fast-stop",
     about: "pg_ctl stop -m fast returns within 5 s: relay idle, under load, broker down",
-    short: true,
+    group: Group::Short,
     within: Duration::from_secs(240),
     run: |figures| Box::pin(run(figures)),
 };

@@ -8,14 +8,14 @@ use super::misconfiguration::run_says;
 use super::postgres_restart::caught_up;
 use crate::oracle;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::Stage;
 use crate::writer::Writers;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "foreign-relay",
     about: "a relay of another database with the same pipeline name stops, and fences nobody",
-    short: true,
+    group: Group::Proof,
     within: Duration::from_secs(120),
     run: |figures| Box::pin(run(figures)),
 };

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "idle-slot",
     about: "the slot follows the WAL of a busy database though the outbox is idle",
-    short: true,
+    group: Group::Short,
     within: Duration::from_secs(120),
     run: |figures| Box::pin(run(figures)),
 };

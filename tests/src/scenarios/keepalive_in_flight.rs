@@ -8,14 +8,14 @@ use testbed::Direction;
 
 use super::postgres_restart::caught_up;
 use crate::oracle;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "keepalive-in-flight",
     about: "the broker hangs: the slot stays before unpublished rows, and the walsender lives",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(240),
     run: |figures| Box::pin(run(figures)),
 };

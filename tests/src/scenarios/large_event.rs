@@ -7,14 +7,14 @@ use anyhow::{Result, bail};
 
 use crate::oracle;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "large-event",
     about: "an event of 2 MB flows once event.max_bytes and the topic's limit allow it",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(120),
     run: |figures| Box::pin(run(figures)),
 };

@@ -9,13 +9,13 @@ use testbed::Direction;
 use super::backlog::published;
 use super::postgres_restart::caught_up;
 use crate::oracle;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "large-row",
     about: "a row of 30 MB at 5 MB/s, with a wal_sender_timeout that allows for it, arrives once",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(300),
     run: |figures| Box::pin(run(figures)),
 };

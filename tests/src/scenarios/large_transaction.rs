@@ -6,13 +6,13 @@ use anyhow::{Result, ensure};
 
 use super::backlog::{MEMORY_KIB_MAX, published};
 use crate::oracle;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "large-transaction",
     about: "a transaction of 1,000,000 rows, with the relay's peak memory under 64 MiB",
-    short: false,
+    group: Group::Alone,
     within: Duration::from_secs(400),
     run: |figures| Box::pin(run(figures)),
 };

@@ -14,14 +14,14 @@ use super::postgres_restart::caught_up;
 use crate::oracle;
 use crate::reader::{Isolation, Reader};
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage, TOPICS};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "late-commit",
     about: "a commit asked for twice arrives again inside the next transaction: exactly once",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(240),
     run: |figures| Box::pin(run(figures)),
 };

@@ -10,13 +10,13 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::reader::{Reader, Seen};
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{Stage, TOPICS};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "latency",
     about: "insert to consumer at 1,000 events/s, exactly once: p50 < 15 ms, p99 < 50 ms",
-    short: false,
+    group: Group::Alone,
     within: Duration::from_secs(120),
     run: |figures| Box::pin(run(figures)),
 };

@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use super::backlog::published;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "logs",
     about: "one JSON line per event with eventId and transferId, and never a payload",
-    short: true,
+    group: Group::Short,
     within: Duration::from_secs(120),
     run: |figures| Box::pin(run(figures)),
 };

@@ -8,14 +8,14 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::publication_replaced::accept;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage, outboxd};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "misconfiguration",
     about: "twelve wrong set-ups are named with cause and remedy, and need no restart once mended",
-    short: true,
+    group: Group::Short,
     within: Duration::from_secs(400),
     run: |figures| Box::pin(run(figures)),
 };

@@ -7,14 +7,14 @@ use anyhow::{Context, Result, ensure};
 use super::misconfiguration::run_says;
 use crate::oracle;
 use crate::reader::{Isolation, Reader};
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage, TOPICS};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "poison-stop",
     about: "what was committed before a row that can't be published arrives, and does not come again",
-    short: true,
+    group: Group::Proof,
     within: Duration::from_secs(240),
     run: |figures| Box::pin(run(figures)),
 };

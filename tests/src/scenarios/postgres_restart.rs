@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use testbed::StopMode;
 
 use crate::oracle;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::Stage;
 use crate::wait;
 use crate::writer::Writers;
@@ -14,7 +14,7 @@ use crate::writer::Writers;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "postgres-restart",
     about: "Postgres restarted fast, immediate and by kill -9: nothing lost or doubled",
-    short: true,
+    group: Group::Short,
     within: Duration::from_secs(240),
     run: |figures| Box::pin(run(figures)),
 };

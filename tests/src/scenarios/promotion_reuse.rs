@@ -10,14 +10,14 @@ use testbed::{DataCopy, Postgres, StopMode};
 use super::checkpoints;
 use super::stopped::{flowing, stops};
 use crate::oracle::{self, Verdict};
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "promotion-reuse",
     about: "a lagging standby is promoted and uses LSNs again: no event is skipped in silence",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(500),
     run: |figures| Box::pin(run(figures)),
 };

@@ -6,14 +6,14 @@ use anyhow::{Result, ensure};
 
 use crate::oracle;
 use crate::reader::Reader;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage, TOPICS};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "publication-altered-midway",
     about: "a transaction published in part is finished, though the publication has grown since",
-    short: true,
+    group: Group::Proof,
     within: Duration::from_secs(120),
     run: |figures| Box::pin(run(figures)),
 };

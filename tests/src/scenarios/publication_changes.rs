@@ -9,13 +9,13 @@ use super::checkpoints;
 use super::stopped::{flowing, stops};
 use crate::oracle::{self, Verdict};
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "publication-changes",
     about: "tables, columns and partitions leave the publication: stopped, or dealt with rightly",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(600),
     run: |figures| Box::pin(run(figures)),
 };

@@ -9,14 +9,14 @@ use super::stopped::flowing;
 use crate::oracle;
 use crate::reader::Reader;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage, TOPICS};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "publication-flicker",
     about: "a publication narrowed and mended between two looks stops the relay all the same",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(400),
     run: |figures| Box::pin(run(figures)),
 };

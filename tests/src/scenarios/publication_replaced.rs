@@ -7,14 +7,14 @@ use anyhow::{Context, Result, ensure};
 use super::misconfiguration::run_says;
 use crate::oracle;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "publication-replaced",
     about: "a publication or table dropped and put back stops the relay until a person accepts it",
-    short: true,
+    group: Group::Proof,
     within: Duration::from_secs(240),
     run: |figures| Box::pin(run(figures)),
 };

@@ -9,7 +9,7 @@ use super::keepalive_in_flight::walsender;
 use super::postgres_restart::caught_up;
 use crate::oracle;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 use crate::wait;
 use crate::writer::Writers;
@@ -17,7 +17,7 @@ use crate::writer::Writers;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "quiet-keepalives",
     about: "the slot follows within 2 s, under load and idle; silence ends no connection",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(200),
     run: |figures| Box::pin(run(figures)),
 };

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::Stage;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "rare-keepalives",
     about: "an idle database with a wal_sender_timeout of 30 s: ready all the time",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(120),
     run: |figures| Box::pin(run(figures)),
 };

@@ -8,7 +8,7 @@ use testbed::StopMode;
 
 use crate::oracle;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::Stage;
 use crate::wait;
 use crate::writer::Writers;
@@ -16,7 +16,7 @@ use crate::writer::Writers;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "restart-storm",
     about: "five restarts of Postgres and twenty ended sessions under load, and nobody helps",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(400),
     run: |figures| Box::pin(run(figures)),
 };

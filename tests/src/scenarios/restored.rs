@@ -10,14 +10,14 @@ use super::promotion_reuse::{copied, reuses};
 use super::stopped::{flowing, stops};
 use crate::oracle;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 use crate::wait;
 
 pub(super) const RESTORED: Scenario = Scenario {
     name: "restored",
     about: "a copy of the data folder put back, with the checkpoint ahead: stopped, and stays so",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(300),
     run: |figures| Box::pin(restored(figures)),
 };
@@ -25,7 +25,7 @@ pub(super) const RESTORED: Scenario = Scenario {
 pub(super) const RESTORED_BUSY: Scenario = Scenario {
     name: "restored-busy",
     about: "as restored, with much other WAL before the events, so that they come late",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(300),
     run: |figures| Box::pin(restored_busy(figures)),
 };
@@ -140,7 +140,7 @@ fn put_back(stage: &Stage, copy: &DataCopy) -> Result<()> {
 pub(super) const RESTORED_UNUSED: Scenario = Scenario {
     name: "restored-unused",
     about: "a folder restored to before the first event, LSNs used again: no event is skipped",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(200),
     run: |figures| Box::pin(restored_unused(figures)),
 };

@@ -10,13 +10,13 @@ use tokio_postgres::Client;
 use crate::oracle::{self, Verdict};
 use crate::reader::Reader;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage, TOPICS};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "row-shapes",
     about: "COPY, interleaved, savepoints, two-phase commit, TOAST, TRUNCATE: exact over ten kills, on 15, 17, 18",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(400),
     run: |figures| Box::pin(run(figures)),
 };

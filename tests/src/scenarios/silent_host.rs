@@ -8,14 +8,14 @@ use testbed::{Direction, Proxy};
 use tokio_postgres::Client;
 
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "silent-host",
     about: "a host that falls silent while a session is opened, or a standby looks, is given up",
-    short: true,
+    group: Group::Proof,
     within: Duration::from_secs(240),
     run: |figures| Box::pin(run(figures)),
 };

@@ -10,14 +10,14 @@ use super::misconfiguration::doctor_fails;
 use super::stopped::{flowing, stops};
 use crate::oracle;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "slot-identity",
     about: "a slot dropped, made again, advanced or invalidated stops the relay, and never silently",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(400),
     run: |figures| Box::pin(run(figures)),
 };

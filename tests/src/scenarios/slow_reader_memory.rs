@@ -9,14 +9,14 @@ use testbed::Kafka;
 use super::backlog::published;
 use crate::oracle;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::Stage;
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "slow-reader-memory",
     about: "300 rows of 1 MiB before a slow, then frozen broker: peak memory (VmHWM) under 256 MiB",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(400),
     run: |figures| Box::pin(run(figures)),
 };

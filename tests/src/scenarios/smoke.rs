@@ -7,13 +7,13 @@ use serde_json::{Value, value::RawValue};
 
 use crate::oracle;
 use crate::reader::Reader;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage, TOPICS};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "smoke",
     about: "rows become records, exactly as documented, over a restart of the relay",
-    short: true,
+    group: Group::Short,
     within: Duration::from_secs(120),
     run: |figures| Box::pin(run(figures)),
 };

@@ -10,14 +10,14 @@ use super::keepalive_in_flight::{walsender, walsender_other_than};
 use super::postgres_restart::caught_up;
 use crate::oracle;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "stale-walsender",
     about: "cut off in mid backlog, the old walsender holds the slot: waited for, not terminated",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(300),
     run: |figures| Box::pin(run(figures)),
 };

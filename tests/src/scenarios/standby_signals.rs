@@ -6,14 +6,14 @@ use anyhow::{Context, Result, ensure};
 use pgwire_replication::{ReplicationClient, ReplicationConfig};
 
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "standby-signals",
     about: "a standby is ready only while a relay confirms and Kafka can be reached",
-    short: true,
+    group: Group::Proof,
     within: Duration::from_secs(300),
     run: |figures| Box::pin(run(figures)),
 };

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use super::postgres_restart::caught_up;
 use crate::oracle;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::Stage;
 use crate::wait;
 use crate::writer::Writers;
@@ -16,7 +16,7 @@ use crate::writer::Writers;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "takeover",
     about: "a standby takes over from a killed and from a frozen relay, without a fencing war",
-    short: true,
+    group: Group::Short,
     within: Duration::from_secs(240),
     run: |figures| Box::pin(run(figures)),
 };

@@ -7,14 +7,14 @@ use anyhow::{Context, Result, ensure};
 
 use super::backlog::published;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "tls",
     about: "verify-full accepts the right authority and name only; SCRAM, Unix socket",
-    short: true,
+    group: Group::Short,
     within: Duration::from_secs(120),
     run: |figures| Box::pin(run(figures)),
 };

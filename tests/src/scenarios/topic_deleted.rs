@@ -8,13 +8,13 @@ use rdkafka::admin::AdminOptions;
 use super::misconfiguration::run_says;
 use crate::cluster;
 use crate::oracle;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage, TOPICS};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "topic-deleted",
     about: "a deleted topic stops the relay even where brokers create topics by themselves",
-    short: true,
+    group: Group::Proof,
     within: Duration::from_secs(120),
     run: |figures| Box::pin(run(figures)),
 };

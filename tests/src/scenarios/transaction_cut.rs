@@ -8,14 +8,14 @@ use super::postgres_restart::caught_up;
 use crate::oracle;
 use crate::reader::{Isolation, Reader};
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage, TOPICS};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "transaction-cut",
     about: "one transaction of 200,000 rows, with 14 kills and cuts between its Kafka transactions",
-    short: false,
+    group: Group::Proof,
     within: Duration::from_secs(500),
     run: |figures| Box::pin(run(figures)),
 };

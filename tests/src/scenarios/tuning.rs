@@ -6,14 +6,14 @@ use anyhow::{Context, Result, ensure};
 
 use super::backlog::published;
 use crate::relay::Relay;
-use crate::scenario::{Figures, Scenario};
+use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "tuning",
     about: "batch size, concurrency and backoff settings show in /metrics",
-    short: true,
+    group: Group::Short,
     within: Duration::from_secs(180),
     run: |figures| Box::pin(run(figures)),
 };
