@@ -7,6 +7,8 @@ use bytes::Bytes;
 use futures_util::SinkExt;
 use tokio_postgres::Client;
 
+use super::misconfiguration::run_says;
+use super::publication_replaced::accept;
 use crate::oracle::{self, Verdict};
 use crate::reader::Reader;
 use crate::relay::Relay;
@@ -42,6 +44,9 @@ async fn on(version: u32) -> Result<Verdict> {
         .start()
         .await?;
     stage.postgres.sql(DATABASE, SHADOW)?;
+    let altered = stage.launch(&[])?;
+    run_says(&altered, "publication-changed", "stopped").await?;
+    accept(&stage, altered).await?.stop().await?;
     stage.value("SELECT pg_create_logical_replication_slot('neighbours', 'test_decoding')")?;
     let clients = [stage.client().await?, stage.client().await?];
     for round in 0..KILLS {
