@@ -7,10 +7,11 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 
+use crate::wait;
+
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// For changes.
-pub fn admin(bootstrap: &str) -> Result<AdminClient<DefaultClientContext>> {
+fn admin(bootstrap: &str) -> Result<AdminClient<DefaultClientContext>> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap);
     Ok(config.create()?)
@@ -25,6 +26,19 @@ pub fn topics(bootstrap: &str) -> Result<Vec<String>> {
         .iter()
         .map(|topic| topic.name().to_owned());
     Ok(names.collect())
+}
+
+/// Deletes a topic, and waits until it is gone.
+pub async fn delete_topic(bootstrap: &str, topic: &str) -> Result<()> {
+    let admin = admin(bootstrap)?;
+    for outcome in admin.delete_topics(&[topic], &AdminOptions::new()).await? {
+        outcome.map_err(|(topic, code)| anyhow!("deleting {topic}: {code}"))?;
+    }
+    wait::until("the topic is gone", WITHIN, async || {
+        Ok(!topics(bootstrap)?.iter().any(|known| known == topic))
+    })
+    .await
+    .map(drop)
 }
 
 /// One partition more for each of the topics.

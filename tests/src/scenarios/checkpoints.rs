@@ -4,14 +4,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
+use crate::cluster;
 use crate::stage::Stage;
-use crate::wait;
 
 /// The checkpoint topic of a stage's relay.
 pub(super) const CHECKPOINTS: &str = "outboxd.checkpoint.outbox";
@@ -24,19 +22,9 @@ fn config(stage: &Stage) -> ClientConfig {
     config
 }
 
-/// Deletes the topic, and waits until it is gone.
+/// Deletes the topic.
 pub(super) async fn delete(stage: &Stage) -> Result<()> {
-    let admin: AdminClient<DefaultClientContext> = config(stage).create()?;
-    let deleted = admin.delete_topics(&[CHECKPOINTS], &AdminOptions::new());
-    for outcome in deleted.await? {
-        outcome.map_err(|(topic, code)| anyhow::anyhow!("deleting {topic}: {code}"))?;
-    }
-    wait::until("the topic is gone", WITHIN, async || {
-        let metadata = admin.inner().fetch_metadata(None, WITHIN)?;
-        Ok(metadata.topics().iter().all(|t| t.name() != CHECKPOINTS))
-    })
-    .await?;
-    Ok(())
+    cluster::delete_topic(&stage.bootstrap(), CHECKPOINTS).await
 }
 
 /// Changes settings of the topic with Kafka's own tool.

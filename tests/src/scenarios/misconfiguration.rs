@@ -186,10 +186,11 @@ pub(super) async fn run_says(relay: &Relay, code: &str, state: &str) -> Result<(
         "{status}"
     );
     ensure!(relay.get("/live")?.0 == 200, "not alive");
-    ensure!(
-        relay.log_text().contains(code),
-        "the log does not name {code}"
-    );
+    // The log's line comes right after.
+    let logged = wait::until("the log names it", Duration::from_secs(5), async || {
+        Ok(relay.log_text().contains(code))
+    });
+    logged.await.context(code.to_owned())?;
     Ok(())
 }
 

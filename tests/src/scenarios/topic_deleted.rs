@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use rdkafka::admin::AdminOptions;
+use anyhow::{Context, Result, ensure};
 
 use super::misconfiguration::run_says;
 use crate::cluster;
@@ -25,11 +24,8 @@ async fn run(figures: &mut Figures) -> Result<()> {
         .start()
         .await?;
     let relay = stage.relay(&[]).await?;
-    let admin = cluster::admin(&stage.bootstrap())?;
     let gone = TOPICS[3];
-    for deleted in admin.delete_topics(&[gone], &AdminOptions::new()).await? {
-        deleted.map_err(|(topic, code)| anyhow!("{topic}: {code}"))?;
-    }
+    cluster::delete_topic(&stage.bootstrap(), gone).await?;
     let insert = format!("INSERT INTO outbox (event_type, payload) VALUES ('{gone}', '{{}}')");
     stage.postgres.sql(DATABASE, &insert)?;
     run_says(&relay, "topic-missing", "stopped").await?;
