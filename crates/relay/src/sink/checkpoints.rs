@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use delivery::Checkpoint;
 use producer::Record;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use serde::{Deserialize, Serialize};
 
 use super::{error, kafka};
 use crate::config::Pipeline;
@@ -22,21 +22,69 @@ const FIRST_REACH: i64 = 64;
 /// Key of every checkpoint record: compaction keeps the newest.
 pub(super) const CHECKPOINT_KEY: &[u8] = b"checkpoint";
 
-/// A record that a reader has to find. It is committed after all older producers were fenced, so
-/// who has read up to it has read every checkpoint that they could commit, whatever a broker that
-/// is behind takes for the partition's end.
-#[derive(Debug, Clone)]
-pub(super) struct Claim(String);
+/// The transactional ids of a relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ring {
+    #[serde(rename = "transactional_id_prefix")]
+    pub prefix: String,
+    /// How many there are.
+    pub producers: usize,
+}
+
+/// A relay's first record, committed after all older producers were fenced, and before it
+/// publishes anything.
+///
+/// Who has read up to one's own claim has read every checkpoint that older relays could commit,
+/// whatever a broker that is behind takes for the partition's end. And who finds another's claim
+/// behind the newest checkpoint knows whose transactions may be open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Claim {
+    nonce: String,
+    #[serde(flatten)]
+    ring: Ring,
+}
 
 impl Claim {
     pub const KEY: &[u8] = b"claim";
 
-    pub fn new() -> Self {
-        Self(format!("{:032x}", fastrand::u128(..)))
+    pub fn new(ring: Ring) -> Self {
+        let nonce = format!("{:032x}", fastrand::u128(..));
+        Self { nonce, ring }
     }
 
     pub fn value(&self) -> Vec<u8> {
-        self.0.clone().into_bytes()
+        serde_json::to_vec(self).expect("a claim holds nothing that JSON can't")
+    }
+}
+
+/// What the topic's committed records say.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The newest checkpoint.
+    pub checkpoint: Option<Checkpoint>,
+    /// Of the newest claim, if no checkpoint is newer.
+    claimed: Option<Ring>,
+}
+
+impl Found {
+    pub fn of(checkpoint: Option<Checkpoint>) -> Self {
+        Self {
+            checkpoint,
+            claimed: None,
+        }
+    }
+
+    /// Whose transactions may be open.
+    pub fn ring(&self, own_prefix: &str) -> Option<Ring> {
+        let writer = |checkpoint: &Checkpoint| {
+            let prefix = checkpoint.transactional_id_prefix.as_deref();
+            Ring {
+                prefix: prefix.unwrap_or(own_prefix).to_owned(),
+                producers: checkpoint.producers,
+            }
+        };
+        let claimed = self.claimed.clone();
+        claimed.or_else(|| self.checkpoint.as_ref().map(writer))
     }
 }
 
@@ -54,6 +102,11 @@ pub(super) fn record<'a>(topic: &'a str, key: &'a [u8], value: &'a [u8]) -> Reco
 /// The newest committed checkpoint of the pipeline as it looks now. A relay that runs may be
 /// committing the next one.
 pub async fn read_latest(pipeline: &Pipeline) -> Result<Option<Checkpoint>, Failure> {
+    Ok(look(pipeline).await?.checkpoint)
+}
+
+/// As [`read_latest`], and whose ring it may be to fence.
+pub(super) async fn look(pipeline: &Pipeline) -> Result<Found, Failure> {
     read(pipeline, None).await
 }
 
@@ -63,10 +116,10 @@ pub(super) async fn read_claimed(
     pipeline: &Pipeline,
     claim: Claim,
 ) -> Result<Option<Checkpoint>, Failure> {
-    read(pipeline, Some(claim)).await
+    Ok(read(pipeline, Some(claim)).await?.checkpoint)
 }
 
-async fn read(pipeline: &Pipeline, claim: Option<Claim>) -> Result<Option<Checkpoint>, Failure> {
+async fn read(pipeline: &Pipeline, claim: Option<Claim>) -> Result<Found, Failure> {
     let config = kafka::client_config(pipeline);
     let topic = pipeline.kafka.checkpoint_topic.clone();
     let reading = tokio::task::spawn_blocking(move || Reader::open(&config, &topic, claim)?.read());
@@ -136,29 +189,30 @@ impl Reader {
     }
 
     /// Looks from the end backwards, ever farther, until a checkpoint is found.
-    fn read(&self) -> Result<Option<Checkpoint>, Failure> {
+    fn read(&self) -> Result<Found, Failure> {
         let mut reach = FIRST_REACH;
         loop {
             let from = self.high.saturating_sub(reach).max(self.low);
-            if let Some(value) = self.last_from(from)? {
-                let decoded = Checkpoint::decode(&value);
-                return decoded.map(Some).map_err(|e| {
-                    Failure::caused(
-                        "checkpoint-unreadable",
-                        &format!("reading {}", self.topic),
-                        &e,
-                    )
-                });
+            let Last { checkpoint, claim } = self.last_from(from)?;
+            if checkpoint.is_none() && from > self.low {
+                reach = reach.saturating_mul(16);
+                continue;
             }
-            if from == self.low {
-                return Ok(None);
-            }
-            reach = reach.saturating_mul(16);
+            let decoded = checkpoint.map(|value| Checkpoint::decode(&value));
+            let attempt = format!("reading {}", self.topic);
+            let checkpoint = decoded
+                .transpose()
+                .map_err(|e| Failure::caused("checkpoint-unreadable", &attempt, &e))?;
+            let claimed = claim.map(|claim| claim.ring);
+            return Ok(Found {
+                checkpoint,
+                claimed,
+            });
         }
     }
 
-    /// The last committed checkpoint at or after an offset.
-    fn last_from(&self, from: i64) -> Result<Option<Vec<u8>>, Failure> {
+    /// The last committed records at or after an offset.
+    fn last_from(&self, from: i64) -> Result<Last, Failure> {
         let attempt = format!("reading {}", self.topic);
         let failed = |e| error::client(&attempt, &e);
         let mut assignment = TopicPartitionList::new();
@@ -166,14 +220,14 @@ impl Reader {
             .add_partition_offset(&self.topic, PARTITION, Offset::Offset(from))
             .map_err(failed)?;
         self.consumer.assign(&assignment).map_err(failed)?;
-        let mut last = None;
+        let mut last = Last::default();
         let mut claimed = self.claim.is_none();
         while Instant::now() < self.deadline {
             match self.consumer.poll(STEP) {
-                Some(Ok(message)) if message.key() == Some(CHECKPOINT_KEY) => {
-                    last = message.payload().map(<[u8]>::to_vec).or(last);
+                Some(Ok(message)) => {
+                    last.take(message.key(), message.payload().unwrap_or_default());
+                    claimed |= last.claim == self.claim;
                 }
-                Some(Ok(message)) => claimed |= self.is_claim(&message),
                 Some(Err(e)) if error::is_partition_end(&e) && claimed => return Ok(last),
                 // The broker is behind, or no leader any more.
                 Some(Err(e)) if error::is_partition_end(&e) => {}
@@ -191,10 +245,24 @@ impl Reader {
             format!("{attempt}: timed out{missing}"),
         ))
     }
+}
 
-    fn is_claim(&self, message: &BorrowedMessage<'_>) -> bool {
-        let wanted = self.claim.as_ref().map(|claim| claim.0.as_bytes());
-        message.key() == Some(Claim::KEY) && message.payload() == wanted
+/// The last records of each kind.
+#[derive(Default)]
+struct Last {
+    checkpoint: Option<Vec<u8>>,
+    claim: Option<Claim>,
+}
+
+impl Last {
+    /// Takes a record in. Those of others are passed over.
+    fn take(&mut self, key: Option<&[u8]>, value: &[u8]) {
+        if key == Some(CHECKPOINT_KEY) {
+            self.checkpoint = Some(value.to_vec());
+            self.claim = None;
+        } else if key == Some(Claim::KEY) {
+            self.claim = serde_json::from_slice(value).ok();
+        }
     }
 }
 
@@ -202,4 +270,40 @@ fn watermarks(consumer: &BaseConsumer, topic: &str) -> Result<(i64, i64), Failur
     consumer
         .fetch_watermarks(topic, PARTITION, REQUEST)
         .map_err(|e| error::client(&format!("asking for the end of {topic}"), &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(producers: usize) -> Claim {
+        Claim::new(Ring {
+            prefix: "outboxd".into(),
+            producers,
+        })
+    }
+
+    #[test]
+    fn a_claim_says_whose_transactions_may_be_open_until_its_relay_commits_a_checkpoint() {
+        let mut last = Last::default();
+        let (older, newer) = (claim(2), claim(4));
+        last.take(Some(Claim::KEY), &older.value());
+        assert_eq!(last.claim.as_ref(), Some(&older));
+        last.take(Some(CHECKPOINT_KEY), b"{}");
+        assert_eq!(last.claim, None);
+        last.take(Some(Claim::KEY), &newer.value());
+        last.take(Some(b"somebody else's"), b"{}");
+        assert_eq!(last.claim.as_ref(), Some(&newer));
+        assert_eq!(last.checkpoint.as_deref(), Some(&b"{}"[..]));
+        let found = Found {
+            checkpoint: None,
+            claimed: last.claim.map(|claim| claim.ring),
+        };
+        assert_eq!(found.ring("other").map(|ring| ring.producers), Some(4));
+    }
+
+    #[test]
+    fn no_two_claims_are_the_same() {
+        assert_ne!(claim(1), claim(1));
+    }
 }

@@ -5,47 +5,67 @@ use std::collections::HashMap;
 use delivery::{Checkpoint, Identity};
 use producer::Producer;
 
-use super::checkpoints::{self, Claim};
+use super::checkpoints::{self, Claim, Found, Ring};
 use super::transactional;
 use crate::config::Pipeline;
 use crate::failure::Failure;
 
 /// Acquires `count` transactional ids and reads the newest checkpoint.
 ///
-/// If its writer had a larger ring, or one under another prefix, that is fenced too and the
-/// checkpoint read again. A checkpoint of another database stops this relay before it has fenced
-/// the one that the checkpoint belongs to.
+/// If whoever wrote last had a larger ring, or one under another prefix, that is fenced too. A
+/// checkpoint of another database stops this relay before it has fenced the one that the
+/// checkpoint belongs to.
 pub(super) async fn take_over(
     pipeline: &Pipeline,
     identity: &Identity,
     count: usize,
 ) -> Result<(Vec<Producer>, Option<Checkpoint>), Failure> {
-    if let Some(checkpoint) = checkpoints::read_latest(pipeline).await? {
+    let mut found = checkpoints::look(pipeline).await?;
+    if let Some(checkpoint) = &found.checkpoint {
         delivery::check_identity(&checkpoint.identity, identity)?;
     }
-    let own = &pipeline.kafka.transactional_id_prefix;
-    let mut producers = transactional::fence(pipeline, own, 0..count).await?;
-    tracing::debug!(pipeline = pipeline.name, count, "older producers fenced");
-    let mut fenced = HashMap::from([(own.clone(), count)]);
+    let own = Ring {
+        prefix: pipeline.kafka.transactional_id_prefix.clone(),
+        producers: count,
+    };
+    let mut producers = transactional::fence(pipeline, &own.prefix, 0..count).await?;
+    let mut fenced = Fenced(HashMap::from([(own.prefix.clone(), count)]));
     loop {
-        let claim = Claim::new();
+        fenced.extend(pipeline, found.ring(&own.prefix)).await?;
+        tracing::debug!(pipeline = pipeline.name, "older producers fenced");
+        let claim = Claim::new(own.clone());
         producers = transactional::claim(pipeline, producers, &claim).await?;
         let checkpoint = checkpoints::read_claimed(pipeline, claim).await?;
         tracing::debug!(pipeline = pipeline.name, "checkpoint read");
-        let Some((prefix, recorded)) = checkpoint.as_ref().map(|c| ring(c, own)) else {
-            return Ok((producers, None));
-        };
-        let done = fenced.entry(prefix.to_owned()).or_default();
-        if recorded <= *done {
-            return Ok((producers, checkpoint));
+        // One that was committed between the look and the fencing.
+        found = Found::of(checkpoint);
+        if fenced.covers(found.ring(&own.prefix)) {
+            return Ok((producers, found.checkpoint));
         }
-        drop(transactional::fence(pipeline, prefix, *done..recorded).await?);
-        *done = recorded;
     }
 }
 
-/// The transactional ids of a checkpoint's writer.
-fn ring<'a>(checkpoint: &'a Checkpoint, own: &'a str) -> (&'a str, usize) {
-    let prefix = checkpoint.transactional_id_prefix.as_deref();
-    (prefix.unwrap_or(own), checkpoint.producers)
+/// How many ids are fenced, by their prefix.
+struct Fenced(HashMap<String, usize>);
+
+impl Fenced {
+    fn covers(&self, ring: Option<Ring>) -> bool {
+        ring.is_none_or(|ring| self.count(&ring.prefix) >= ring.producers)
+    }
+
+    fn count(&self, prefix: &str) -> usize {
+        self.0.get(prefix).copied().unwrap_or(0)
+    }
+
+    async fn extend(&mut self, pipeline: &Pipeline, ring: Option<Ring>) -> Result<(), Failure> {
+        let Some(Ring { prefix, producers }) = ring else {
+            return Ok(());
+        };
+        let done = self.count(&prefix);
+        if producers > done {
+            drop(transactional::fence(pipeline, &prefix, done..producers).await?);
+            self.0.insert(prefix, producers);
+        }
+        Ok(())
+    }
 }
