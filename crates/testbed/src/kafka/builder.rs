@@ -71,7 +71,7 @@ impl KafkaBuilder {
     /// Fetches Kafka if need be and starts one broker; ready when it returns.
     ///
     /// # Errors
-    /// When Java 17 or Kafka cannot be had, or the broker is not ready within 90 s.
+    /// When Java 17 or Kafka cannot be had, or the broker is not ready within 180 s.
     pub fn start(self) -> Result<Kafka> {
         let mut brokers = self.launch(&Distribution::find()?, 1)?;
         brokers.pop().ok_or(Error::NotRunning {

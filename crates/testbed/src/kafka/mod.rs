@@ -110,7 +110,7 @@ impl Kafka {
     /// Starts a stopped or killed broker with the same data and ports; ready when it returns.
     ///
     /// # Errors
-    /// When it runs already, or is not ready within 90 s.
+    /// When it runs already, or is not ready within 180 s.
     pub fn start_again(&self) -> Result<()> {
         let mut slot = self.slot();
         if slot

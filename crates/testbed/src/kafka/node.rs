@@ -14,8 +14,8 @@ use crate::run_folder::RunFolder;
 use crate::tool;
 use crate::wait::wait_for;
 
-const READY_WITHIN: Duration = Duration::from_secs(90);
-const FORMAT_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_secs(180);
+const FORMAT_WITHIN: Duration = Duration::from_secs(180);
 /// Logged once the broker is registered, has caught up and is unfenced (`KafkaRaftServer`).
 const STARTED: &str = "Kafka Server started";
 

@@ -14,7 +14,7 @@ use crate::run_folder::RunFolder;
 use crate::{port, tool};
 
 const DEFAULT_VERSION: u32 = 18;
-const INITDB_WITHIN: Duration = Duration::from_secs(60);
+const INITDB_WITHIN: Duration = Duration::from_secs(180);
 /// Somebody else may bind a port between our look and the server's bind.
 const PORT_TRIES: u32 = 5;
 /// `sun_path` holds 108 bytes with the final zero (unix(7)).
@@ -85,7 +85,7 @@ impl PostgresBuilder {
     /// Fetches the binaries if need be, makes a cluster and starts it; ready when it returns.
     ///
     /// # Errors
-    /// When the binaries cannot be had, or the server does not become ready within 60 s.
+    /// When the binaries cannot be had, or the server does not become ready within 180 s.
     pub fn start(self) -> Result<Postgres> {
         start_on_a_free_port(self.make_cluster()?, port::free_port)
     }

@@ -16,7 +16,7 @@ use crate::tool;
 use crate::wait::wait_for;
 
 /// Long enough for crash recovery on a loaded machine.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_secs(180);
 const PROBE_WITHIN: Duration = Duration::from_secs(5);
 /// SQLSTATE `cannot_connect_now`: starting up, shutting down, or in recovery.
 const CANNOT_CONNECT_NOW: &str = "57P03";

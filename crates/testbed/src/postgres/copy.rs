@@ -60,7 +60,7 @@ impl Postgres {
     /// are left out, as base backups leave them out.
     ///
     /// # Errors
-    /// When this server does not run, or the standby does not become ready within 60 s.
+    /// When this server does not run, or the standby does not become ready within 180 s.
     pub fn standby(&self, copy: &DataCopy) -> Result<Postgres> {
         let slot = format!("SELECT pg_create_physical_replication_slot('{STANDBY_SLOT}', true)");
         self.sql("postgres", &slot)?;

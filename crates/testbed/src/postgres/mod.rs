@@ -162,7 +162,7 @@ impl Postgres {
     /// Starts a stopped or killed server with the same data and port; ready when it returns.
     ///
     /// # Errors
-    /// When it runs already, or does not become ready within 60 s.
+    /// When it runs already, or does not become ready within 180 s.
     pub fn start_again(&self) -> Result<()> {
         let mut slot = self.slot();
         if slot
