@@ -226,7 +226,7 @@ impl Run {
     async fn settle(mut self, stage: &Stage) -> Result<Evidence> {
         let end = stage.value("SELECT pg_current_wal_lsn()")?;
         if let Some(relay) = self.relay.take() {
-            relay.stop().await?;
+            self.lives.retire(relay).await?;
         }
         let relay = self.lives.begin_last(stage)?;
         let confirmed = format!("SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots");
@@ -234,10 +234,9 @@ impl Run {
             Ok(stage.value(&confirmed)? == "t")
         });
         caught_up.await.with_context(|| relay.log_text())?;
-        let peak_kib = relay.vm_hwm_kib()?;
-        relay.stop().await?;
+        self.lives.retire(relay).await?;
         self.evidence.lives = self.lives.begun;
-        self.evidence.peak_kib = self.lives.peak_kib.max(peak_kib);
+        self.evidence.peak_kib = self.lives.peak_kib;
         Ok(self.evidence)
     }
 }

@@ -37,11 +37,6 @@ impl Life {
         });
         more.await.map(drop).with_context(|| self.log_text())
     }
-
-    /// SIGTERM.
-    pub async fn stop(self) -> Result<()> {
-        self.0.stop().await.map(drop)
-    }
 }
 
 /// How relays are started, and what they have used.
@@ -95,6 +90,12 @@ impl Lives {
             ("OUTBOXD_BATCH_MAX_BYTES", bytes),
         ];
         stage.launch_with(&flags, &limits).map(Life)
+    }
+
+    /// SIGTERM.
+    pub async fn retire(&mut self, relay: Life) -> Result<()> {
+        self.peak_kib = self.peak_kib.max(relay.vm_hwm_kib()?);
+        relay.0.stop().await.map(drop)
     }
 
     /// SIGKILL.

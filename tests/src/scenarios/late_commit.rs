@@ -38,6 +38,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 async fn run(figures: &mut Figures) -> Result<()> {
     let stage = Stage::builder().proxied().start().await?;
     let relay = stage.relay_with(&ENV).await?;
+    let sessions = relay.count("outboxd_sessions_total", "")?;
     caught_up(&stage).await?;
     let proxy = stage.kafka_proxy()?;
     proxy.throttle(Direction::ToServer, BYTES_PER_S);
@@ -51,7 +52,6 @@ async fn run(figures: &mut Figures) -> Result<()> {
     })
     .await?;
     in_the_middle(&stage, &relay).await?;
-    let sessions = relay.count("outboxd_sessions_total", "")?;
     proxy.release_requests();
     wait::until("the late commit is answered", WITHIN, async || {
         Ok(!proxy.withheld_errors(Api::END_TXN).is_empty())
@@ -62,6 +62,10 @@ async fn run(figures: &mut Figures) -> Result<()> {
     proxy.heal()?;
     caught_up(&stage).await.with_context(|| relay.log_text())?;
     let lost = relay.count("outboxd_sessions_total", "")? - sessions;
+    ensure!(
+        lost > 0.0,
+        "the producer that may have committed twice went on"
+    );
     figures.add("sessions_lost", lost);
     relay.stop().await?;
     let verdict = oracle::require_exact(&stage).await?;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use delivery::{
-    Checkpoint, Consent, Coverage, Delivery, Kind, Recording, Resume, ServerFacts, Settings, Start,
+    Checkpoint, Consent, Delivery, Kind, Recording, Resume, ServerFacts, Settings, Start,
     check_start,
 };
 use pgoutput::Lsn;
@@ -136,7 +136,7 @@ async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Res
     let at = match check_start(checkpoint.as_ref(), facts, consent)? {
         Start::Resume(resume) => {
             warn_of_voided(checkpoint.as_ref(), resume.void_from);
-            record_coverage(&mut sink, checkpoint, &facts.coverage).await?;
+            record_coverage(&mut sink, checkpoint, facts, pipeline).await?;
             return Ok((sink, resume));
         }
         Start::Adopt { at } => at,
@@ -184,17 +184,23 @@ fn warn_of_voided(checkpoint: Option<&Checkpoint>, void_from: Option<Lsn>) {
 async fn record_coverage(
     sink: &mut Sink,
     checkpoint: Option<Checkpoint>,
-    coverage: &Coverage,
+    facts: &ServerFacts,
+    pipeline: &Pipeline,
 ) -> Result<(), Failure> {
     let Some(checkpoint) = checkpoint else {
         return Ok(());
     };
-    if checkpoint.coverage.as_ref() == Some(coverage) {
+    if checkpoint.coverage.as_ref() == Some(&facts.coverage) {
         return Ok(());
     }
-    tracing::info!(token = %coverage.token(), "publication and tables recorded as they are now");
+    let token = facts.coverage.token();
+    tracing::info!(%token, "publication and tables recorded as they are now");
+    let ours = opening_checkpoint(Kind::Progress, facts, Lsn::INVALID, pipeline);
     let renewed = Checkpoint {
-        coverage: Some(coverage.clone()),
+        coverage: ours.coverage,
+        producers: ours.producers,
+        transactional_id_prefix: ours.transactional_id_prefix,
+        relay_version: ours.relay_version,
         ..checkpoint
     };
     sink.record_now(&renewed).await

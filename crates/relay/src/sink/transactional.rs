@@ -1,6 +1,8 @@
 //! Lanes with a transactional producer.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use delivery::WindowId;
@@ -33,16 +35,38 @@ pub(super) async fn fence(
 ) -> Result<Vec<Producer>, Failure> {
     let pipeline = pipeline.clone();
     let names: Vec<String> = ids.map(|number| format!("{prefix}.{number}")).collect();
+    let wanted = Wanted::default();
+    let is_wanted = Arc::clone(&wanted.0);
     let acquiring = tokio::task::spawn_blocking(move || {
         // Connecting takes longer than acquiring, and may happen at the same time.
         let created = names.into_iter().map(|id| create(&pipeline, id));
         let mut producers = created.collect::<Result<Vec<_>, _>>()?;
-        producers.iter_mut().try_for_each(acquire)?;
+        for producer in &mut producers {
+            if !is_wanted.load(Ordering::Relaxed) {
+                break;
+            }
+            acquire(producer)?;
+        }
         Ok(producers)
     });
     acquiring
         .await
         .map_err(|e| Failure::caused("internal", "fencing", &e))?
+}
+
+/// Turns false with the session: who does not hold the slot any more must not go on fencing.
+struct Wanted(Arc<AtomicBool>);
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 fn create(pipeline: &Pipeline, id: String) -> Result<Producer, Failure> {
@@ -107,9 +131,30 @@ fn commit_alone(record: &Record<'_>, producer: &mut Producer) -> Result<(), Fail
     if let Some(failed) = producer.take_failure() {
         return Err(error::delivery(&failed));
     }
+    let patience = until.saturating_duration_since(Instant::now());
+    // The next transaction of this producer is the first window.
+    match commit(producer, patience)? {
+        None => Ok(()),
+        Some(retried) => Err(retried),
+    }
+}
+
+/// Commits; after an error the outcome is unknown: the session ends, and the next one asks Kafka.
+///
+/// librdkafka sends the request again by itself when a connection closes. The first one may still
+/// arrive, and would end whatever transaction this producer has open by then (KIP-890): half a
+/// window, with its checkpoint. So after a commit that may have been asked for twice (the failure
+/// that is returned) the producer must not be used again (test: scenario `late-commit`).
+fn commit(producer: &mut Producer, patience: Duration) -> Result<Option<Failure>, Failure> {
+    let closed = producer.connections_closed();
     producer
-        .commit_transaction(until.saturating_duration_since(Instant::now()))
-        .map_err(|e| error::transaction(&e))
+        .commit_transaction(patience)
+        .map_err(|e| error::transaction(&e))?;
+    let asked_once = producer.connections_closed() == closed;
+    Ok((!asked_once).then(|| {
+        let message = "a connection was lost during a commit, which may be asked for twice";
+        Failure::new("kafka-unreachable", message)
+    }))
 }
 
 /// The lane's thread.
@@ -167,7 +212,7 @@ impl Writer<'_> {
                 checkpoint,
             } => self.produce(window, batch, checkpoint.as_deref(), producer, lane),
             Command::Commit { window } => {
-                let retried = self.commit(producer)?;
+                let retried = commit(producer, self.timeout)?;
                 finished(Report::Committed { window }, retried, lane)
             }
             Command::Record { checkpoint } => {
@@ -178,7 +223,7 @@ impl Writer<'_> {
                 if !queued || !await_deliveries(producer, lane)? {
                     return Ok(None);
                 }
-                let retried = self.commit(producer)?;
+                let retried = commit(producer, self.timeout)?;
                 finished(Report::Recorded, retried, lane)
             }
         }
@@ -212,25 +257,6 @@ impl Writer<'_> {
     ) -> Result<bool, Failure> {
         let record = checkpoints::record(self.checkpoint_topic, CHECKPOINT_KEY, value);
         queue(&record, std::iter::empty(), producer, lane)
-    }
-
-    /// After an error the outcome is unknown: the session ends, and the next one asks Kafka.
-    ///
-    /// librdkafka sends the request again by itself when a connection closes. The first one may
-    /// still arrive, and would end whatever transaction this producer has open by then (KIP-890):
-    /// half a window, with its checkpoint. So after a commit that may have been asked for twice
-    /// (the failure that is returned) the producer must not be used again (test: scenario
-    /// `late-commit`).
-    fn commit(&self, producer: &mut Producer) -> Result<Option<Failure>, Failure> {
-        let closed = producer.connections_closed();
-        producer
-            .commit_transaction(self.timeout)
-            .map_err(|e| error::transaction(&e))?;
-        let asked_once = producer.connections_closed() == closed;
-        Ok((!asked_once).then(|| {
-            let message = "a connection was lost during a commit, which may be asked for twice";
-            Failure::new("kafka-unreachable", message)
-        }))
     }
 }
 

@@ -250,11 +250,16 @@ impl Session {
         let creating = tokio::time::timeout(CREATE_PATIENCE, self.client.simple_query(&sql));
         let created = tokio::select! {
             created = creating => created,
-            failure = self.catalog.silent() => return Err(failure),
+            failure = self.catalog.silent() => {
+                self.client.abort();
+                return Err(failure);
+            }
         };
         let rows = match created {
             Ok(rows) => rows.map_err(|e| error::replication(&attempt, &e))?,
             Err(_) => {
+                // Dropped, it would go on waiting, and make the slot one day.
+                self.client.abort();
                 let why = format!("{attempt}: a transaction has been running for too long");
                 return Err(Failure::new("postgres-lost", why));
             }
