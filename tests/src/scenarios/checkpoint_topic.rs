@@ -96,7 +96,8 @@ async fn deleted_away(stage: &Stage) -> Result<()> {
 /// The topic is empty. The relay was stopped when everything was confirmed, so the slot may be
 /// adopted.
 async fn emptied(stage: &Stage) -> Result<()> {
-    ensure!(checkpoints::committed(stage)?.is_empty(), "not empty");
+    let known = checkpoints::committed(stage)?;
+    ensure!(!known.contains_key("checkpoint"), "not empty");
     let relay = stage.launch(&[])?;
     stops(stage, &relay, "slot-without-record").await?;
     relay.stop().await?;

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use testbed::{Api, Direction};
 
 use super::postgres_restart::caught_up;

@@ -29,7 +29,7 @@ const ENV: [(&str, &str); 4] = [
     ("CONCURRENCY", "2"),
     ("OUTBOXD_RETRY_MAX_BACKOFF", "500ms"),
 ];
-const PROGRESS_WITHIN: Duration = Duration::from_secs(60);
+const PROGRESS_WITHIN: Duration = Duration::from_secs(180);
 
 async fn run(figures: &mut Figures) -> Result<()> {
     let stage = Stage::builder().proxied().start().await?;
