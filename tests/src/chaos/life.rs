@@ -10,7 +10,7 @@ use crate::stage::Stage;
 use crate::wait;
 
 /// Time for a relay to publish again once a fault has ended.
-pub(super) const RECOVERED_WITHIN: Duration = Duration::from_secs(90);
+pub(super) const RECOVERED_WITHIN: Duration = Duration::from_secs(180);
 
 /// Events and bytes after which a window closes: the default, and smaller ones.
 const WINDOWS: [(&str, &str); 3] = [("10000", "4MiB"), ("100", "4MiB"), ("1000", "1MiB")];
