@@ -28,12 +28,22 @@ impl fmt::Display for Fingerprint {
 }
 
 impl std::str::FromStr for Fingerprint {
-    type Err = std::num::ParseIntError;
+    type Err = NoFingerprint;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        u64::from_str_radix(text, 16).map(Self)
+        let digits = text.len() == DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let value = u64::from_str_radix(text, 16).ok().filter(|_| digits);
+        value.map(Self).ok_or(NoFingerprint)
     }
 }
+
+/// The text is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a token is {DIGITS} hexadecimal digits, as the error shows them")]
+pub struct NoFingerprint;
+
+/// As it is written.
+const DIGITS: usize = 16;
 
 impl Serialize for Fingerprint {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -127,5 +137,8 @@ mod tests {
     fn a_fingerprint_reads_what_it_writes() {
         let fingerprint = Fingerprint::of("x");
         assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
+        for text in ["", "a", "xyz", "+123456789abcdef"] {
+            assert_eq!(text.parse::<Fingerprint>(), Err(NoFingerprint), "{text}");
+        }
     }
 }

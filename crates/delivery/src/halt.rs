@@ -112,13 +112,16 @@ pub enum Halt {
     },
     /// The publication or a table in it is not the one of the checkpoint any more.
     #[error(
-        "{change} since outboxd last streamed from it (accept with --accept-publication {token})"
+        "{change} since outboxd last streamed from it (accept with --accept-publication {token}{})",
+        stale(.given.as_ref())
     )]
     CoverageChanged {
         /// What has changed.
         change: String,
         /// Of the coverage as it is now.
         token: Fingerprint,
+        /// What the operator has accepted: another state.
+        given: Option<Fingerprint>,
     },
     /// A table's mapping does not fit its columns.
     #[error("table mapping does not fit")]
@@ -150,6 +153,11 @@ pub enum Halt {
     /// The server sent messages in an order that the protocol does not allow.
     #[error("replication protocol violated: {0}")]
     Protocol(String),
+}
+
+fn stale(given: Option<&Fingerprint>) -> String {
+    let tell = |token| format!("; the token given, {token}, is for another state of it");
+    given.map(tell).unwrap_or_default()
 }
 
 impl Halt {

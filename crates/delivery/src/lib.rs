@@ -37,7 +37,7 @@ pub use backoff::{Backoff, RetryPolicy};
 pub use checkpoint::{
     CHECKPOINT_FORMAT, Checkpoint, CheckpointError, Identity, Kind, TransactionPosition,
 };
-pub use coverage::{Coverage, Fingerprint};
+pub use coverage::{Coverage, Fingerprint, NoFingerprint};
 pub use flight::WindowId;
 pub use front::{ConfirmedLsn, Front};
 pub use halt::Halt;

@@ -142,9 +142,11 @@ pub fn check_slot(server: &ServerFacts) -> Result<(), Halt> {
 pub fn check_coverage(before: &Coverage, now: &Coverage, consent: Consent) -> Result<(), Halt> {
     let token = now.token();
     match now.change_since(before) {
-        Some(change) if consent.publication != Some(token) => {
-            Err(Halt::CoverageChanged { change, token })
-        }
+        Some(change) if consent.publication != Some(token) => Err(Halt::CoverageChanged {
+            change,
+            token,
+            given: consent.publication,
+        }),
         Some(_) | None => Ok(()),
     }
 }

@@ -137,7 +137,7 @@ pub static CODES: &[Code] = &[
     stopped(
         "publication-missing",
         "The publication does not exist. Rows committed without it can't be read from the WAL.",
-        "Create it with `outboxd init --apply`. If it existed before and was dropped while rows were written, compare table and topics before you go on.",
+        "Create it with `outboxd init --apply`. If it existed before, outboxd then stops with publication-changed: rows written meanwhile are not in the stream.",
     ),
     stopped(
         "publication-table",

@@ -193,8 +193,11 @@ async fn record_coverage(
     if checkpoint.coverage.as_ref() == Some(&facts.coverage) {
         return Ok(());
     }
-    let token = facts.coverage.token();
-    tracing::info!(%token, "publication and tables recorded as they are now");
+    let before = checkpoint.coverage.as_ref();
+    if let Some(change) = before.and_then(|before| facts.coverage.change_since(before)) {
+        let token = facts.coverage.token();
+        tracing::warn!(%token, change, "accepted: rows written meanwhile may be missing");
+    }
     let ours = opening_checkpoint(Kind::Progress, facts, Lsn::INVALID, pipeline);
     let renewed = Checkpoint {
         coverage: ours.coverage,
