@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
 }
 
 /// How many servers a machine of two cores can start and stop at the same time.
-const BESIDE_EACH_OTHER: usize = 3;
+const BESIDE_EACH_OTHER: usize = 4;
 
 /// Each in a process of its own, for logs and panics are the process's.
 fn run_beside_each_other(group: Group) -> ExitCode {
