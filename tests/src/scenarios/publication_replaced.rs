@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::backlog::published;
 use super::misconfiguration::run_says;
 use crate::oracle;
 use crate::relay::Relay;
 use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
-use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "publication-replaced",
@@ -21,6 +21,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 /// Rows that a replaced publication hides.
 const HIDDEN: u64 = 5;
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(30);
 
 /// How a publication is replaced so that it looks the same as before.
 const REPLACEMENTS: [(&str, [&str; 2]); 3] = [
@@ -81,7 +82,7 @@ fn insert(stage: &Stage, rows: u64) -> Result<()> {
 async fn replaced_while_away(stage: &Stage, remove: &str, restore: &str) -> Result<()> {
     let relay = stage.relay(&[]).await?;
     insert(stage, 10)?;
-    published(&relay, 10.0).await?;
+    published(&relay, 10.0, PUBLISHED_WITHIN).await?;
     relay.stop().await?;
     stage.postgres.sql(DATABASE, remove)?;
     insert(stage, HIDDEN)?;
@@ -100,7 +101,7 @@ async fn replaced_while_away(stage: &Stage, remove: &str, restore: &str) -> Resu
         "a stopped relay confirmed something"
     );
     let relay = accept(stage, stale).await?;
-    published(&relay, 7.0).await?;
+    published(&relay, 7.0, PUBLISHED_WITHIN).await?;
     // Consent is recorded: the next start needs none.
     relay.stop().await?;
     stage.relay(&[]).await?.stop().await?;
@@ -128,13 +129,4 @@ pub(super) async fn accept(stage: &Stage, stopped: Relay) -> Result<Relay> {
         .with_context(|| format!("no token: {said}"))?;
     stopped.stop().await?;
     stage.relay(&["--accept-publication", token]).await
-}
-
-async fn published(relay: &Relay, events: f64) -> Result<()> {
-    let arrive = wait::until(
-        "events are published",
-        Duration::from_secs(30),
-        async || Ok(relay.count("outboxd_events_published_total", "")? >= events),
-    );
-    arrive.await.map(drop).with_context(|| relay.log_text())
 }
