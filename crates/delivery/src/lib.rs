@@ -25,6 +25,7 @@ mod flight;
 mod front;
 mod halt;
 mod machine;
+mod marks;
 mod resume;
 mod settings;
 mod startup;
@@ -42,6 +43,7 @@ pub use flight::WindowId;
 pub use front::{ConfirmedLsn, Front};
 pub use halt::Halt;
 pub use machine::Delivery;
+pub use marks::{Mark, Marks, Outcome};
 pub use resume::Resume;
 pub use settings::{Recording, Settings};
 pub use startup::{

@@ -1,0 +1,147 @@
+//! What is to be written back to the outbox tables.
+
+use envelope::TableId;
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// It is durable in its topic.
+    Sent,
+    /// It is durable in the dead-letter topic.
+    Failed {
+        /// How often publishing it was tried.
+        attempts: u32,
+        /// Why it can't be published.
+        error: &'a str,
+    },
+}
+
+/// One row and its outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark<'a> {
+    /// The table.
+    pub table: TableId,
+    /// The text form of the row's id.
+    pub id: &'a str,
+    /// What became of it.
+    pub outcome: Outcome<'a>,
+}
+
+/// The rows of some transactions, in one arena.
+#[derive(Debug, Clone, Default)]
+pub struct Marks {
+    text: String,
+    rows: Vec<Row>,
+    xids: Vec<u32>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    table: TableId,
+    id_end: usize,
+    /// Of what failed: how often it was tried, and where the error ends.
+    failed: Option<(u32, usize)>,
+}
+
+impl Row {
+    fn end(&self) -> usize {
+        self.failed.map_or(self.id_end, |(_, end)| end)
+    }
+}
+
+impl Marks {
+    /// Adds a row.
+    pub fn push(&mut self, mark: Mark<'_>) {
+        self.text.push_str(mark.id);
+        let id_end = self.text.len();
+        let failed = match mark.outcome {
+            Outcome::Sent => None,
+            Outcome::Failed { attempts, error } => {
+                self.text.push_str(error);
+                Some((attempts, self.text.len()))
+            }
+        };
+        self.rows.push(Row {
+            table: mark.table,
+            id_end,
+            failed,
+        });
+    }
+
+    /// Adds a transaction that wrote some of the rows. A statement that does not see it yet would
+    /// not find them: a commit is in the WAL before others see it, and with a synchronous standby
+    /// long before.
+    pub fn push_xid(&mut self, xid: u32) {
+        if self.xids.last() != Some(&xid) {
+            self.xids.push(xid);
+        }
+    }
+
+    /// The transactions that wrote the rows.
+    pub fn xids(&self) -> &[u32] {
+        &self.xids
+    }
+
+    /// The rows, in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = Mark<'_>> {
+        let mut start = 0;
+        self.rows.iter().map(move |row| {
+            let id = &self.text[start..row.id_end];
+            let outcome = match row.failed {
+                None => Outcome::Sent,
+                Some((attempts, end)) => Outcome::Failed {
+                    attempts,
+                    error: &self.text[row.id_end..end],
+                },
+            };
+            start = row.end();
+            Mark {
+                table: row.table,
+                id,
+                outcome,
+            }
+        })
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Removes everything; the memory is kept.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.rows.clear();
+        self.xids.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_out_as_they_went_in() {
+        let failed = Outcome::Failed {
+            attempts: 6,
+            error: "no such topic",
+        };
+        let rows = [("a", Outcome::Sent), ("bc", failed), ("d", Outcome::Sent)];
+        let mut marks = Marks::default();
+        for (id, outcome) in rows {
+            let table = TableId(3);
+            marks.push(Mark { table, id, outcome });
+            marks.push_xid(7);
+        }
+        let found: Vec<_> = marks.iter().map(|mark| (mark.id, mark.outcome)).collect();
+        assert_eq!(found, rows);
+        assert_eq!(marks.xids(), [7]);
+        marks.clear();
+        assert!(marks.is_empty() && marks.xids().is_empty());
+    }
+}
