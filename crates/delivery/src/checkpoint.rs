@@ -3,7 +3,7 @@
 use pgoutput::{CommitLsn, Lsn};
 use serde::{Deserialize, Serialize};
 
-use crate::{Coverage, Fingerprint};
+use crate::{Coverage, FeedProgress, Fingerprint};
 
 /// The version of the record that this relay writes, and the newest that it reads.
 pub const CHECKPOINT_FORMAT: u32 = 1;
@@ -67,6 +67,9 @@ pub struct Checkpoint {
     pub floor: Lsn,
     /// The slot may be confirmed up to here, and is never confirmed beyond it.
     pub confirmed_up_to: Lsn,
+    /// A feed is under way, which goes on before the stream does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed: Option<FeedProgress>,
     /// Of what decides the number and order of changes inside a transaction, and so the meaning of
     /// `position.index`: the publication, its tables and row filters, protocol options.
     pub fingerprint: Fingerprint,
@@ -140,6 +143,11 @@ mod tests {
             }),
             floor: Lsn::INVALID,
             confirmed_up_to: Lsn::from(0x10),
+            feed: Some(FeedProgress {
+                request: "r".into(),
+                done: 5,
+                controlled: false,
+            }),
             fingerprint: Fingerprint::of("publication"),
             coverage: Some(Coverage {
                 publication: Some(Fingerprint::of("oid")),

@@ -2,7 +2,10 @@
 
 use pgoutput::Lsn;
 
-use crate::{Checkpoint, Coverage, Fingerprint, Halt, Identity, Kind, Resume, TransactionPosition};
+use crate::{
+    Checkpoint, Coverage, Exceptions, Fingerprint, Halt, Identity, Kind, Resume,
+    TransactionPosition,
+};
 
 /// A row of `pg_replication_slots`.
 #[derive(Debug, Clone)]
@@ -198,6 +201,8 @@ fn resume(checkpoint: &Checkpoint, server: &ServerFacts, slot: &SlotFacts) -> Re
         confirmed_up_to,
         slot_confirmed: slot.confirmed_flush,
         void_from,
+        feed: checkpoint.feed.clone(),
+        exceptions: Exceptions::default(),
     })
 }
 
@@ -316,6 +321,7 @@ mod tests {
                 complete: true,
             }),
             floor: Lsn::INVALID,
+            feed: None,
             confirmed_up_to: Lsn::from(100),
             fingerprint: Fingerprint::of("a"),
             coverage: Some(coverage("a")),
