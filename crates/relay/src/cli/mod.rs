@@ -6,6 +6,7 @@ mod doctor;
 mod exit;
 mod init;
 mod problem;
+mod prune;
 mod routing;
 mod run;
 mod status;
@@ -37,6 +38,8 @@ enum Command {
     Run(run::RunArgs),
     /// Show how a running relay is doing.
     Status(status::StatusArgs),
+    /// Remove published rows that are old enough, once.
+    Prune(prune::PruneArgs),
     /// Check or print the configuration.
     Config {
         #[command(subcommand)]
@@ -171,6 +174,7 @@ pub fn main() -> Exit {
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Run(args) => run::run(&args),
         Command::Status(args) => status::status(&args),
+        Command::Prune(args) => prune::prune(&args),
         Command::Config {
             command: ConfigCommand::Check(settings),
         } => check(&settings),

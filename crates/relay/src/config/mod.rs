@@ -31,6 +31,7 @@ pub use postgres::{Host, HostAddr, Postgres, SslMode};
 pub use print::print;
 pub use reference::{example, reference};
 pub use secret::{REDACTED, Secret};
+pub use write_back::{Retention, StateSpec, WriteBackBounds, WriteBackMode};
 
 mod allowed;
 mod choice;
@@ -56,6 +57,7 @@ mod tests;
 mod units;
 mod validate;
 mod value;
+mod write_back;
 
 /// Reads and checks the configuration: defaults, the file that `overrides` or `OUTBOXD_CONFIG`
 /// names, the variables of `env`, then `overrides`.
@@ -115,6 +117,14 @@ pub fn load_from_process(overrides: &Overrides) -> Result<Config, ConfigErrors> 
     let env = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     load(overrides, env, |path| std::fs::read_to_string(path))
+}
+
+/// Reads a duration as the file has it, such as `7d`; what is wrong with it otherwise.
+///
+/// # Errors
+/// A sentence that says what to write.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    units::parse_duration(text).map_err(|fault| format!("{}: {}", fault.problem, fault.remedy))
 }
 
 /// The file to read, if any, and who named it.

@@ -14,6 +14,7 @@ use crate::config::{Mode, Pipeline, SinkKind};
 use crate::failure::Failure;
 use crate::sink::{Sink, opening_checkpoint};
 use crate::source::{self, PgStream, Session};
+use crate::writeback;
 
 /// How often progress without events is recorded in Kafka.
 const CHECKPOINT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
@@ -30,6 +31,7 @@ pub(super) struct Opened {
 pub(super) async fn open(context: &Context, backlog: &mut Backlog) -> Result<Opened, Failure> {
     let pipeline = &context.pipeline;
     let mut session = source::connect(pipeline).await?;
+    writeback::check(&session.catalog, pipeline).await?;
     delivery::check_slot(&session.facts)?;
     if session.facts.slot.is_none() {
         create_slot(pipeline, &mut session).await?;
