@@ -1,20 +1,20 @@
 //! From nothing to a stream: acquire the slot, fence, read the checkpoint, compare.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use delivery::{
     Checkpoint, Consent, Delivery, Kind, Recording, Resume, ServerFacts, Settings, Start,
     check_start,
 };
-use pgoutput::Lsn;
+use pgoutput::{Lsn, PgTimestamp};
 
 use super::watch::{Sighting, Watcher};
-use super::{Backlog, Context};
+use super::{Backlog, Context, Memory};
 use crate::config::{Mode, Pipeline, SinkKind};
 use crate::failure::Failure;
-use crate::sink::{Sink, opening_checkpoint};
+use crate::sink::{Recorded, Sink, opening_checkpoint};
 use crate::source::{self, PgStream, Session};
-use crate::writeback;
+use crate::writeback::{self, WriteBack};
 
 /// How often progress without events is recorded in Kafka.
 const CHECKPOINT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
@@ -24,11 +24,16 @@ pub(super) struct Opened {
     pub stream: PgStream,
     pub watcher: Watcher,
     pub sink: Sink,
+    pub write_back: WriteBack,
     pub delivery: Delivery,
 }
 
 /// Opens a session: the same steps in the same order at start, reconnect and takeover.
-pub(super) async fn open(context: &Context, backlog: &mut Backlog) -> Result<Opened, Failure> {
+pub(super) async fn open(
+    context: &Context,
+    backlog: &mut Backlog,
+    memory: &mut Memory,
+) -> Result<Opened, Failure> {
     let pipeline = &context.pipeline;
     let mut session = source::connect(pipeline).await?;
     writeback::check(&session.catalog, pipeline).await?;
@@ -38,11 +43,12 @@ pub(super) async fn open(context: &Context, backlog: &mut Backlog) -> Result<Ope
     }
     tracing::debug!(pipeline = pipeline.name, "connected");
     let verified = session.verified;
+    let host = session.host.clone();
     // From here on nobody else holds the slot, so fencing hits no living relay.
     let (stream, catalog, facts) = session.start().await?;
     tracing::debug!(pipeline = pipeline.name, "slot held");
     let mut watcher = Watcher::start(context, catalog, facts.coverage.clone());
-    let joining = join_kafka(context, &facts);
+    let joining = join_kafka(context, memory, &facts);
     let (sink, resume) = count_meanwhile(context, backlog, &mut watcher, joining).await?;
     tracing::info!(
         pipeline = pipeline.name,
@@ -53,11 +59,16 @@ pub(super) async fn open(context: &Context, backlog: &mut Backlog) -> Result<Ope
     );
     let settings = settings(pipeline, &facts);
     let (tables, topics) = (pipeline.tables.clone(), pipeline.topics.clone());
-    let delivery = Delivery::new(settings, tables, topics, &resume, verified, Instant::now());
+    let identity = facts.identity.clone();
+    let server = writeback::Server { host, identity };
+    let lessons = memory.take_lessons(&pipeline.retry);
+    let now = Instant::now();
+    let delivery = Delivery::new(settings, tables, topics, resume, lessons, verified, now);
     Ok(Opened {
         stream,
         watcher,
         sink,
+        write_back: WriteBack::start(context, server),
         delivery,
     })
 }
@@ -82,13 +93,17 @@ async fn create_slot(pipeline: &Pipeline, session: &mut Session) -> Result<(), F
         session.create_slot(true).await?;
         return session.refresh_slot().await;
     }
-    let (mut sink, checkpoint) = Sink::open(pipeline, &session.facts.identity).await?;
+    let (mut sink, recorded) = Sink::open(pipeline, &session.facts.identity).await?;
     // Another relay may have made it meanwhile.
     session.refresh_slot().await?;
     if session.facts.slot.is_some() {
         return Ok(());
     }
-    check_start(checkpoint.as_ref(), &session.facts, Consent::default())?;
+    check_start(
+        recorded.checkpoint.as_ref(),
+        &session.facts,
+        Consent::default(),
+    )?;
     let record = |kind: Kind, at: Lsn| opening_checkpoint(kind, &session.facts, at, pipeline);
     let intent = record(Kind::Intent, Lsn::INVALID);
     let mut genesis = record(Kind::Genesis, Lsn::INVALID);
@@ -128,9 +143,17 @@ async fn count_meanwhile<T>(
 }
 
 /// Fences older relays, reads the checkpoint, and decides where the stream is taken up.
-async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Resume), Failure> {
-    let pipeline = &context.pipeline;
-    let (mut sink, checkpoint) = Sink::open(pipeline, &facts.identity).await?;
+async fn join_kafka(
+    context: &Context,
+    memory: &Memory,
+    facts: &ServerFacts,
+) -> Result<(Sink, Resume), Failure> {
+    let pipeline = &memory.fitted(&context.pipeline);
+    let (mut sink, recorded) = Sink::open(pipeline, &facts.identity).await?;
+    let Recorded {
+        checkpoint,
+        exceptions,
+    } = recorded;
     let consent = Consent {
         adopt_slot: context.consent.adopt_slot || pipeline.sink == SinkKind::Stdout,
         ..context.consent
@@ -139,6 +162,10 @@ async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Res
         Start::Resume(resume) => {
             warn_of_voided(checkpoint.as_ref(), resume.void_from);
             record_coverage(&mut sink, checkpoint, facts, pipeline).await?;
+            let resume = Resume {
+                exceptions,
+                ..resume
+            };
             return Ok((sink, resume));
         }
         Start::Adopt { at } => at,
@@ -211,6 +238,12 @@ async fn record_coverage(
     sink.record_now(&renewed).await
 }
 
+fn wall_clock() -> PgTimestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let micros = since.unwrap_or_default().as_micros();
+    PgTimestamp::from_unix_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+}
+
 fn settings(pipeline: &Pipeline, facts: &ServerFacts) -> Settings {
     let recording = match (pipeline.sink, pipeline.mode) {
         (SinkKind::Stdout, _) => Recording::Nowhere,
@@ -224,6 +257,12 @@ fn settings(pipeline: &Pipeline, facts: &ServerFacts) -> Settings {
         max_bytes: pipeline.batch.max_bytes,
         max_wait: pipeline.batch.max_wait,
         event_max_bytes: pipeline.event.max_bytes,
+        tables: pipeline.table_policies(),
+        dead_letter_max_bytes: pipeline.dead_letter_bounds.max_bytes,
+        dead_letters_per_minute: pipeline.dead_letter_bounds.max_per_minute,
+        max_parked_keys: pipeline.dead_letter_bounds.max_parked_keys,
+        max_pending_marks: pipeline.write_back.max_pending,
+        wall_clock: wall_clock(),
         checkpoint_interval: CHECKPOINT_INTERVAL,
         identity: facts.identity.clone(),
         fingerprint: facts.fingerprint,
