@@ -41,7 +41,22 @@ const CASES: &[Case] = &[
         break_it: "CREATE ROLE plain LOGIN PASSWORD 'outboxd'",
         flags: &["--role", "plain"],
         code: "replication-denied",
-        mend_it: "ALTER ROLE plain REPLICATION; GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO plain",
+        mend_it: "ALTER ROLE plain REPLICATION; GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO plain; \
+                  GRANT SELECT (id, state), UPDATE (state, attempts, last_error) ON outbox TO plain",
+    },
+    Case {
+        name: "role that may not write the state",
+        break_it: "REVOKE UPDATE (state) ON outbox FROM plain",
+        flags: &["--role", "plain"],
+        code: "permission-denied",
+        mend_it: "GRANT UPDATE (state) ON outbox TO plain",
+    },
+    Case {
+        name: "column of the state missing",
+        break_it: "ALTER TABLE outbox RENAME state TO status",
+        flags: &[],
+        code: "write-back-columns",
+        mend_it: "ALTER TABLE outbox RENAME status TO state",
     },
     Case {
         name: "publication missing",

@@ -217,6 +217,7 @@ const PARTITIONED: &str = "CREATE TABLE outbox ( \
       id uuid DEFAULT gen_random_uuid(), seq bigint GENERATED ALWAYS AS IDENTITY, \
       event_type text NOT NULL, transfer_id text, payload jsonb NOT NULL, \
       created_at timestamptz NOT NULL DEFAULT clock_timestamp(), day int NOT NULL DEFAULT 1, \
+      state text NOT NULL DEFAULT 'PENDING', \
       PRIMARY KEY (id, day)) PARTITION BY RANGE (day); \
     CREATE TABLE outbox_1 PARTITION OF outbox FOR VALUES FROM (1) TO (2)";
 

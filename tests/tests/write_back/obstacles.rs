@@ -220,5 +220,7 @@ async fn another_server_behind_the_same_name_is_not_written_to() {
     write_back.submit(1, marks(sent(&ids), xid));
     tells(&context, "another timeline").await;
     nothing_done(&mut write_back, Duration::from_millis(100)).await;
+    drop(write_back);
+    assert!(is_silent(&context), "of a session that is over");
     assert_eq!(states(&postgres), "PENDING=1");
 }

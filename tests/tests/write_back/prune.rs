@@ -189,8 +189,7 @@ async fn without_write_back_the_slot_is_the_proof() {
     .unwrap();
     // Rows of a transaction that has not ended are not known to be published.
     let writer = client(&postgres).await;
-    let old =
-        "INSERT INTO outbox (event_type, payload, created_at) VALUES ('x', '{}', '2001-01-01')";
+    let old = "INSERT INTO outbox (event_type, payload, created_at) VALUES ('transfers.x', '{}', '2001-01-01')";
     writer
         .batch_execute(&format!("BEGIN; {old}"))
         .await

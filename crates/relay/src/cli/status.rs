@@ -241,6 +241,14 @@ fn complaints(pipeline: &Value, text: &mut String) {
     if let (false, Some(remedy)) = (is_ready, pipeline["last_failure"]["remedy"].as_str()) {
         let _ = writeln!(text, "{name}: remedy: {remedy}");
     }
+    let write_back = &pipeline["write_back_failure"];
+    if let (Some(message), Some(remedy)) = (
+        write_back["message"].as_str(),
+        write_back["remedy"].as_str(),
+    ) {
+        let _ = writeln!(text, "{name}: write-back waits: {message}");
+        let _ = writeln!(text, "{name}: remedy: {remedy}");
+    }
 }
 
 #[cfg(test)]
@@ -258,6 +266,7 @@ mod tests {
                 "confirmed_lsn": "0/1A2B3C", "publish_lag_seconds": 0.04,
                 "slot": { "lag_bytes": 512, "retained_bytes": 3 << 20 },
                 "last_failure": { "remedy": "Nothing, any more." },
+                "write_back_failure": { "message": "locked", "remedy": "Unlock." },
             },
             {
                 "pipeline": "b", "state": "stopped", "ready": false, "slot": null,
@@ -269,6 +278,8 @@ mod tests {
             PIPELINE  STATE      READY  CONFIRMED  SLOT LAG  WAL KEPT  PUBLISH LAG\n\
             outbox    streaming  yes    0/1A2B3C   512 B     3.0 MiB   0.0 s\n\
             b         stopped    no     -          -         -         -\n\
+            outbox: write-back waits: locked\n\
+            outbox: remedy: Unlock.\n\
             b: not ready: stopped: slot \"b\" is lost [slot-lost]\n\
             b: remedy: Compare.\n";
         assert_eq!(table(&status), expected);

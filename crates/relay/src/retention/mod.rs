@@ -15,9 +15,11 @@ mod table;
 
 use tokio::task::JoinHandle;
 
+use crate::config::{Pipeline, SinkKind};
 use crate::failure::Failure;
 use crate::pipeline::Context;
 use crate::source::link::{Link, Purpose};
+use crate::telemetry::WriteBackMetrics;
 use crate::writeback::Server;
 
 pub use round::{Extent, KeptPartition, Progress, TableReport, run};
@@ -36,9 +38,13 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// Starts the task, on the runtime that this is called on; `None` if rows are kept.
+    /// Starts the task, on the runtime that this is called on; `None` if rows are kept, as they are
+    /// while a relay to standard output is tried out.
     pub fn start(context: &Context, server: Server) -> Option<Self> {
         context.pipeline.retention.period?;
+        if context.pipeline.sink == SinkKind::Stdout {
+            return None;
+        }
         let keeper = Keeper {
             pipeline: context.pipeline.clone(),
             server,
@@ -58,9 +64,9 @@ impl Drop for Retention {
 }
 
 struct Keeper {
-    pipeline: crate::config::Pipeline,
+    pipeline: Pipeline,
     server: Server,
-    metrics: crate::telemetry::WriteBackMetrics,
+    metrics: WriteBackMetrics,
     /// The failure that has been told last.
     told: Option<&'static str>,
 }

@@ -252,7 +252,12 @@ impl Vitals {
         inner.write_back = Some((failure.clone(), Instant::now()));
     }
 
-    /// States were written back, or the session that failed to is over.
+    /// The session that could not write states back is over.
+    pub fn write_back_ended(&self) {
+        self.lock().write_back = None;
+    }
+
+    /// States were written back.
     pub fn written_back(&self) {
         if self.lock().write_back.take().is_some() {
             tracing::info!(pipeline = self.pipeline, "write-back goes on");

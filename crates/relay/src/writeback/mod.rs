@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 
 use self::worker::Worker;
 use crate::pipeline::Context;
-use crate::telemetry::WriteBackMetrics;
+use crate::telemetry::{Vitals, WriteBackMetrics};
 
 pub use session::Server;
 pub use table::check;
@@ -46,6 +46,7 @@ pub struct WriteBack {
     submitted: UnboundedSender<Done>,
     done: UnboundedReceiver<Done>,
     task: JoinHandle<()>,
+    vitals: Arc<Vitals>,
     metrics: WriteBackMetrics,
     pending: usize,
 }
@@ -74,6 +75,7 @@ impl WriteBack {
             submitted,
             done,
             task: tokio::spawn(worker.run(to_worker, from_worker)),
+            vitals: Arc::clone(&context.vitals),
             metrics,
             pending: 0,
         }
@@ -113,5 +115,6 @@ impl Drop for WriteBack {
     fn drop(&mut self) {
         self.task.abort();
         self.metrics.pending(0);
+        self.vitals.write_back_ended();
     }
 }

@@ -14,6 +14,7 @@ use super::snapshot::Snapshot;
 use super::{statement, table};
 use crate::config::{Host, Pipeline};
 use crate::failure::Failure;
+use crate::source::catalog::Catalog;
 use crate::source::link::{Link, Purpose};
 use crate::source::silent;
 
@@ -46,6 +47,16 @@ pub struct Server {
     pub host: Host,
     /// Who it is.
     pub identity: Identity,
+}
+
+impl Server {
+    /// The server of a session.
+    pub fn new(catalog: &Catalog, identity: &Identity) -> Self {
+        Self {
+            host: catalog.host().clone(),
+            identity: identity.clone(),
+        }
+    }
 }
 
 /// How many rows were updated.

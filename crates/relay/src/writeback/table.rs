@@ -200,7 +200,7 @@ impl<'a> Look<'a> {
 }
 
 /// Looks a table up for write-back.
-pub(super) async fn load(
+pub(crate) async fn load(
     client: &Client,
     spec: &TableSpec,
     state: &StateSpec,

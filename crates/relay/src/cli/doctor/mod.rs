@@ -8,6 +8,7 @@ mod server;
 mod slot;
 mod tables;
 mod topics;
+mod write_back;
 
 use clap::Args;
 
@@ -117,6 +118,7 @@ async fn examine_database(catalog: &Catalog, pipeline: &Pipeline, checks: &mut V
         Err(failure) => checks.push(Check::fail("server", failure)),
     }
     checks.extend(tables::check(catalog, pipeline).await);
+    add_news(checks, write_back::check(catalog, pipeline).await);
     if pipeline.sink == SinkKind::Kafka {
         checks.extend(slot::check(catalog, pipeline).await);
     }

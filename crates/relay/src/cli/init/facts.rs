@@ -4,7 +4,7 @@ use envelope::TableSpec;
 use tokio_postgres::Row;
 
 use crate::cli::database::{MAY_STREAM, all, one};
-use crate::config::Pipeline;
+use crate::config::{Pipeline, StateSpec};
 use crate::failure::Failure;
 use crate::source::catalog::Catalog;
 
@@ -34,6 +34,8 @@ pub(super) struct Existing {
     pub is_partitioned: bool,
     /// The publication has it, under its own name or under those of its partitions.
     pub is_published: bool,
+    /// The names of its columns.
+    pub columns: Vec<String>,
     /// The sequence of the `seq` column: schema and name.
     pub sequence: Option<(String, String)>,
 }
@@ -65,6 +67,10 @@ pub(super) struct Rights {
     pub uses_schema: bool,
     pub reads_sequence: bool,
     pub inserts: bool,
+    /// May write states back.
+    pub writes_state: bool,
+    /// May remove rows.
+    pub prunes: bool,
 }
 
 impl Rights {
@@ -72,6 +78,8 @@ impl Rights {
         uses_schema: true,
         reads_sequence: true,
         inserts: true,
+        writes_state: true,
+        prunes: true,
     };
 }
 
@@ -86,7 +94,9 @@ const TABLE: &str = "SELECT n.oid IS NOT NULL, c.oid IS NOT NULL, coalesce(c.rel
          AND p.schemaname = n.nspname AND p.tablename = c.relname) \
        OR EXISTS (SELECT 1 FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid \
          WHERE p.pubname = $3 AND r.prrelid = c.oid), \
-       s.nspname::text, s.relname::text \
+       s.nspname::text, s.relname::text, \
+       ARRAY(SELECT x.attname::text FROM pg_attribute x WHERE x.attrelid = c.oid \
+         AND x.attnum > 0 AND NOT x.attisdropped) \
      FROM (SELECT 1) one LEFT JOIN pg_namespace n ON n.nspname = $1 \
      LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = $2 AND c.relkind IN ('r', 'p') \
      LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $4 AND NOT a.attisdropped \
@@ -100,7 +110,15 @@ const RIGHTS: &str = "SELECT coalesce(has_schema_privilege(r.oid, n.oid, 'USAGE'
        coalesce((SELECT has_sequence_privilege(r.oid, sc.oid, 'SELECT, USAGE') \
          FROM pg_class sc JOIN pg_namespace sn ON sn.oid = sc.relnamespace \
          WHERE sn.nspname = $4 AND sc.relname = $5 AND sc.relkind = 'S'), false), \
-       coalesce(has_table_privilege(r.oid, c.oid, 'INSERT'), false) \
+       coalesce(has_table_privilege(r.oid, c.oid, 'INSERT'), false), \
+       coalesce((SELECT bool_and(has_column_privilege(r.oid, c.oid, a.attnum, 'UPDATE')) \
+         FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY ($6) \
+           AND NOT a.attisdropped), false) \
+       AND coalesce((SELECT bool_and(has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT')) \
+         FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY ($7) \
+           AND NOT a.attisdropped), false), \
+       coalesce(has_table_privilege(r.oid, c.oid, 'SELECT') \
+         AND has_table_privilege(r.oid, c.oid, 'DELETE'), false) \
      FROM pg_roles r LEFT JOIN pg_namespace n ON n.nspname = $2 \
      LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = $3 \
      WHERE r.rolname = $1";
@@ -129,14 +147,31 @@ pub(super) async fn look(
     Ok(DatabaseFacts {
         wal_level: Some(level.get(0)),
         publication: publication(catalog, &pipeline.postgres.publication).await?,
-        relay: role(catalog, &roles.relay, &pipeline.tables, &tables).await?,
+        relay: role(catalog, &roles.relay, pipeline, &tables).await?,
         service: match &roles.service {
-            Some(name) => role(catalog, name, &pipeline.tables, &tables).await?,
+            Some(name) => role(catalog, name, pipeline, &tables).await?,
             None => None,
         },
         has_slot: slot.is_some(),
         tables,
     })
+}
+
+/// The columns that write-back reads, and those that it writes where they exist.
+pub(super) fn state_columns<'a>(
+    spec: &'a TableSpec,
+    state: &'a StateSpec,
+) -> (Vec<&'a str>, Vec<&'a str>) {
+    use envelope::OptionalColumn::{IfPresent, Mapped, Unmapped};
+    let optional = |column: &'a _| match column {
+        Unmapped => None,
+        IfPresent(name) | Mapped(name) => Some(name.as_str()),
+    };
+    let optional = [&state.attempts, &state.last_error]
+        .into_iter()
+        .filter_map(optional);
+    let written = std::iter::once(state.state.as_str()).chain(optional);
+    (vec![&spec.columns.id, &state.state], written.collect())
 }
 
 async fn publication(catalog: &Catalog, name: &str) -> Result<Option<Published>, Failure> {
@@ -177,6 +212,7 @@ fn existing(row: &Row) -> Existing {
     Existing {
         is_partitioned: row.get(2),
         is_published: row.get(3),
+        columns: row.get(6),
         sequence: schema.zip(name),
     }
 }
@@ -184,7 +220,7 @@ fn existing(row: &Row) -> Existing {
 async fn role(
     catalog: &Catalog,
     role: &str,
-    specs: &[TableSpec],
+    pipeline: &Pipeline,
     tables: &[TableFacts],
 ) -> Result<Option<RoleFacts>, Failure> {
     let sql = format!(
@@ -200,18 +236,28 @@ async fn role(
         streams: row.get(0),
         connects: row.get(1),
         is_superuser: row.get(2),
-        tables: Vec::with_capacity(specs.len()),
+        tables: Vec::with_capacity(tables.len()),
     };
-    for (spec, table) in specs.iter().zip(tables) {
+    for ((_, spec, state), table) in pipeline.outboxes().zip(tables) {
+        let (read, written) = state_columns(spec, state);
         let sequence = table.table.as_ref().and_then(|t| t.sequence.clone());
         let (schema, name) = sequence.unwrap_or_default();
-        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-            [&role, &spec.schema, &spec.table, &schema, &name];
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 7] = [
+            &role,
+            &spec.schema,
+            &spec.table,
+            &schema,
+            &name,
+            &written,
+            &read,
+        ];
         let row = one(catalog, RIGHTS, &params).await?;
         facts.tables.push(Rights {
             uses_schema: row.get(0),
             reads_sequence: row.get(1),
             inserts: row.get(2),
+            writes_state: row.get(3),
+            prunes: row.get(4),
         });
     }
     Ok(Some(facts))

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use envelope::{CompileError, RowMapper, TableId, TableSpec, TopicPolicy};
+use envelope::{CompileError, OptionalColumn, RowMapper, TableId, TableSpec, TopicPolicy};
 use pgoutput::{Column, Relation, oid};
 
-use super::facts::{DatabaseFacts, Existing, Rights, RoleFacts, Roles};
+use super::facts::{DatabaseFacts, Existing, Rights, RoleFacts, Roles, state_columns};
 use super::sql;
 use super::topics::TopicPlan;
 use crate::cli::database::quote;
 use crate::cli::problem::Problem;
-use crate::config::Pipeline;
+use crate::config::{Pipeline, StateSpec, WriteBackMode};
 use crate::failure::Failure;
 
 /// One thing that is missing.
@@ -119,12 +119,12 @@ fn relay_role(role: &str, facts: Option<&RoleFacts>, plan: &mut Plan) {
 
 fn tables(pipeline: &Pipeline, facts: &DatabaseFacts, plan: &mut Plan) {
     let mut schemas = BTreeSet::new();
-    for (index, spec) in pipeline.tables.iter().enumerate() {
-        let table = facts.tables.get(index);
+    for (id, spec, state) in pipeline.outboxes() {
+        let table = facts.tables.get(usize::from(id.0));
         if table.is_some_and(|t| t.table.is_some()) {
             continue;
         }
-        if let Err(problem) = fits_default_shape(spec) {
+        if let Err(problem) = fits_default_shape(spec, state) {
             plan.problems.push(problem);
             continue;
         }
@@ -146,7 +146,7 @@ fn shown(spec: &TableSpec) -> String {
 }
 
 /// A missing table can be made only if its mapping fits the default table.
-fn fits_default_shape(spec: &TableSpec) -> Result<(), Problem> {
+fn fits_default_shape(spec: &TableSpec, state: &StateSpec) -> Result<(), Problem> {
     let columns = DEFAULT_COLUMNS.map(|(name, type_oid)| Column {
         flags: 0,
         name: name.to_owned(),
@@ -162,8 +162,8 @@ fn fits_default_shape(spec: &TableSpec) -> Result<(), Problem> {
     };
     match RowMapper::compile(spec, TableId(0), &TopicPolicy::default(), &relation) {
         // Where its events may go is not a matter of the table.
-        Ok(_) | Err(CompileError::TopicRefused { .. }) => Ok(()),
-        Err(_) => Err(Problem {
+        Ok(_) | Err(CompileError::TopicRefused { .. }) if has_state(state) => Ok(()),
+        Ok(_) | Err(_) => Err(Problem {
             code: Some("table-missing"),
             message: format!("table {} does not exist", shown(spec)),
             remedy: "Create it with the columns that the configuration maps: it maps others than \
@@ -172,6 +172,17 @@ fn fits_default_shape(spec: &TableSpec) -> Result<(), Problem> {
                 .to_owned(),
         }),
     }
+}
+
+/// Whether write-back finds its columns in the default table.
+fn has_state(state: &StateSpec) -> bool {
+    let has = |name: &str| DEFAULT_COLUMNS.iter().any(|(column, _)| *column == name);
+    let mapped = |column: &OptionalColumn| match column {
+        OptionalColumn::Unmapped | OptionalColumn::IfPresent(_) => true,
+        OptionalColumn::Mapped(name) => has(name),
+    };
+    state.mode == WriteBackMode::Off
+        || has(&state.state) && mapped(&state.attempts) && mapped(&state.last_error)
 }
 
 /// The columns of `sql/outbox.sql` that can be mapped.
@@ -234,12 +245,14 @@ fn relay_rights(pipeline: &Pipeline, role: &str, facts: &DatabaseFacts, plan: &m
         );
     }
     schema_rights(pipeline, role, relay, plan);
-    for (index, spec) in pipeline.tables.iter().enumerate() {
+    for (id, spec, state) in pipeline.outboxes() {
+        let index = usize::from(id.0);
+        row_rights(pipeline, role, (id, spec, state), facts, plan);
         if rights(relay, index).reads_sequence {
             continue;
         }
         let existing = facts.tables.get(index).and_then(|t| t.table.as_ref());
-        let Some(sequence) = sequence(spec, existing) else {
+        let Some(sequence) = sequence(spec, state, existing) else {
             continue;
         };
         plan.sql(
@@ -250,14 +263,57 @@ fn relay_rights(pipeline: &Pipeline, role: &str, facts: &DatabaseFacts, plan: &m
     }
 }
 
+/// What write-back and retention take, where they are wanted.
+fn row_rights(
+    pipeline: &Pipeline,
+    role: &str,
+    (id, spec, state): (TableId, &TableSpec, &StateSpec),
+    facts: &DatabaseFacts,
+    plan: &mut Plan,
+) {
+    let index = usize::from(id.0);
+    let has = rights(facts.relay.as_ref(), index);
+    let existing = facts.tables.get(index).and_then(|t| t.table.as_ref());
+    if existing.is_none() && fits_default_shape(spec, state).is_err() {
+        return;
+    }
+    let table = shown(spec);
+    let is_there = |name: &&str| existing.is_none_or(|t| t.columns.iter().any(|c| c == name));
+    let is_written_back = pipeline.written_back().any(|(written, ..)| written == id);
+    if is_written_back && !is_there(&state.state.as_str()) {
+        let message = format!("table {table} has no column {:?}", state.state);
+        let failure = Failure::new("write-back-columns", message);
+        plan.problems.push(failure.into());
+    } else if is_written_back && !has.writes_state {
+        let (read, mut written) = state_columns(spec, state);
+        written.retain(is_there);
+        plan.sql(
+            Verb::Grant,
+            format!(
+                "SELECT ({}) and UPDATE ({}) on table {table} to {role:?}",
+                read.join(", "),
+                written.join(", ")
+            ),
+            sql::grant_state(role, spec, &read, &written),
+        );
+    }
+    if pipeline.retention.period.is_some() && !has.prunes {
+        plan.sql(
+            Verb::Grant,
+            format!("SELECT and DELETE on table {table} to {role:?}"),
+            sql::grant_prune(role, spec),
+        );
+    }
+}
+
 /// The sequence from which the backlog is counted, if there is one or will be.
-fn sequence(spec: &TableSpec, existing: Option<&Existing>) -> Option<String> {
+fn sequence(spec: &TableSpec, state: &StateSpec, existing: Option<&Existing>) -> Option<String> {
     match existing {
         Some(table) => {
             let (schema, name) = table.sequence.as_ref()?;
             Some(sql::qualified(schema, name))
         }
-        None => fits_default_shape(spec)
+        None => fits_default_shape(spec, state)
             .is_ok()
             .then(|| sql::sequence_of_new(spec)),
     }

@@ -25,6 +25,7 @@ fn complete() -> DatabaseFacts {
             table: Some(Existing {
                 is_partitioned: false,
                 is_published: true,
+                columns: DEFAULT_COLUMNS.map(|(name, _)| name.to_owned()).into(),
                 sequence: Some(("public".into(), "outbox_seq_seq".into())),
             }),
         }],
@@ -66,6 +67,7 @@ fn an_unknown_database_needs_everything_in_order() {
         "create table public.outbox",
         "create publication \"outboxd\"",
         "grant USAGE on schema public to \"outboxd\"",
+        "grant SELECT (id, state) and UPDATE (state, attempts, last_error) on table public.outbox to \"outboxd\"",
         "grant SELECT on sequence public.outbox_seq_seq to \"outboxd\"",
     ];
     assert_eq!(
@@ -241,4 +243,50 @@ fn a_superuser_needs_no_grants() {
     };
     let steps = steps(&Pipeline::default(), &facts);
     assert!(!steps.iter().any(|s| s.starts_with("grant")), "{steps:?}");
+}
+
+/// The steps for a role that lacks the rights on rows.
+fn row_steps(pipeline: &Pipeline, columns: &[&str]) -> Vec<String> {
+    let mut facts = complete();
+    existing(&mut facts, |t| {
+        t.columns = columns.iter().map(|c| (*c).to_owned()).collect()
+    });
+    for rights in facts.relay.iter_mut().flat_map(|r| &mut r.tables) {
+        (rights.writes_state, rights.prunes) = (false, false);
+    }
+    steps(pipeline, &facts)
+}
+
+#[test]
+fn rights_on_rows_are_those_that_are_needed() {
+    let of = |change: &dyn Fn(&mut Pipeline)| {
+        let mut pipeline = Pipeline::default();
+        change(&mut pipeline);
+        row_steps(&pipeline, &["id", "state", "attempts"])
+    };
+    let state = "grant SELECT (id, state) and UPDATE (state, attempts) on table public.outbox to \"outboxd\"";
+    let prune = "grant SELECT and DELETE on table public.outbox to \"outboxd\"";
+    assert_eq!(of(&|_| ()), [state]);
+    let week = std::time::Duration::from_secs(604_800);
+    assert_eq!(of(&|p| p.retention.period = Some(week)), [state, prune]);
+    let off = |p: &mut Pipeline| {
+        p.states
+            .iter_mut()
+            .for_each(|s| s.mode = WriteBackMode::Off)
+    };
+    assert_eq!(of(&off), [""; 0]);
+}
+
+#[test]
+fn a_table_without_state_is_a_problem_unless_nothing_is_written_back() {
+    let mut pipeline = Pipeline::default();
+    let mut facts = complete();
+    existing(&mut facts, |t| t.columns = vec!["id".into()]);
+    let plan = database(&pipeline, &roles(), &facts);
+    let problem = plan.problems.first().expect("a problem");
+    assert_eq!(problem.code, Some("write-back-columns"));
+    for state in &mut pipeline.states {
+        state.mode = WriteBackMode::Off;
+    }
+    assert!(database(&pipeline, &roles(), &facts).problems.is_empty());
 }

@@ -108,11 +108,46 @@ pub(super) fn grant_usage(role: &str, schema: &str) -> String {
 /// Lets the relay read a sequence, given with its schema and quoted.
 pub(super) fn grant_sequence(role: &str, sequence: &str) -> String {
     renamed(
-        statement(RELAY_ROLE, "GRANT SELECT"),
+        statement(RELAY_ROLE, "GRANT SELECT ON SEQUENCE"),
         &[
             ("outboxd", &named(role)),
             ("public.outbox_seq_seq", sequence),
         ],
+    )
+}
+
+/// Lets the relay write the state of rows back.
+pub(super) fn grant_state(role: &str, spec: &TableSpec, read: &[&str], written: &[&str]) -> String {
+    let list = |columns: &[&str]| {
+        columns
+            .iter()
+            .map(|c| column(c))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    format!(
+        "GRANT SELECT ({}), UPDATE ({}) ON TABLE {} TO {};",
+        list(read),
+        list(written),
+        qualified(&spec.schema, &spec.table),
+        named(role)
+    )
+}
+
+/// A column, quoted, except for those of the default table.
+fn column(name: &str) -> String {
+    match name {
+        "id" | "state" | "attempts" | "last_error" => name.to_owned(),
+        _ => quote(name),
+    }
+}
+
+/// Lets the relay remove old rows.
+pub(super) fn grant_prune(role: &str, spec: &TableSpec) -> String {
+    format!(
+        "GRANT SELECT, DELETE ON TABLE {} TO {};",
+        qualified(&spec.schema, &spec.table),
+        named(role)
     )
 }
 
@@ -199,6 +234,15 @@ mod tests {
                 grant_sequence("outboxd", &sequence_of_new(&table)),
                 RELAY_ROLE,
             ),
+            (
+                grant_state(
+                    "outboxd",
+                    &table,
+                    &["id", "state"],
+                    &["state", "attempts", "last_error"],
+                ),
+                RELAY_ROLE,
+            ),
         ];
         for (statement, file) in cases {
             assert!(statement.ends_with(';'), "{statement}");
@@ -232,6 +276,14 @@ mod tests {
             (
                 grant_sequence("r", &sequence_of_new(&spec("s", "t"))),
                 "GRANT SELECT ON SEQUENCE \"s\".\"t_seq_seq\" TO \"r\";",
+            ),
+            (
+                grant_state("r", &spec("s", "t"), &["Id", "state"], &["state", "tries"]),
+                "GRANT SELECT (\"Id\", state), UPDATE (state, \"tries\") ON TABLE \"s\".\"t\" TO \"r\";",
+            ),
+            (
+                grant_prune("r", &spec("s", "t")),
+                "GRANT SELECT, DELETE ON TABLE \"s\".\"t\" TO \"r\";",
             ),
             (
                 grant_insert("app", &spec("s", "t")),

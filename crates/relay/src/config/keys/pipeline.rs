@@ -321,7 +321,7 @@ pub(in super::super) static PIPELINE: &[Key<PipelineDraft>] = &[
         "write_back.max_pending",
         |p| Field::Whole(&mut p.write_back.max_pending),
         Allowed::Whole(10_000, 10_000_000),
-        "Rows that wait for their state to be written back, at about 60 bytes each. While the \
+        "Rows that wait for their state to be written back, at about 80 bytes each. While the \
          table can't be written, publishing goes on; beyond this number the rows are left in the \
          WAL and streamed again later.",
     ),
