@@ -332,9 +332,13 @@ impl Delivery {
 
     /// Nothing that was taken in is left to be made durable, save an incomplete transaction.
     pub fn is_drained(&self) -> bool {
+        self.is_published() && self.write_backs.is_empty()
+    }
+
+    /// As [`is_drained`](Self::is_drained), but rows may be left to be written back.
+    pub fn is_published(&self) -> bool {
         self.is_quiet()
             && self.recording_now.is_none()
-            && self.write_backs.is_empty()
             && (self.skipper.awaits() || self.lost_window || self.front.recorded() >= self.shown)
     }
 

@@ -232,9 +232,11 @@ async fn topic_missing(stage: &Stage) -> Result<()> {
     doctor_fails(&doctor, "topic-missing")?;
     let relay = stage.relay(&[]).await?;
     stage.postgres.sql(DATABASE, insert)?;
-    run_says(&relay, "topic-missing", "stopped").await?;
-    stage.init(&["--topic", "transfers.unknown"])?;
-    relay.ready().await.context("it does not go on by itself")?;
+    let dead = r#"class="topic-missing"} 1"#;
+    wait::until("the dead letter", Duration::from_secs(30), async || {
+        Ok(relay.get("/metrics")?.1.contains(dead))
+    })
+    .await?;
     relay.stop().await?;
     Ok(())
 }

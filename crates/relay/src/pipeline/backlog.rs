@@ -9,7 +9,7 @@ use std::time::Instant;
 use envelope::{RecordBatch, TableSpec};
 use pgoutput::Lsn;
 
-use crate::telemetry::STALE_AFTER;
+use crate::telemetry::{STALE_AFTER, is_streamed};
 
 #[derive(Debug, Default, Clone)]
 struct Table {
@@ -82,7 +82,7 @@ impl Backlog {
 
     /// A window is on its way: before anything else is known, its first number is the base.
     pub fn taken_in(&mut self, batch: &RecordBatch) {
-        for record in batch.iter() {
+        for record in batch.iter().filter(is_streamed) {
             if let Some(table) = self.tables.get_mut(usize::from(record.table.0)) {
                 table.in_flight += 1;
                 table.base = table
@@ -94,7 +94,7 @@ impl Backlog {
 
     /// A window is durable.
     pub fn published(&mut self, batch: &RecordBatch) {
-        for record in batch.iter() {
+        for record in batch.iter().filter(is_streamed) {
             if let Some(table) = self.tables.get_mut(usize::from(record.table.0)) {
                 table.published += 1;
                 table.in_flight -= 1;

@@ -158,7 +158,12 @@ impl Driver<'_> {
             // What came before is not to wait until the cause is repaired. If the server is
             // shutting down, it is not to be held up.
             End::Source(failure) => {
-                self.drain(SHUTDOWN_COURTESY, Delivery::is_drained).await;
+                // A server that is going down takes no states any more.
+                let done = match failure.code.name {
+                    "postgres-shutdown" => Delivery::is_published,
+                    _ => Delivery::is_drained,
+                };
+                self.drain(SHUTDOWN_COURTESY, done).await;
                 Err(failure)
             }
             // What is durable is not to be published again, if that is not known to Kafka yet.
@@ -291,9 +296,9 @@ impl Driver<'_> {
                 }
             }
         }
-        self.context
-            .metrics
-            .flight(self.delivery.windows_in_flight());
+        let metrics = &self.context.metrics;
+        metrics.flight(self.delivery.windows_in_flight());
+        metrics.parked(self.delivery.parked_keys());
     }
 
     fn reported(&mut self, report: Report) -> Result<(), Failure> {
@@ -381,6 +386,7 @@ impl Driver<'_> {
             .metrics
             .published(&batch, now.duration_since(since));
         self.backlog.published(&batch);
+        crate::telemetry::log_dead_letters(&self.context.pipeline, &batch);
         if self.context.log_events {
             crate::telemetry::log_published(&self.context.pipeline, &batch);
         }

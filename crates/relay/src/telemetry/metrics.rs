@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use envelope::RecordBatch;
+use envelope::{Fate, Record, RecordBatch};
 use pgoutput::Lsn;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::dead_letters::DeadLetterFamilies;
 use super::write_back::{WriteBackFamilies, WriteBackMetrics};
 use super::{State, Vitals};
 use crate::config::Pipeline;
@@ -93,6 +94,7 @@ struct Families {
     confirmed: Family<PipelineLabel, Gauge>,
     wal_end: Family<PipelineLabel, Gauge>,
     write_back: WriteBackFamilies,
+    dead_letters: DeadLetterFamilies,
 }
 
 impl Families {
@@ -119,11 +121,13 @@ impl Families {
             confirmed: Family::default(),
             wal_end: Family::default(),
             write_back: WriteBackFamilies::new(),
+            dead_letters: DeadLetterFamilies::new(),
         }
     }
 
     fn register(&self, registry: &mut Registry) {
         self.write_back.register(registry);
+        self.dead_letters.register(registry);
         let r = registry;
         let (b, s) = (Unit::Bytes, Unit::Seconds);
         r.register(
@@ -403,7 +407,10 @@ impl PipelineMetrics {
         let now_us = i64::try_from(now_us).unwrap_or(i64::MAX);
         let latency = self.families.latency.get_or_create(&self.label);
         let mut run = Run::default();
-        for record in batch.iter() {
+        self.families
+            .dead_letters
+            .published(&self.label.pipeline, batch);
+        for record in batch.iter().filter(is_streamed) {
             let age_us = now_us
                 .saturating_sub(record.commit_time.unix_micros())
                 .max(0);
@@ -421,6 +428,11 @@ impl PipelineMetrics {
             run.bytes += bytes as u64;
         }
         self.count(&run);
+    }
+
+    /// Keys that are parked.
+    pub fn parked(&self, keys: usize) {
+        self.families.dead_letters.parked(&self.label.pipeline, keys);
     }
 
     fn count(&self, run: &Run<'_>) {
@@ -486,4 +498,9 @@ struct Run<'a> {
     topic: &'a str,
     events: u64,
     bytes: u64,
+}
+
+/// The record is that of a row from the stream, and not one that is published beside it.
+pub(crate) fn is_streamed(record: &Record<'_>) -> bool {
+    record.xid != 0 && !matches!(record.fate, Fate::None | Fate::Revived)
 }

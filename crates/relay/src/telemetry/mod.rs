@@ -1,5 +1,6 @@
 //! What the outside sees: vitals for the admin endpoints, metrics, and log lines.
 
+mod dead_letters;
 mod lag;
 mod logging;
 mod metrics;
@@ -9,7 +10,9 @@ mod unconfirmed;
 mod vitals;
 mod write_back;
 
+pub use dead_letters::log_dead_letters;
 pub use logging::{init as init_logging, log_published};
+pub(crate) use metrics::is_streamed;
 pub use metrics::{Metrics, PipelineMetrics};
 pub use state::State;
 pub use vitals::{Readiness, STALE_AFTER, Status, Vitals};

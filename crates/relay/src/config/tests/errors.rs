@@ -43,12 +43,8 @@ fn unknown_keys_name_the_nearest() {
     check(
         "columns.typ = 'x'",
         "columns.typ",
-<<<<<<< HEAD
-        "remove it; known here are id, event_type, transfer_id, payload, headers, occurred_at, seq, state, attempts, last_error",
-=======
         "remove it; known here are id, event_type, transfer_id, payload, headers, occurred_at, seq, \
          state, attempts, last_error",
->>>>>>> w-writeback
     );
     check(
         "columns.event_typ = 'x'",

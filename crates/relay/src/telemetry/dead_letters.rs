@@ -1,0 +1,115 @@
+//! Dead letters in metrics and log.
+
+use envelope::{Fate, Record, RecordBatch, dead_letter};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::config::Pipeline;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PipelineLabel {
+    pipeline: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabel {
+    pipeline: String,
+    service: String,
+    class: String,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct DeadLetterFamilies {
+    events: Family<ClassLabel, Counter>,
+    revived: Family<PipelineLabel, Counter>,
+    parked: Family<PipelineLabel, Gauge>,
+}
+
+impl DeadLetterFamilies {
+    pub fn new() -> Self {
+        Self {
+            events: Family::default(),
+            revived: Family::default(),
+            parked: Family::default(),
+        }
+    }
+
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "outboxd_dead_letters",
+            "Events that went to the dead-letter topic, by service and class of the reason",
+            self.events.clone(),
+        );
+        registry.register(
+            "outboxd_replayed_events",
+            "Events published again on request, from dead letters or from the table",
+            self.revived.clone(),
+        );
+        registry.register(
+            "outboxd_parked_keys",
+            "Keys whose events go to the dead letters until they are released",
+            self.parked.clone(),
+        );
+    }
+
+    /// A window is durable.
+    pub fn published(&self, pipeline: &str, batch: &RecordBatch) {
+        for record in batch.iter() {
+            match record.fate {
+                Fate::Sent | Fate::None => {}
+                Fate::Revived => {
+                    let pipeline = pipeline.to_owned();
+                    self.revived.get_or_create(&PipelineLabel { pipeline }).inc();
+                }
+                Fate::Dead { .. } => {
+                    let label = ClassLabel {
+                        pipeline: pipeline.to_owned(),
+                        service: text(&record, dead_letter::SERVICE).to_owned(),
+                        class: text(&record, dead_letter::CLASS).to_owned(),
+                    };
+                    self.events.get_or_create(&label).inc();
+                }
+            }
+        }
+    }
+
+    pub fn parked(&self, pipeline: &str, keys: usize) {
+        let pipeline = pipeline.to_owned();
+        let keys = i64::try_from(keys).unwrap_or(i64::MAX);
+        self.parked.get_or_create(&PipelineLabel { pipeline }).set(keys);
+    }
+}
+
+/// One line for each dead letter of a window that is durable.
+pub fn log_dead_letters(pipeline: &Pipeline, batch: &RecordBatch) {
+    for record in batch.iter() {
+        let Fate::Dead { attempts } = record.fate else {
+            continue;
+        };
+        tracing::warn!(
+            pipeline = pipeline.name,
+            slot = pipeline.postgres.slot,
+            eventId = record.event_id,
+            transferId = record.transfer_id,
+            r#type = record.event_type,
+            topic = text(&record, dead_letter::TOPIC),
+            table = text(&record, dead_letter::TABLE),
+            lsn = %record.position.commit_lsn,
+            index = record.position.index,
+            class = text(&record, dead_letter::CLASS),
+            reason = text(&record, dead_letter::REASON),
+            attempts,
+            "dead letter"
+        );
+    }
+}
+
+/// The last header of that name: the event's own ones come first.
+fn text<'a>(record: &Record<'a>, name: &str) -> &'a str {
+    let named = record.headers().filter(|(found, _)| *found == name);
+    let value = named.last().and_then(|(_, value)| value);
+    std::str::from_utf8(value.unwrap_or_default()).unwrap_or_default()
+}
