@@ -47,6 +47,7 @@ pub(super) async fn session(
         mut watcher,
         sink,
         write_back,
+        retention: _retention,
         delivery,
     } = opened;
     context.vitals.enter(State::Streaming);

@@ -12,6 +12,7 @@ use super::watch::{Sighting, Watcher};
 use super::{Backlog, Context, Memory};
 use crate::config::{Mode, Pipeline, SinkKind};
 use crate::failure::Failure;
+use crate::retention::Retention;
 use crate::sink::{Recorded, Sink, opening_checkpoint};
 use crate::source::{self, PgStream, Session};
 use crate::writeback::{self, WriteBack};
@@ -25,6 +26,8 @@ pub(super) struct Opened {
     pub watcher: Watcher,
     pub sink: Sink,
     pub write_back: WriteBack,
+    /// Works while it is there.
+    pub retention: Option<Retention>,
     pub delivery: Delivery,
 }
 
@@ -43,10 +46,10 @@ pub(super) async fn open(
     }
     tracing::debug!(pipeline = pipeline.name, "connected");
     let verified = session.verified;
-    let host = session.host.clone();
     // From here on nobody else holds the slot, so fencing hits no living relay.
     let (stream, catalog, facts) = session.start().await?;
     tracing::debug!(pipeline = pipeline.name, "slot held");
+    let server = writeback::Server::new(&catalog, &facts.identity);
     let mut watcher = Watcher::start(context, catalog, facts.coverage.clone());
     let joining = join_kafka(context, memory, &facts);
     let (sink, resume) = count_meanwhile(context, backlog, &mut watcher, joining).await?;
@@ -59,8 +62,6 @@ pub(super) async fn open(
     );
     let settings = settings(pipeline, &facts);
     let (tables, topics) = (pipeline.tables.clone(), pipeline.topics.clone());
-    let identity = facts.identity.clone();
-    let server = writeback::Server { host, identity };
     let lessons = memory.take_lessons(&pipeline.retry);
     let now = Instant::now();
     let delivery = Delivery::new(settings, tables, topics, resume, lessons, verified, now);
@@ -68,7 +69,8 @@ pub(super) async fn open(
         stream,
         watcher,
         sink,
-        write_back: WriteBack::start(context, server),
+        write_back: WriteBack::start(context, server.clone()),
+        retention: Retention::start(context, server),
         delivery,
     })
 }
