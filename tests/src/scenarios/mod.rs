@@ -43,6 +43,7 @@ mod tls;
 mod topic_deleted;
 mod transaction_cut;
 mod tuning;
+mod yielding;
 
 use crate::scenario::Scenario;
 
@@ -54,6 +55,9 @@ pub static ALL: &[Scenario] = &[
     postgres_restart::SCENARIO,
     broker_outage::SCENARIO,
     takeover::SCENARIO,
+    takeover::SHARED,
+    yielding::YIELD,
+    yielding::STAY,
     silent_host::SCENARIO,
     standby_signals::SCENARIO,
     blind_watch::SCENARIO,

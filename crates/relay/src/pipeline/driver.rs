@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use delivery::{Action, Delivery, WindowId};
 use envelope::RecordBatch;
+use pgoutput::Lsn;
 use tokio::sync::watch as signal;
 
 use super::open::{Opened, open};
@@ -57,6 +58,7 @@ pub(super) async fn session(
         flight: VecDeque::new(),
         heard: Instant::now(),
         probed: Instant::now(),
+        reached: Lsn::INVALID,
     };
     let ended = driver.run(&mut watcher, shutdown).await;
     context.metrics.flight(0);
@@ -86,6 +88,8 @@ struct Driver<'a> {
     /// When the server last said anything, or when we last were not listening.
     heard: Instant,
     probed: Instant,
+    /// Everything taken in lies below.
+    reached: Lsn,
 }
 
 /// What was tried to get another frame.
@@ -127,6 +131,7 @@ impl Driver<'_> {
                 break end;
             }
         };
+        self.context.vitals.reached(self.reached);
         match end {
             End::Shutdown => {
                 self.context.vitals.enter(State::Draining);
@@ -218,9 +223,18 @@ impl Driver<'_> {
     }
 
     fn note(&mut self, frame: &Frame) {
-        if let Frame::Keepalive { wal_end, .. } = frame {
-            self.context.vitals.progressed();
-            self.backlog.streamed_to(*wal_end);
+        match frame {
+            Frame::Keepalive { wal_end, .. } => {
+                self.context.vitals.progressed();
+                self.backlog.streamed_to(*wal_end);
+                self.reached = self.reached.max(*wal_end);
+            }
+            // A slot that is confirmed beyond the commit has the transaction behind it.
+            Frame::Begin(begin) => {
+                let beyond = Lsn::from(begin.final_lsn.0.as_u64() + 1);
+                self.reached = self.reached.max(beyond);
+            }
+            Frame::Commit(_) | Frame::Logical { .. } | Frame::Message(_) => {}
         }
     }
 
@@ -344,7 +358,13 @@ impl Driver<'_> {
         let draining = async {
             self.carry_out();
             while !done(&self.delivery) {
-                let report = self.sink.report().await;
+                let report = tokio::select! {
+                    report = self.sink.report() => report,
+                    () = tokio::time::sleep(HEARTBEAT) => {
+                        self.show_vitals();
+                        continue;
+                    }
+                };
                 if let Err(failure) = self.reported(report) {
                     tracing::warn!(%failure, "not everything was published before the end");
                     return;

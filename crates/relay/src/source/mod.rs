@@ -3,6 +3,7 @@
 pub mod catalog;
 mod connect;
 mod error;
+pub mod presence;
 pub mod publication;
 mod stream;
 mod tls;

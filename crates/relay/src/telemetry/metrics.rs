@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{State, Vitals};
+use super::{Role, State, Vitals};
 use crate::config::Pipeline;
 use crate::pipeline::Backlog;
 use crate::source::catalog::SlotUse;
@@ -135,7 +135,7 @@ impl Families {
         );
         r.register(
             "event_outbox_stale",
-            "1 while backlog and lag can't be known, for Postgres can't be asked",
+            "1 while backlog and lag are not known: Postgres can't be asked, or nothing has come yet",
             self.stale.clone(),
         );
         r.register(
@@ -321,21 +321,22 @@ impl PipelineMetrics {
             let label = ServiceLabel {
                 service: service.clone(),
             };
-            if current == State::Standby {
-                // A standby would contradict the active one.
-                self.families.lag.remove(&label);
-                self.families.backlog.remove(&label);
+            if vitals.role() == Role::Standby {
                 self.families.stale.remove(&label);
-                continue;
+            } else {
+                let stale = i64::from(vitals.is_stale());
+                self.families.stale.get_or_create(&label).set(stale);
             }
-            self.families
-                .lag
-                .get_or_create(&label)
-                .set(vitals.publish_lag_seconds());
-            self.families
-                .stale
-                .get_or_create(&label)
-                .set(i64::from(vitals.is_stale()));
+            match vitals.publish_lag_seconds() {
+                Some(lag) => {
+                    self.families.lag.get_or_create(&label).set(lag);
+                }
+                // Another relay's to say: this one would contradict it.
+                None => {
+                    self.families.lag.remove(&label);
+                    self.families.backlog.remove(&label);
+                }
+            }
         }
     }
 

@@ -5,10 +5,12 @@ mod logging;
 mod metrics;
 mod outlook;
 mod state;
+mod stop;
 mod unconfirmed;
 mod vitals;
 
 pub use logging::{init as init_logging, log_published};
 pub use metrics::{Metrics, PipelineMetrics};
-pub use state::State;
-pub use vitals::{Readiness, STALE_AFTER, Status, Vitals};
+pub use state::{Role, State};
+pub use stop::News;
+pub use vitals::{Readiness, STALE_AFTER, Status, Vitals, stands_by};
