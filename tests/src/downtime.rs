@@ -45,7 +45,8 @@ impl Consumer {
         let (seen, over) = (Arc::clone(&awaited), Arc::clone(&ended));
         let thread = std::thread::spawn(move || {
             while !over.load(Ordering::Relaxed) {
-                let Some(record) = reader.next(STEP)? else {
+                // Nothing comes while the brokers are away.
+                let Ok(Some(record)) = reader.next(STEP) else {
                     continue;
                 };
                 let position: Position = record.position.parse()?;

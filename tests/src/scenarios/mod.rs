@@ -17,6 +17,7 @@ mod large_row;
 mod large_transaction;
 mod late_commit;
 mod latency;
+mod live_while_draining;
 mod logs;
 mod misconfiguration;
 mod poison_stop;
@@ -58,6 +59,7 @@ pub static ALL: &[Scenario] = &[
     takeover::SHARED,
     yielding::YIELD,
     yielding::STAY,
+    live_while_draining::SCENARIO,
     silent_host::SCENARIO,
     standby_signals::SCENARIO,
     blind_watch::SCENARIO,

@@ -90,6 +90,7 @@ async fn supervise(context: Context, mut shutdown: signal::Receiver<bool>) {
         if stands_by(&failure) {
             // Another relay publishes: what was counted here is soon old.
             backlog = Backlog::new(&context.pipeline.tables);
+            context.metrics.leave_to_another();
         }
         if context.vitals.take_progressed() {
             backoff.reset();

@@ -11,6 +11,7 @@ use crate::config::{Pipeline, SinkKind};
 use crate::failure::Failure;
 use crate::sink::Directory;
 use crate::source;
+use crate::source::catalog::Holder;
 use crate::telemetry::Vitals;
 
 /// A standby that asks every [`ASK_INTERVAL`] tells within this and [`ASK_PATIENCE`] that Kafka is
@@ -46,35 +47,42 @@ pub(super) async fn due(pipeline: Pipeline, vitals: Arc<Vitals>) -> Failure {
         if cut_off_for(YIELD_AFTER - ASK_PATIENCE).is_none() {
             continue;
         }
+        // Mostly there is none, and then Kafka need not be asked.
+        if able_standby(&pipeline).await.is_none() {
+            tokio::time::sleep(ASK_INTERVAL).await;
+            continue;
+        }
         let Err(unusable) = ask_kafka(&pipeline).await else {
             continue;
         };
         let Some(cut_off) = cut_off_for(YIELD_AFTER) else {
             continue;
         };
-        match able_standby(&pipeline).await {
-            Ok(Some(standby)) => {
-                vitals.asked_kafka(Some(unusable));
-                return yielded(&pipeline, cut_off, &standby);
-            }
-            Ok(None) => {}
-            Err(failure) => tracing::debug!(%failure, "standbys can't be looked for"),
+        if let Some(standby) = able_standby(&pipeline).await {
+            vitals.asked_kafka(Some(unusable));
+            return yielded(&pipeline, cut_off, &standby);
         }
     }
 }
 
-async fn able_standby(pipeline: &Pipeline) -> Result<Option<String>, Failure> {
-    let catalog = source::primary(&pipeline.postgres).await?;
-    let standby = catalog.able_standby(pipeline).await?;
-    Ok(standby.map(|standby| standby.to_string()))
+async fn able_standby(pipeline: &Pipeline) -> Option<Holder> {
+    let looked = async {
+        let catalog = source::primary(&pipeline.postgres).await?;
+        catalog.able_standby(pipeline).await
+    };
+    let looked: Result<_, Failure> = looked.await;
+    looked.unwrap_or_else(|failure| {
+        tracing::debug!(%failure, "standbys can't be looked for");
+        None
+    })
 }
 
-fn yielded(pipeline: &Pipeline, cut_off: Duration, standby: &str) -> Failure {
+fn yielded(pipeline: &Pipeline, cut_off: Duration, standby: &Holder) -> Failure {
     let seconds = cut_off.as_secs();
     tracing::warn!(
         pipeline = pipeline.name,
         cut_off_s = seconds,
-        standby,
+        %standby,
         "giving the slot up to a standby that reaches Kafka"
     );
     Failure::new(

@@ -327,16 +327,23 @@ impl PipelineMetrics {
                 let stale = i64::from(vitals.is_stale());
                 self.families.stale.get_or_create(&label).set(stale);
             }
-            match vitals.publish_lag_seconds() {
-                Some(lag) => {
-                    self.families.lag.get_or_create(&label).set(lag);
-                }
-                // Another relay's to say: this one would contradict it.
-                None => {
-                    self.families.lag.remove(&label);
-                    self.families.backlog.remove(&label);
-                }
+            if let Some(lag) = vitals.publish_lag_seconds() {
+                self.families.lag.get_or_create(&label).set(lag);
             }
+        }
+        if vitals.publish_lag_seconds().is_none() {
+            self.leave_to_another();
+        }
+    }
+
+    /// Lag and backlog are another relay's to tell: this one would contradict it.
+    pub fn leave_to_another(&self) {
+        for service in &self.services {
+            let label = ServiceLabel {
+                service: service.clone(),
+            };
+            self.families.lag.remove(&label);
+            self.families.backlog.remove(&label);
         }
     }
 

@@ -46,8 +46,8 @@ pub(super) struct Stop {
     since: Instant,
     met: u32,
     said: Instant,
-    /// Everything taken from the stream when the cause was met lay below. `None` if it was met
-    /// before there was a stream.
+    /// Everything taken from the stream when the cause was met lay below; invalid if that was
+    /// nothing. `None` if it was met before there was a stream.
     reached: Option<Lsn>,
 }
 
@@ -91,7 +91,14 @@ impl Stop {
 
     /// Whether a slot that is confirmed up to `confirmed` has left the cause behind.
     pub fn is_past(&self, confirmed: Lsn) -> bool {
-        self.reached.is_some_and(|reached| confirmed >= reached)
+        let somewhere = self.reached.filter(|reached| *reached != Lsn::INVALID);
+        somewhere.is_some_and(|reached| confirmed >= reached)
+    }
+
+    /// Whether a commit in Kafka leaves the cause behind: it was met before anything came from the
+    /// stream, so nothing had been committed yet.
+    pub fn is_past_with_a_commit(&self) -> bool {
+        self.reached == Some(Lsn::INVALID)
     }
 
     /// The server's WAL ends here: what lay beyond is not there any more, as after a restore.
@@ -161,5 +168,7 @@ mod tests {
         stop.wal_ends(Lsn::from(30));
         assert!(stop.is_past(Lsn::from(30)), "a restored server");
         assert!(!Stop::new(&failure("slot-lost"), None, now).is_past(Lsn::from(50)));
+        let stop = Stop::new(&failure("topic-missing"), Some(Lsn::INVALID), now);
+        assert!(!stop.is_past(Lsn::from(50)) && stop.is_past_with_a_commit());
     }
 }

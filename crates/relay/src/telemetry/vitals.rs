@@ -6,16 +6,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pgoutput::{Lsn, PgTimestamp};
-use serde::Serialize;
 
 use super::lag::Lag;
 use super::outlook::Outlook;
 use super::state::{Role, State};
-use super::stop::{News, Stop, StopShown};
+use super::stop::{News, Stop};
 use super::unconfirmed::Unconfirmed;
 use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::source::catalog::{Holder, SlotUse};
+
+pub use shown::{Readiness, Status};
 
 /// The server counts as heard from this recently; longer only where keepalives are rarer.
 const SOURCE_SILENCE: Duration = Duration::from_secs(10);
@@ -29,52 +30,6 @@ const WINDOW_AGE: Duration = Duration::from_secs(5);
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
 /// The pipeline's loop shows a sign of life four times a second.
 const LOOP_SILENCE: Duration = Duration::from_secs(30);
-
-/// The last failure, as shown.
-#[derive(Debug, Clone, Serialize)]
-pub struct LastFailure {
-    code: &'static str,
-    message: String,
-    remedy: &'static str,
-    seconds_ago: f64,
-}
-
-/// A pipeline's part of /ready.
-#[derive(Debug, Clone, Serialize)]
-pub struct Readiness {
-    /// The pipeline.
-    pub pipeline: String,
-    /// Events can flow, or this is a standby that can take over.
-    pub ready: bool,
-    /// Its part among the relays of this pipeline.
-    pub role: Role,
-    /// What it is doing.
-    pub state: State,
-    /// Why it is not ready.
-    pub reasons: Vec<String>,
-}
-
-/// A pipeline's part of /status.
-#[derive(Debug, Clone, Serialize)]
-pub struct Status {
-    #[serde(flatten)]
-    readiness: Readiness,
-    /// What this relay has confirmed, or what the slot said at the last look.
-    confirmed_lsn: Option<Lsn>,
-    slot: Option<SlotUse>,
-    /// How old the slot's figures are.
-    slot_age_seconds: Option<f64>,
-    slot_unconfirmed_seconds: Option<f64>,
-    /// Whether slot and lag can't be brought up to date.
-    stale: bool,
-    heard_from_source_seconds_ago: Option<f64>,
-    oldest_window_seconds: Option<f64>,
-    /// `None` where it is another relay's to say.
-    publish_lag_seconds: Option<f64>,
-    /// What stopped it, until it is past that.
-    stopped_by: Option<StopShown>,
-    last_failure: Option<LastFailure>,
-}
 
 #[derive(Debug)]
 struct Inner {
@@ -198,7 +153,11 @@ impl Vitals {
 
     /// This session holds the slot.
     pub fn holds_slot(&self) {
-        self.lock().place = Place::Holder;
+        let mut inner = self.lock();
+        inner.place = Place::Holder;
+        if inner.state == State::Standby {
+            inner.state = State::Starting;
+        }
     }
 
     /// The session is over, and with it the hold on the slot. What is known of the failure right
@@ -314,6 +273,9 @@ impl Vitals {
     pub fn committed(&self) {
         let mut inner = self.lock();
         inner.kafka_trouble = None;
+        if inner.stop.as_ref().is_some_and(Stop::is_past_with_a_commit) {
+            self.leave_behind(&mut inner);
+        }
         if inner.trouble.take().is_some() {
             tracing::info!(pipeline = self.pipeline, "kafka takes events");
         }
@@ -446,45 +408,6 @@ impl Vitals {
         let inner = self.lock();
         let looping = matches!(inner.state, State::Streaming | State::Draining);
         !inner.panicked && (!looping || inner.beat.elapsed() < LOOP_SILENCE)
-    }
-
-    /// For /ready.
-    pub fn readiness(&self) -> Readiness {
-        let inner = self.lock();
-        let reasons = inner.reasons(self.source_silence);
-        Readiness {
-            pipeline: self.pipeline.clone(),
-            ready: reasons.is_empty(),
-            role: inner.role(),
-            state: inner.shown(),
-            reasons,
-        }
-    }
-
-    /// For /status.
-    pub fn status(&self) -> Status {
-        let (readiness, stale) = (self.readiness(), self.is_stale());
-        let inner = self.lock();
-        let (slot_age, unconfirmed) = inner.slot_seconds().unzip();
-        let seconds = |since: Instant| since.elapsed().as_secs_f64();
-        Status {
-            readiness,
-            confirmed_lsn: inner.confirmed_lsn(),
-            slot: inner.slot.clone(),
-            slot_age_seconds: slot_age,
-            slot_unconfirmed_seconds: unconfirmed,
-            stale,
-            heard_from_source_seconds_ago: inner.heard.map(seconds),
-            oldest_window_seconds: inner.oldest_window.map(seconds),
-            publish_lag_seconds: inner.publish_lag_seconds(),
-            stopped_by: inner.stop.as_ref().map(|stop| stop.shown(Instant::now())),
-            last_failure: inner.failure.as_ref().map(|(failure, at)| LastFailure {
-                code: failure.code.name,
-                message: failure.message.clone(),
-                remedy: failure.code.remedy,
-                seconds_ago: seconds(*at),
-            }),
-        }
     }
 }
 

@@ -3,11 +3,100 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use pgoutput::Lsn;
+use serde::Serialize;
 
-use super::{CATALOG_SILENCE, Inner, Place, WINDOW_AGE};
+use super::{CATALOG_SILENCE, Inner, Place, Vitals, WINDOW_AGE};
 use crate::failure::Failure;
+use crate::source::catalog::SlotUse;
 use crate::telemetry::state::{Role, State};
-use crate::telemetry::stop::Stop;
+use crate::telemetry::stop::{Stop, StopShown};
+
+/// The last failure, as shown.
+#[derive(Debug, Clone, Serialize)]
+pub struct LastFailure {
+    code: &'static str,
+    message: String,
+    remedy: &'static str,
+    seconds_ago: f64,
+}
+
+/// A pipeline's part of /ready.
+#[derive(Debug, Clone, Serialize)]
+pub struct Readiness {
+    /// The pipeline.
+    pub pipeline: String,
+    /// Events can flow, or this is a standby that can take over.
+    pub ready: bool,
+    /// Its part among the relays of this pipeline.
+    pub role: Role,
+    /// What it is doing.
+    pub state: State,
+    /// Why it is not ready.
+    pub reasons: Vec<String>,
+}
+
+/// A pipeline's part of /status.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    #[serde(flatten)]
+    readiness: Readiness,
+    /// What this relay has confirmed, or what the slot said at the last look.
+    pub(super) confirmed_lsn: Option<Lsn>,
+    slot: Option<SlotUse>,
+    /// How old the slot's figures are.
+    slot_age_seconds: Option<f64>,
+    slot_unconfirmed_seconds: Option<f64>,
+    /// Whether slot and lag can't be brought up to date.
+    stale: bool,
+    heard_from_source_seconds_ago: Option<f64>,
+    oldest_window_seconds: Option<f64>,
+    /// `None` where it is another relay's to say.
+    publish_lag_seconds: Option<f64>,
+    /// What stopped it, until it is past that.
+    stopped_by: Option<StopShown>,
+    last_failure: Option<LastFailure>,
+}
+
+impl Vitals {
+    /// For /ready.
+    pub fn readiness(&self) -> Readiness {
+        let inner = self.lock();
+        let reasons = inner.reasons(self.source_silence);
+        Readiness {
+            pipeline: self.pipeline.clone(),
+            ready: reasons.is_empty(),
+            role: inner.role(),
+            state: inner.shown(),
+            reasons,
+        }
+    }
+
+    /// For /status.
+    pub fn status(&self) -> Status {
+        let (readiness, stale) = (self.readiness(), self.is_stale());
+        let inner = self.lock();
+        let (slot_age, unconfirmed) = inner.slot_seconds().unzip();
+        let seconds = |since: Instant| since.elapsed().as_secs_f64();
+        Status {
+            readiness,
+            confirmed_lsn: inner.confirmed_lsn(),
+            slot: inner.slot.clone(),
+            slot_age_seconds: slot_age,
+            slot_unconfirmed_seconds: unconfirmed,
+            stale,
+            heard_from_source_seconds_ago: inner.heard.map(seconds),
+            oldest_window_seconds: inner.oldest_window.map(seconds),
+            publish_lag_seconds: inner.publish_lag_seconds(),
+            stopped_by: inner.stop.as_ref().map(|stop| stop.shown(Instant::now())),
+            last_failure: inner.failure.as_ref().map(|(failure, at)| LastFailure {
+                code: failure.code.name,
+                message: failure.message.clone(),
+                remedy: failure.code.remedy,
+                seconds_ago: seconds(*at),
+            }),
+        }
+    }
+}
 
 impl Inner {
     pub(super) fn reasons(&self, source_silence: Duration) -> Vec<String> {
