@@ -41,6 +41,7 @@ const SHARED_ALLOWANCE: Duration = Duration::from_secs(10);
 /// second.
 const LAG_ALLOWANCE: Duration = Duration::from_secs(4);
 const STANDS_BY_WITHIN: Duration = Duration::from_secs(40);
+const FLOWS_WITHIN: Duration = Duration::from_secs(40);
 const EVENTS_PER_S: f64 = 1000.0;
 /// Four writers with this pause write more than that.
 const PAUSE: Duration = Duration::from_millis(25);
@@ -79,7 +80,6 @@ async fn shared(figures: &mut Figures) -> Result<()> {
     let second = stage.launch(&[])?;
     stands_by(&second).await?;
     let scene = Scene::begin(&stage)?;
-    flows(&first).await?;
     let within = FROZEN_WITHIN + SHARED_ALLOWANCE;
     frozen(&scene, &first, &second, within, figures).await?;
     let within = KILLED_WITHIN + SHARED_ALLOWANCE;
@@ -95,6 +95,7 @@ async fn frozen(
     within: Duration,
     figures: &mut Figures,
 ) -> Result<()> {
+    flows(active).await?;
     let fault = scene.strike(|| {
         active.program().pause();
         Ok(())
@@ -102,8 +103,7 @@ async fn frozen(
     let took = scene.downtime(&fault, standby, within).await?;
     figures.add("frozen_ms", took.as_millis());
     active.program().resume();
-    stands_by(active).await.context("after the thaw")?;
-    flows(standby).await
+    stands_by(active).await.context("after the thaw")
 }
 
 /// Another one is started in its place, once the other one has taken over.
@@ -114,6 +114,7 @@ async fn killed(
     within: Duration,
     figures: &mut Figures,
 ) -> Result<()> {
+    flows(active).await?;
     let fault = scene.strike(|| {
         active.program().kill9();
         Ok(())
@@ -214,13 +215,15 @@ pub(super) fn role(relay: &Relay) -> Result<String> {
     Ok(ready["role"].as_str().context("no role")?.to_owned())
 }
 
-/// This relay publishes, and says that it does.
+/// This relay publishes, has nothing left from an earlier fault, and says so.
 pub(super) async fn flows(relay: &Relay) -> Result<()> {
     let published = || relay.count("outboxd_events_published_total", "");
     let before = published()?;
-    wait::until("events flow", Duration::from_secs(20), async || {
+    wait::until("events flow", FLOWS_WITHIN, async || {
         let ready = relay.get("/ready")?.0 == 200;
-        Ok(ready && role(relay)? == "active" && published()? > before)
+        let lag = relay.metric("event_publish_lag_seconds", "")?;
+        let fresh = lag.is_some_and(|lag| lag < 1.0);
+        Ok(ready && fresh && role(relay)? == "active" && published()? > before)
     })
     .await
     .with_context(|| relay.log_text())?;
