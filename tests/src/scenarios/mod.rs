@@ -17,6 +17,7 @@ mod large_row;
 mod large_transaction;
 mod late_commit;
 mod latency;
+mod live_while_draining;
 mod logs;
 mod misconfiguration;
 mod poison_stop;
@@ -43,6 +44,7 @@ mod tls;
 mod topic_deleted;
 mod transaction_cut;
 mod tuning;
+mod yielding;
 
 use crate::scenario::Scenario;
 
@@ -54,6 +56,10 @@ pub static ALL: &[Scenario] = &[
     postgres_restart::SCENARIO,
     broker_outage::SCENARIO,
     takeover::SCENARIO,
+    takeover::SHARED,
+    yielding::YIELD,
+    yielding::STAY,
+    live_while_draining::SCENARIO,
     silent_host::SCENARIO,
     standby_signals::SCENARIO,
     blind_watch::SCENARIO,

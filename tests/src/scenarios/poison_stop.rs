@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::misconfiguration::run_says;
 use crate::oracle;
 use crate::reader::{Isolation, Reader};
+use crate::relay::Relay;
 use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage, TOPICS};
 use crate::wait;
@@ -51,9 +52,20 @@ async fn stop_and_go(mode: &str) -> Result<u64> {
     let sessions = || relay.count("outboxd_sessions_total", "");
     let before = sessions()?;
     let looks = wait::until("it looks again", Duration::from_secs(60), async || {
+        says_stopped(&relay)?;
         Ok(sessions()? >= before + LOOKS as f64)
     });
     looks.await.with_context(|| relay.log_text())?;
+    let log = relay.log_text();
+    let said = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+    ensure!(
+        said("\"streaming\"") == 1,
+        "each look says that it streams:\n{log}"
+    );
+    ensure!(
+        said("pipeline stopped") == 1,
+        "each look says that it is stopped:\n{log}"
+    );
     let published = records(&stage, Isolation::Committed)?;
     ensure!(published == GOOD, "{published} of {GOOD} are published");
     let produced = records(&stage, Isolation::Uncommitted)?;
@@ -72,6 +84,22 @@ async fn stop_and_go(mode: &str) -> Result<u64> {
     relay.stop().await?;
     oracle::require_exact(&stage).await?;
     Ok(produced)
+}
+
+/// Whatever it does to find out whether the cause is mended.
+fn says_stopped(relay: &Relay) -> Result<()> {
+    let (status, body) = relay.get("/ready")?;
+    let told = body.contains("\"state\":\"stopped\"") && body.contains("event-too-large");
+    ensure!(
+        status == 503 && told,
+        "a stopped pipeline answers {status} {body}"
+    );
+    let gauge = relay.count("outboxd_state", "state=\"stopped\"")?;
+    ensure!(
+        gauge == 1.0,
+        "a stopped pipeline exports {gauge} for its state"
+    );
+    Ok(())
 }
 
 /// Each in a transaction of its own.

@@ -79,6 +79,11 @@ pub static CODES: &[Code] = &[
         "Nothing, if this is a standby or a restart: outboxd waits for the slot. Otherwise find the holder with: SELECT active_pid FROM pg_replication_slots.",
     ),
     transient(
+        "yielded",
+        "This relay was cut off from Kafka while a standby was not, and has left the slot to it.",
+        "Check the network between this relay's host and the brokers. It stands by, and takes the slot again when that is free.",
+    ),
+    transient(
         "kafka-unreachable",
         "No broker answers.",
         "Check that the brokers run and that kafka.bootstrap and the firewall are right. outboxd goes on when they are back; the slot holds.",
