@@ -44,6 +44,7 @@ mod tls;
 mod topic_deleted;
 mod transaction_cut;
 mod tuning;
+mod write_back;
 mod yielding;
 
 use crate::scenario::Scenario;
@@ -97,4 +98,5 @@ pub static ALL: &[Scenario] = &[
     transaction_cut::SCENARIO,
     stale_walsender::SCENARIO,
     quiet_keepalives::SCENARIO,
+    write_back::SCENARIO,
 ];

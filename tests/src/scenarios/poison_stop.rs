@@ -1,4 +1,5 @@
-//! A row that can't be published stops the pipeline, and nothing but what comes behind it.
+//! Where nothing is to be dead-lettered, a row that can't be published stops the pipeline, and nothing
+//! but what comes behind it.
 
 use std::time::Duration;
 
@@ -23,9 +24,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
 /// Enough for many windows, of which several are in flight when the bad row is met.
 const GOOD: u64 = 3000;
 const BEHIND: u64 = 40;
-const LIMITS: [(&str, &str); 2] = [
+const LIMITS: [(&str, &str); 3] = [
     ("OUTBOXD_EVENT_MAX_BYTES", "4KiB"),
     ("OUTBOXD_BATCH_MAX_EVENTS", "100"),
+    ("OUTBOXD_TABLES_ON_DEAD_LETTER", "halt"),
 ];
 /// Looks at a stopped pipeline are 5 s apart.
 const LOOKS: usize = 3;
