@@ -3,7 +3,7 @@
 use pgoutput::{CommitLsn, Lsn};
 use serde::{Deserialize, Serialize};
 
-use crate::{Coverage, Fingerprint};
+use crate::{Coverage, FeedProgress, Fingerprint};
 
 /// The version of the record that this relay writes, and the newest that it reads.
 pub const CHECKPOINT_FORMAT: u32 = 1;
@@ -47,6 +47,9 @@ pub enum Kind {
     Genesis,
     /// Progress of the stream.
     Progress,
+    /// A repair is under way, which drops the slot and makes another. The rest of the record is what
+    /// it began with.
+    Repair,
 }
 
 /// The record's value, as JSON.
@@ -78,6 +81,10 @@ pub struct Checkpoint {
     /// What these ids begin with; none in records of older relays.
     #[serde(default)]
     pub transactional_id_prefix: Option<String>,
+    /// The feed that goes on before the stream does. In an intent: the slot is to be made together
+    /// with this feed, so without its genesis it is of no use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed: Option<FeedProgress>,
     /// Version of the relay that wrote it.
     pub relay_version: String,
 }
@@ -147,6 +154,10 @@ mod tests {
             }),
             producers: 2,
             transactional_id_prefix: Some("outboxd".into()),
+            feed: Some(FeedProgress {
+                request: "r".into(),
+                done: 5,
+            }),
             relay_version: "0.1.0".into(),
         }
     }

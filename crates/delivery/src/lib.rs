@@ -21,6 +21,7 @@ mod action;
 mod backoff;
 mod checkpoint;
 mod coverage;
+mod feed;
 mod flight;
 mod front;
 mod halt;
@@ -39,6 +40,7 @@ pub use checkpoint::{
     CHECKPOINT_FORMAT, Checkpoint, CheckpointError, Identity, Kind, TransactionPosition,
 };
 pub use coverage::{Coverage, Fingerprint, NoFingerprint};
+pub use feed::{FedRow, FeedProgress};
 pub use flight::WindowId;
 pub use front::{ConfirmedLsn, Front};
 pub use halt::Halt;

@@ -496,6 +496,7 @@ impl Delivery {
             coverage: Some(self.settings.coverage.clone()),
             producers: self.settings.producers,
             transactional_id_prefix: Some(self.settings.transactional_id_prefix.clone()),
+            feed: None,
             relay_version: self.settings.relay_version.clone(),
         }
     }

@@ -12,7 +12,7 @@ use super::error::{Fault, Faults, Place};
 use super::field::Sources;
 use super::kafka::{Kafka, Property, TopicDefaults};
 use super::keys::Key;
-use super::pipeline::{Batch, Event, Mode, Pipeline, Retry, SinkKind, Sla};
+use super::pipeline::{Backfill, Batch, Event, Mode, Pipeline, Retry, SinkKind, Sla};
 use super::postgres::{Host, Postgres, SslMode};
 use super::secret::Secret;
 use super::value::Value;
@@ -153,6 +153,7 @@ pub(super) struct PipelineDraft {
     pub event: Event,
     pub retry: Retry,
     pub sla: Sla,
+    pub backfill: Backfill,
 }
 
 /// The connection as given: by URL, by separate settings, or by both.
@@ -171,6 +172,7 @@ pub(super) struct PostgresDraft {
     pub sslkey: Option<PathBuf>,
     pub slot: String,
     pub publication: String,
+    pub failover_slot: bool,
     pub connect_timeout: Duration,
     pub wal_sender_timeout: Duration,
 }
@@ -266,6 +268,7 @@ impl From<&Pipeline> for PipelineDraft {
             event: pipeline.event.clone(),
             retry: pipeline.retry.clone(),
             sla: pipeline.sla.clone(),
+            backfill: pipeline.backfill.clone(),
         }
     }
 }
@@ -286,6 +289,7 @@ impl From<&Postgres> for PostgresDraft {
             sslkey: postgres.sslkey.clone(),
             slot: postgres.slot.clone(),
             publication: postgres.publication.clone(),
+            failover_slot: postgres.failover_slot,
             connect_timeout: postgres.connect_timeout,
             wal_sender_timeout: postgres.wal_sender_timeout,
         }

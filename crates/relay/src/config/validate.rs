@@ -65,6 +65,7 @@ fn pipeline(scope: &PipelineScope, sources: &Sources<'_>, faults: &mut Faults) -
         event: draft.event.clone(),
         retry: draft.retry.clone(),
         sla: draft.sla.clone(),
+        backfill: draft.backfill.clone(),
     }
 }
 

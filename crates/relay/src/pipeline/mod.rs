@@ -1,6 +1,7 @@
 //! One pipeline: a thread of its own, on which sessions follow each other until shutdown.
 
 mod backlog;
+mod create;
 mod driver;
 mod open;
 mod standby;
@@ -18,6 +19,7 @@ use crate::source::catalog::SlotUse;
 use crate::telemetry::{PipelineMetrics, State, Vitals};
 
 pub use backlog::Backlog;
+pub use create::{drop_slot, record_genesis};
 pub use open::bootstrap;
 
 /// How often a stopped pipeline looks whether its cause has been repaired.

@@ -9,11 +9,12 @@ use delivery::{
 use pgoutput::Lsn;
 
 use super::watch::{Sighting, Watcher};
-use super::{Backlog, Context};
+use super::{Backlog, Context, create};
 use crate::config::{Mode, Pipeline, SinkKind};
 use crate::failure::Failure;
+use crate::feed;
 use crate::sink::{Sink, opening_checkpoint};
-use crate::source::{self, PgStream, Session};
+use crate::source::{self, PgStream};
 
 /// How often progress without events is recorded in Kafka.
 const CHECKPOINT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
@@ -30,9 +31,10 @@ pub(super) struct Opened {
 pub(super) async fn open(context: &Context, backlog: &mut Backlog) -> Result<Opened, Failure> {
     let pipeline = &context.pipeline;
     let mut session = source::connect(pipeline).await?;
+    feed::held(&session.catalog, &pipeline.slot_name()).await?;
     delivery::check_slot(&session.facts)?;
     if session.facts.slot.is_none() {
-        create_slot(pipeline, &mut session).await?;
+        create::slot(pipeline, &mut session).await?;
     }
     tracing::debug!(pipeline = pipeline.name, "connected");
     let verified = session.verified;
@@ -41,7 +43,15 @@ pub(super) async fn open(context: &Context, backlog: &mut Backlog) -> Result<Ope
     tracing::debug!(pipeline = pipeline.name, "slot held");
     let mut watcher = Watcher::start(context, catalog, facts.coverage.clone());
     let joining = join_kafka(context, &facts);
-    let (sink, resume) = count_meanwhile(context, backlog, &mut watcher, joining).await?;
+    let joined = count_meanwhile(context, backlog, &mut watcher, joining).await;
+    let (sink, resume) = match joined {
+        Err(failure) if failure.code.name == "backfill-unfinished" => {
+            drop((stream, watcher));
+            create::again(pipeline).await?;
+            return Err(failure);
+        }
+        joined => joined?,
+    };
     tracing::info!(
         pipeline = pipeline.name,
         slot = facts.identity.slot,
@@ -67,35 +77,8 @@ pub async fn bootstrap(pipeline: &Pipeline) -> Result<bool, Failure> {
     if session.facts.slot.is_some() {
         return Ok(false);
     }
-    create_slot(pipeline, &mut session).await?;
+    create::slot(pipeline, &mut session).await?;
     Ok(true)
-}
-
-/// The slot does not exist: unless a checkpoint says that it did, this is a first start.
-///
-/// The intent is recorded before the slot is made, so that after a crash in between the slot is
-/// known to be ours.
-async fn create_slot(pipeline: &Pipeline, session: &mut Session) -> Result<(), Failure> {
-    if pipeline.sink == SinkKind::Stdout {
-        session.create_slot(true).await?;
-        return session.refresh_slot().await;
-    }
-    let (mut sink, checkpoint) = Sink::open(pipeline, &session.facts.identity).await?;
-    // Another relay may have made it meanwhile.
-    session.refresh_slot().await?;
-    if session.facts.slot.is_some() {
-        return Ok(());
-    }
-    check_start(checkpoint.as_ref(), &session.facts, Consent::default())?;
-    let record = |kind: Kind, at: Lsn| opening_checkpoint(kind, &session.facts, at, pipeline);
-    let intent = record(Kind::Intent, Lsn::INVALID);
-    let mut genesis = record(Kind::Genesis, Lsn::INVALID);
-    sink.record_now(&intent).await?;
-    genesis.confirmed_up_to = session.create_slot(false).await?;
-    sink.record_now(&genesis).await?;
-    let slot = genesis.identity.slot;
-    tracing::info!(pipeline = pipeline.name, slot, lsn = %genesis.confirmed_up_to, "slot created: rows committed before it are not published");
-    session.refresh_slot().await
 }
 
 /// While Kafka is awaited, which may take as long as an outage, the backlog goes on growing.

@@ -209,6 +209,7 @@ pub fn opening_checkpoint(
         coverage: Some(facts.coverage.clone()),
         producers: pipeline.concurrency,
         transactional_id_prefix: Some(pipeline.kafka.transactional_id_prefix.clone()),
+        feed: None,
         relay_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

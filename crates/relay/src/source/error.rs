@@ -31,7 +31,7 @@ pub(super) fn replication(attempt: &str, error: &PgWireError) -> Failure {
 }
 
 /// A failure of a catalog query.
-pub(super) fn catalog(attempt: &str, error: &tokio_postgres::Error) -> Failure {
+pub(crate) fn catalog(attempt: &str, error: &tokio_postgres::Error) -> Failure {
     let code = match error.as_db_error() {
         Some(db) => by_sqlstate(db.code().code(), db.message()),
         None if error.is_closed() => "postgres-lost",

@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use crate::failure::Failure;
 
-pub use connect::{Session, connect, primary};
-pub(crate) use error::{SILENT, silent};
+pub use connect::{MadeSlot, Session, SlotForm, connect, primary};
+pub(crate) use error::{SILENT, catalog as catalog_failure, silent};
 pub use stream::PgStream;
 
 /// One thing that the stream says.
