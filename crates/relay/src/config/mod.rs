@@ -26,7 +26,9 @@ use field::Sources;
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use flags::Overrides;
 pub use kafka::{Kafka, Property, TopicDefaults};
-pub use pipeline::{Backfill, Batch, Event, Mode, Pipeline, Retry, Rows, SinkKind, Sla, is_timestamp};
+pub use pipeline::{
+    Backfill, Batch, Event, Mode, Pipeline, Retry, Rows, SinkKind, Sla, is_timestamp,
+};
 pub use postgres::{Host, HostAddr, Postgres, SslMode};
 pub use print::print;
 pub use reference::{example, reference};

@@ -186,9 +186,7 @@ impl Pages {
             return Ok(Some(table.clone()));
         }
         let specs = self.pipeline.tables.iter().enumerate();
-        let found = specs
-            .into_iter()
-            .find(|(_, spec)| table_name(spec) == name);
+        let found = specs.into_iter().find(|(_, spec)| table_name(spec) == name);
         let Some((index, spec)) = found else {
             return Ok(None);
         };
@@ -249,7 +247,10 @@ impl Found {
     fn take(&mut self, table: TableId, row: &SimpleQueryRow) -> Result<Option<Row>, Failure> {
         let number = |index: usize| row.get(index).and_then(|text| text.parse::<i64>().ok());
         let (Some(ordinal), Some(micros)) = (number(0), number(1)) else {
-            return Err(Failure::new("protocol", "a row of a feed without its place"));
+            return Err(Failure::new(
+                "protocol",
+                "a row of a feed without its place",
+            ));
         };
         let ordinal = ordinal.unsigned_abs();
         if ordinal == self.last {

@@ -8,8 +8,9 @@ use crate::source::catalog::Catalog;
 const BATCH: i64 = 10_000;
 
 /// The schema's tables.
-const PRESENT: &str = "SELECT to_regclass('outboxd.control') IS NOT NULL \
-                       AND to_regclass('outboxd.feed_rows') IS NOT NULL";
+const PRESENT: &str = "SELECT count(*) = 2 FROM pg_class c \
+     JOIN pg_namespace n ON n.oid = c.relnamespace \
+     WHERE n.nspname = 'outboxd' AND c.relname IN ('control', 'feed_rows')";
 
 /// Feeds that nobody has asked for in `control`, found by one look into the index each.
 const UNASKED: &str = "WITH RECURSIVE feeds(id) AS ( \

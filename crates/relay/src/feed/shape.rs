@@ -72,9 +72,7 @@ impl Shape {
         };
         let optional = |column: &OptionalColumn| match column {
             OptionalColumn::Unmapped => Ok(None),
-            OptionalColumn::IfPresent(name) => {
-                Ok(relation.column_index(name).map(|_| quote(name)))
-            }
+            OptionalColumn::IfPresent(name) => Ok(relation.column_index(name).map(|_| quote(name))),
             OptionalColumn::Mapped(name) => named(name).map(|_| Some(quote(name))),
         };
         let id = named(&columns.id)?;
@@ -148,7 +146,10 @@ mod tests {
             replica_identity: b'd',
             columns: columns.iter().map(column).collect(),
         };
-        let types: Vec<_> = columns.iter().map(|name| format!("type of {name}")).collect();
+        let types: Vec<_> = columns
+            .iter()
+            .map(|name| format!("type of {name}"))
+            .collect();
         Shape::fit(&TableSpec::default(), relation, &types)
     }
 
@@ -156,13 +157,21 @@ mod tests {
     fn rows_are_ordered_by_number_else_time_else_id() {
         let order = |columns: &[&str], given| {
             let shape = shape(columns).unwrap();
-            shape.order(given, &TableSpec::default()).map_err(|f| f.code.name)
+            shape
+                .order(given, &TableSpec::default())
+                .map_err(|f| f.code.name)
         };
         let all = ["id", "event_type", "payload", "created_at", "seq"];
         assert_eq!(order(&all, None).unwrap(), "t.\"seq\", t.\"id\"");
-        assert_eq!(order(&all[..4], None).unwrap(), "t.\"created_at\", t.\"id\"");
+        assert_eq!(
+            order(&all[..4], None).unwrap(),
+            "t.\"created_at\", t.\"id\""
+        );
         assert_eq!(order(&all[..3], None).unwrap(), "t.\"id\"");
-        assert_eq!(order(&all, Some("payload")).unwrap(), "t.\"payload\", t.\"id\"");
+        assert_eq!(
+            order(&all, Some("payload")).unwrap(),
+            "t.\"payload\", t.\"id\""
+        );
         assert_eq!(order(&all, Some("nothing")), Err("mapping"));
     }
 

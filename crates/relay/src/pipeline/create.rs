@@ -54,11 +54,7 @@ fn is_unfinished(checkpoint: Option<&Checkpoint>) -> bool {
     checkpoint.is_some_and(|c| c.kind == Kind::Intent && c.feed.is_some())
 }
 
-async fn plain(
-    pipeline: &Pipeline,
-    session: &mut Session,
-    sink: &mut Sink,
-) -> Result<(), Failure> {
+async fn plain(pipeline: &Pipeline, session: &mut Session, sink: &mut Sink) -> Result<(), Failure> {
     let intent = opening_checkpoint(Kind::Intent, &session.facts, Lsn::INVALID, pipeline);
     sink.record_now(&intent).await?;
     let made = session.create_slot(SlotForm::Lasting).await?;
@@ -91,7 +87,12 @@ async fn with_backfill(
     tracing::info!(pipeline = pipeline.name, slot, lsn = %made.at, "slot created: gathering the rows committed before it");
     let snapshot = made.snapshot.unwrap_or_default();
     let rows = gather::backfill(pipeline, &snapshot, &request).await?;
-    tracing::info!(pipeline = pipeline.name, rows, request, "rows for the backfill");
+    tracing::info!(
+        pipeline = pipeline.name,
+        rows,
+        request,
+        "rows for the backfill"
+    );
     let feed = (rows > 0).then_some(FeedProgress { request, done: 0 });
     record_genesis(sink, &session.facts, made.at, feed, pipeline).await
 }
