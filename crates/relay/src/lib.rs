@@ -3,6 +3,7 @@
 //! ```text
 //!  source (stream, catalog) ──► pipeline (driver) ──► sink (lanes, checkpoints)
 //!                                   │
+//!                                   ├──► writeback, retention ──► the rows' state
 //!                 telemetry ◄───────┘──► admin        cli, config: how it is started
 //! ```
 
@@ -12,6 +13,9 @@ pub mod config;
 pub mod failure;
 pub mod feed;
 pub mod pipeline;
+pub mod retention;
 pub mod sink;
 pub mod source;
+mod sql;
 pub mod telemetry;
+pub mod writeback;

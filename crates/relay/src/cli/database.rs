@@ -14,10 +14,7 @@ pub(super) const MAY_STREAM: &str = "(r.rolsuper OR r.rolreplication OR EXISTS (
      SELECT 1 FROM pg_roles g WHERE g.rolname = 'rds_replication' \
        AND pg_has_role(r.oid, g.oid, 'MEMBER')))";
 
-/// Quotes an identifier.
-pub(super) fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
+pub(super) use crate::sql::quote;
 
 /// A host and what came of connecting to it.
 pub(super) struct Visit {

@@ -5,6 +5,7 @@ use super::error::{Fault, quoted};
 use super::nearest::nearest;
 use super::pipeline::{Mode, SinkKind};
 use super::postgres::SslMode;
+use super::write_back::WriteBackMode;
 
 /// A setting that is one of a few names.
 pub(super) trait Choice: Copy + PartialEq + 'static {
@@ -34,6 +35,14 @@ impl Choice for SslMode {
         ("require", Self::Require),
         ("verify-ca", Self::VerifyCa),
         ("verify-full", Self::VerifyFull),
+    ];
+}
+
+impl Choice for WriteBackMode {
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("all", Self::All),
+        ("failures", Self::Failures),
+        ("off", Self::Off),
     ];
 }
 
@@ -113,4 +122,4 @@ macro_rules! show_by_name {
         }
     )*};
 }
-show_by_name!(Mode, SinkKind, LogFormat, SslMode);
+show_by_name!(Mode, SinkKind, LogFormat, SslMode, WriteBackMode);

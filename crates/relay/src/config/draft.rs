@@ -16,6 +16,7 @@ use super::pipeline::{Backfill, Batch, Event, Mode, Pipeline, Retry, SinkKind, S
 use super::postgres::{Host, Postgres, SslMode};
 use super::secret::Secret;
 use super::value::Value;
+use super::write_back::{Retention, StateSpec, WriteBackBounds};
 
 /// A configuration while its sources are being read.
 pub(super) struct Draft {
@@ -153,6 +154,8 @@ pub(super) struct PipelineDraft {
     pub event: Event,
     pub retry: Retry,
     pub sla: Sla,
+    pub write_back: WriteBackBounds,
+    pub retention: Retention,
     pub backfill: Backfill,
 }
 
@@ -205,6 +208,7 @@ pub(super) struct TableDraft {
     pub key: Option<String>,
     pub format: Format,
     pub columns: ColumnMap,
+    pub state: StateSpec,
     pub header_columns: BTreeMap<String, String>,
 }
 
@@ -248,7 +252,7 @@ impl Default for KafkaDraft {
 
 impl Default for TableDraft {
     fn default() -> Self {
-        let mut draft = Self::from(&TableSpec::default());
+        let mut draft = Self::from((&TableSpec::default(), &StateSpec::default()));
         draft.service = None;
         draft
     }
@@ -268,6 +272,8 @@ impl From<&Pipeline> for PipelineDraft {
             event: pipeline.event.clone(),
             retry: pipeline.retry.clone(),
             sla: pipeline.sla.clone(),
+            write_back: pipeline.write_back.clone(),
+            retention: pipeline.retention.clone(),
             backfill: pipeline.backfill.clone(),
         }
     }
@@ -318,8 +324,8 @@ impl From<&TopicPolicy> for TopicsDraft {
     }
 }
 
-impl From<&TableSpec> for TableDraft {
-    fn from(table: &TableSpec) -> Self {
+impl From<(&TableSpec, &StateSpec)> for TableDraft {
+    fn from((table, state): (&TableSpec, &StateSpec)) -> Self {
         let header = |h: &envelope::HeaderColumn| (h.header.clone(), h.column.clone());
         Self {
             schema: table.schema.clone(),
@@ -329,6 +335,7 @@ impl From<&TableSpec> for TableDraft {
             key: table.key.clone(),
             format: table.format,
             columns: table.columns.clone(),
+            state: state.clone(),
             header_columns: table.headers.iter().map(header).collect(),
         }
     }

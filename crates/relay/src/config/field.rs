@@ -38,6 +38,8 @@ pub(super) enum Field<'a> {
     Bytes(&'a mut usize),
     Factor(&'a mut f64),
     Time(&'a mut Duration),
+    /// A duration that may be left open.
+    MaybeTime(&'a mut Option<Duration>),
     Address(&'a mut SocketAddr),
     Choice(&'a mut dyn Chosen),
     List(&'a mut Vec<String>),
@@ -103,6 +105,7 @@ impl Field<'_> {
             Self::Bytes(place) => *place = allowed.bytes(bytes(value)?)?,
             Self::Factor(place) => *place = allowed.factor(factor(value)?)?,
             Self::Time(place) => *place = allowed.time(time(value)?)?,
+            Self::MaybeTime(place) => *place = Some(allowed.time(time(value)?)?),
             Self::Address(place) => *place = address(value)?,
             Self::Choice(place) => place.choose(&text(value)?)?,
             Self::List(place) => *place = list(value, allowed)?,
@@ -146,6 +149,9 @@ impl Field<'_> {
             Self::Bytes(bytes) => Some(toml_string(&show_bytes(**bytes as u64))),
             Self::Factor(factor) => Some(format!("{factor:?}")),
             Self::Time(duration) => Some(toml_string(&show_duration(**duration))),
+            Self::MaybeTime(duration) => {
+                duration.map(|duration| toml_string(&show_duration(duration)))
+            }
             Self::Address(address) => Some(toml_string(&address.to_string())),
             Self::Choice(choice) => choice.name().map(toml_string),
             Self::List(items) => {
@@ -181,7 +187,7 @@ impl Field<'_> {
             Self::Whole(_) => "integer",
             Self::Bytes(_) => "size",
             Self::Factor(_) => "number",
-            Self::Time(_) => "duration",
+            Self::Time(_) | Self::MaybeTime(_) => "duration",
             Self::Address(_) => "address and port",
             Self::Choice(_) => "choice",
             Self::List(_) => "list of strings",

@@ -33,6 +33,7 @@ pub use postgres::{Host, HostAddr, Postgres, SslMode};
 pub use print::print;
 pub use reference::{example, reference};
 pub use secret::{REDACTED, Secret};
+pub use write_back::{Retention, StateSpec, WriteBackBounds, WriteBackMode};
 
 mod allowed;
 mod choice;
@@ -58,6 +59,7 @@ mod tests;
 mod units;
 mod validate;
 mod value;
+mod write_back;
 
 /// Reads and checks the configuration: defaults, the file that `overrides` or `OUTBOXD_CONFIG`
 /// names, the variables of `env`, then `overrides`.

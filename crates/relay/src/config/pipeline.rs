@@ -6,6 +6,7 @@ use envelope::{TableSpec, TopicPolicy};
 
 use super::kafka::Kafka;
 use super::postgres::Postgres;
+use super::write_back::{Retention, StateSpec, WriteBackBounds};
 
 /// One database's way to Kafka.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +25,8 @@ pub struct Pipeline {
     pub kafka: Kafka,
     /// Outbox tables. Never empty after loading.
     pub tables: Vec<TableSpec>,
+    /// Their state columns, in the same order; see [`Pipeline::outboxes`].
+    pub states: Vec<StateSpec>,
     /// Topics that routing may use. The checkpoint topics of all pipelines are always denied.
     pub topics: TopicPolicy,
     /// When a window closes.
@@ -34,6 +37,10 @@ pub struct Pipeline {
     pub retry: Retry,
     /// When the pipeline counts as late.
     pub sla: Sla,
+    /// Bounds of the write-back.
+    pub write_back: WriteBackBounds,
+    /// How long published rows are kept.
+    pub retention: Retention,
     /// Which rows from before the slot are published.
     pub backfill: Backfill,
 }
@@ -48,6 +55,7 @@ impl Default for Pipeline {
             concurrency: 2,
             postgres: Postgres::default(),
             tables: vec![TableSpec::default()],
+            states: vec![StateSpec::default()],
             topics: TopicPolicy {
                 deny: [kafka.checkpoint_topic.clone()].into(),
                 ..TopicPolicy::default()
@@ -57,6 +65,8 @@ impl Default for Pipeline {
             event: Event::default(),
             retry: Retry::default(),
             sla: Sla::default(),
+            write_back: WriteBackBounds::default(),
+            retention: Retention::default(),
             backfill: Backfill::default(),
         }
     }

@@ -60,11 +60,18 @@ fn pipeline(scope: &PipelineScope, sources: &Sources<'_>, faults: &mut Faults) -
             .iter()
             .map(|table| table_spec(table, faults))
             .collect(),
+        states: scope
+            .tables
+            .iter()
+            .map(|table| table.draft.state.clone())
+            .collect(),
         topics: topic_policy(settings, faults),
         batch: draft.batch.clone(),
         event: draft.event.clone(),
         retry: draft.retry.clone(),
         sla: draft.sla.clone(),
+        write_back: draft.write_back.clone(),
+        retention: draft.retention.clone(),
         backfill: draft.backfill.clone(),
     }
 }

@@ -159,6 +159,32 @@ pub static CODES: &[Code] = &[
         "The publication was altered, or it or a table in it was dropped and made again. Rows written meanwhile may be missing in the stream, even if it looks as before.",
         "Compare table and topics for the time of the change. Then start with --accept-publication and the token of the message: it accepts this one state of the publication.",
     ),
+    // Write-back and retention.
+    transient(
+        "write-back-blocked",
+        "States can't be written back for the moment: the table or a row is locked, the database is read-only or overloaded, or a commit waits for a synchronous standby. Publishing goes on, the slot holds.",
+        "Find who holds the lock (pg_locks, pg_blocking_pids), or make the database writable again. outboxd goes on by itself.",
+    ),
+    stopped(
+        "write-back-columns",
+        "A column that write-back needs does not exist, or can't be updated: it is generated or part of a partition key.",
+        "Add the columns of sql/outbox.sql to the table, map them with columns.state, columns.attempts and columns.last_error, or set write_back = \"off\" for the table.",
+    ),
+    stopped(
+        "write-back-refused",
+        "Postgres refuses to change the state of outbox rows: a constraint, a trigger, or the type of a column. Publishing goes on, but the slot is not confirmed past those rows.",
+        "Repair what the message names: state must take SENT and FAILED. Or set write_back = \"off\" for the table and restart. outboxd tries again by itself.",
+    ),
+    stopped(
+        "retention-unproven",
+        "Rows can't be proven to be durable in Kafka, so none is removed: write-back is off and the slot has not been confirmed up to them.",
+        "Start the relay, or wait until it has caught up, and run prune again.",
+    ),
+    stopped(
+        "retention-columns",
+        "The table has no column for the time of the event, so the age of a row is not known.",
+        "Map a timestamptz column with columns.occurred_at, or leave retention.period out.",
+    ),
     // Slot and identity.
     stopped(
         "control-missing",

@@ -3,7 +3,7 @@
 use envelope::TableSpec;
 
 use super::shape::{STATE, Shape};
-use super::{Link, literal, table_name};
+use super::{Connection, literal, table_name};
 use crate::config::{Pipeline, Rows};
 use crate::failure::Failure;
 
@@ -75,16 +75,16 @@ impl Filter {
 
 /// A feed while its rows are being written down, in the transaction of the connection.
 pub struct Gathering<'a> {
-    link: &'a Link,
+    connection: &'a Connection,
     request: &'a str,
     rows: u64,
 }
 
 impl<'a> Gathering<'a> {
     /// Without rows yet.
-    pub fn new(link: &'a Link, request: &'a str) -> Self {
+    pub fn new(connection: &'a Connection, request: &'a str) -> Self {
         Self {
-            link,
+            connection,
             request,
             rows: 0,
         }
@@ -102,7 +102,7 @@ impl<'a> Gathering<'a> {
         filter: &Filter,
         order_by: Option<&str>,
     ) -> Result<u64, Failure> {
-        let shape = Shape::read(self.link, spec).await?;
+        let shape = Shape::read(self.connection, spec).await?;
         let order = shape.order(order_by, spec)?;
         let condition = filter.condition(&shape, spec)?;
         let (table, id) = (&shape.table, &shape.id);
@@ -114,7 +114,7 @@ impl<'a> Gathering<'a> {
         let before = i64::try_from(self.rows).unwrap_or(i64::MAX);
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
             [&self.request, &before, &table_name(spec)];
-        let added = self.link.change(&sql, &params).await?;
+        let added = self.connection.change(&sql, &params).await?;
         self.rows += added;
         Ok(added)
     }
@@ -127,7 +127,7 @@ impl<'a> Gathering<'a> {
         let before = i64::try_from(self.rows).unwrap_or(i64::MAX);
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
             [&self.request, &before, &table, &ids];
-        self.rows += self.link.change(sql, &params).await?;
+        self.rows += self.connection.change(sql, &params).await?;
         Ok(())
     }
 
@@ -141,7 +141,7 @@ impl<'a> Gathering<'a> {
         let done = i64::try_from(done).unwrap_or(i64::MAX);
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
             [&self.request, &before, &request, &done];
-        let added = self.link.change(sql, &params).await?;
+        let added = self.connection.change(sql, &params).await?;
         self.rows += added;
         Ok(added)
     }
@@ -153,14 +153,14 @@ pub async fn backfill(pipeline: &Pipeline, snapshot: &str, request: &str) -> Res
     let Some(filter) = Filter::of_backfill(pipeline.backfill.rows()) else {
         return Ok(0);
     };
-    let link = Link::in_snapshot(&pipeline.postgres, snapshot).await?;
-    let mut gathering = Gathering::new(&link, request);
+    let connection = Connection::in_snapshot(&pipeline.postgres, snapshot).await?;
+    let mut gathering = Gathering::new(&connection, request);
     for spec in &pipeline.tables {
         let order_by = pipeline.backfill.order_by.as_deref();
         gathering.add(spec, &filter, order_by).await?;
     }
     let rows = gathering.rows();
-    link.execute("COMMIT").await?;
+    connection.execute("COMMIT").await?;
     Ok(rows)
 }
 

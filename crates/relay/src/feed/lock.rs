@@ -4,7 +4,7 @@
 //! look meanwhile must not begin with it, nor fence whoever is at work. What makes that safe is the
 //! record in the checkpoint topic; the lock keeps two of them from undoing each other's work.
 
-use super::Link;
+use super::Connection;
 use crate::config::Postgres;
 use crate::failure::Failure;
 use crate::source::catalog::Catalog;
@@ -14,17 +14,19 @@ const FAMILY: i32 = 0x6f75_7462;
 
 /// The right to make the slot, or to make another in its place; it ends with its connection.
 pub struct Lock {
-    _link: Link,
+    _connection: Connection,
 }
 
 impl Lock {
     /// Takes it, if nobody has it.
     pub async fn take(postgres: &Postgres, slot: &str) -> Result<Self, Failure> {
-        let link = Link::open(postgres).await?;
+        let connection = Connection::open(postgres).await?;
         let sql = "SELECT pg_try_advisory_lock($1, hashtext($2))";
-        let rows = link.rows(sql, &[&FAMILY, &slot]).await?;
+        let rows = connection.rows(sql, &[&FAMILY, &slot]).await?;
         match rows.first().map(|row| row.get(0)) {
-            Some(true) => Ok(Self { _link: link }),
+            Some(true) => Ok(Self {
+                _connection: connection,
+            }),
             Some(false) | None => Err(in_the_making(slot)),
         }
     }

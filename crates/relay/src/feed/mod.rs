@@ -10,14 +10,14 @@
 //! exported snapshot dies with its session, the list does not. The checkpoint says how far a feed has
 //! got, in the same Kafka transaction as its events.
 
+mod connection;
 pub mod gather;
-mod link;
 mod lock;
 mod reader;
 mod requests;
 pub mod shape;
 
-pub use link::Link;
+pub use connection::Connection;
 pub use lock::{Lock, held};
 pub use reader::{Fed, Reader, Row};
 pub use requests::{discard, new_request, present, require, sweep};

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::SimpleQueryRow;
 
 use super::shape::Shape;
-use super::{Link, literal, table_name};
+use super::{Connection, literal, table_name};
 use crate::config::Pipeline;
 use crate::failure::Failure;
 
@@ -123,15 +123,15 @@ struct Run {
 
 impl Pages {
     async fn read(&mut self) -> Result<(), Failure> {
-        let link = Link::open(&self.pipeline.postgres).await?;
+        let connection = Connection::open(&self.pipeline.postgres).await?;
         loop {
-            let runs = self.page(&link).await?;
+            let runs = self.page(&connection).await?;
             if runs.is_empty() {
                 let missing = self.missing;
                 return self.send(Fed::End { missing }).await;
             }
             for run in runs {
-                self.run(&link, &run).await?;
+                self.run(&connection, &run).await?;
             }
         }
     }
@@ -142,11 +142,13 @@ impl Pages {
     }
 
     /// The next rows of the list.
-    async fn page(&mut self, link: &Link) -> Result<Vec<Run>, Failure> {
+    async fn page(&mut self, connection: &Connection) -> Result<Vec<Run>, Failure> {
         let sql = "SELECT ordinal, table_name FROM outboxd.feed_rows \
                    WHERE request_id = $1::text::uuid AND ordinal > $2 ORDER BY ordinal LIMIT $3";
         let after = i64::try_from(self.after).unwrap_or(i64::MAX);
-        let rows = link.rows(sql, &[&self.request, &after, &PAGE]).await?;
+        let rows = connection
+            .rows(sql, &[&self.request, &after, &PAGE])
+            .await?;
         let mut runs: Vec<Run> = Vec::new();
         for row in rows {
             let (ordinal, table): (i64, String) = (row.get(0), row.get(1));
@@ -163,13 +165,13 @@ impl Pages {
         Ok(runs)
     }
 
-    async fn run(&mut self, link: &Link, run: &Run) -> Result<(), Failure> {
-        let Some(table) = self.announce(link, &run.table).await? else {
+    async fn run(&mut self, connection: &Connection, run: &Run) -> Result<(), Failure> {
+        let Some(table) = self.announce(connection, &run.table).await? else {
             return self.miss(run, run.ordinals.len());
         };
         let sql = select(&table.shape, &self.request, run);
         let mut found = Found::default();
-        let mut rows = link.stream(&sql).await?;
+        let mut rows = connection.stream(&sql).await?;
         while let Some(row) = rows.next().await? {
             if let Some(row) = found.take(table.id, &row)? {
                 self.send(Fed::Row(row)).await?;
@@ -179,7 +181,11 @@ impl Pages {
     }
 
     /// How a table is read; `None` if it is not configured.
-    async fn announce(&mut self, link: &Link, name: &str) -> Result<Option<Table>, Failure> {
+    async fn announce(
+        &mut self,
+        connection: &Connection,
+        name: &str,
+    ) -> Result<Option<Table>, Failure> {
         if let Some((announced, table)) = &self.announced
             && announced == name
         {
@@ -192,7 +198,7 @@ impl Pages {
         };
         let table = Table {
             id: TableId(u16::try_from(index).unwrap_or(u16::MAX)),
-            shape: Shape::read(link, spec).await?,
+            shape: Shape::read(connection, spec).await?,
         };
         self.send(Fed::Relation(table.shape.relation.clone()))
             .await?;

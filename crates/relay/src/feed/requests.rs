@@ -1,6 +1,6 @@
 //! The tables of schema `outboxd`.
 
-use super::Link;
+use super::Connection;
 use crate::failure::Failure;
 use crate::source::catalog::Catalog;
 
@@ -54,10 +54,10 @@ pub fn new_request() -> String {
 }
 
 /// Deletes the rows of a feed that is done, in small transactions. May be repeated.
-pub async fn discard(link: &Link, request: &str) -> Result<(), Failure> {
+pub async fn discard(connection: &Connection, request: &str) -> Result<(), Failure> {
     let sql = "DELETE FROM outboxd.feed_rows WHERE request_id = $1::text::uuid AND ordinal < \
                (SELECT min(ordinal) + $2 FROM outboxd.feed_rows WHERE request_id = $1::text::uuid)";
-    while link.change(sql, &[&request, &BATCH]).await? > 0 {}
+    while connection.change(sql, &[&request, &BATCH]).await? > 0 {}
     Ok(())
 }
 
@@ -66,12 +66,12 @@ pub async fn discard(link: &Link, request: &str) -> Result<(), Failure> {
 ///
 /// Call it only where nobody else can be gathering: with the lock, or with the slot held and
 /// everybody else fenced. Rows of requests that stand in `outboxd.control` stay.
-pub async fn sweep(link: &Link, current: Option<&str>) -> Result<(), Failure> {
-    for row in link.rows(UNASKED, &[]).await? {
+pub async fn sweep(connection: &Connection, current: Option<&str>) -> Result<(), Failure> {
+    for row in connection.rows(UNASKED, &[]).await? {
         let request: String = row.get(0);
         if current != Some(request.as_str()) {
             tracing::info!(request, "the rows of an old feed are deleted");
-            discard(link, &request).await?;
+            discard(connection, &request).await?;
         }
     }
     Ok(())

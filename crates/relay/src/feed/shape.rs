@@ -3,7 +3,7 @@
 use envelope::{OptionalColumn, TableSpec};
 use pgoutput::{Column, Relation};
 
-use super::{Link, quote};
+use super::{Connection, quote};
 use crate::failure::Failure;
 
 /// The column that says whether a row is published.
@@ -38,8 +38,10 @@ pub struct Shape {
 
 impl Shape {
     /// Reads the catalog.
-    pub async fn read(link: &Link, spec: &TableSpec) -> Result<Self, Failure> {
-        let rows = link.rows(COLUMNS, &[&spec.schema, &spec.table]).await?;
+    pub async fn read(connection: &Connection, spec: &TableSpec) -> Result<Self, Failure> {
+        let rows = connection
+            .rows(COLUMNS, &[&spec.schema, &spec.table])
+            .await?;
         let name = super::table_name(spec);
         let Some(first) = rows.first() else {
             let message = format!("table {name} does not exist");

@@ -11,7 +11,7 @@ use pgoutput::Lsn;
 
 use crate::config::{Pipeline, SinkKind};
 use crate::failure::Failure;
-use crate::feed::{self, Link, Lock, gather};
+use crate::feed::{self, Connection, Lock, gather};
 use crate::sink::{Sink, opening_checkpoint};
 use crate::source::{self, Session, SlotForm};
 
@@ -71,8 +71,8 @@ async fn with_backfill(
 ) -> Result<(), Failure> {
     feed::require(&session.catalog, "a backfill").await?;
     // Of starts that did not come to their end.
-    let link = Link::open(&pipeline.postgres).await?;
-    feed::sweep(&link, None).await?;
+    let connection = Connection::open(&pipeline.postgres).await?;
+    feed::sweep(&connection, None).await?;
     let request = feed::new_request();
     let intent = Checkpoint {
         feed: Some(FeedProgress {
@@ -114,13 +114,13 @@ pub async fn record_genesis(
 
 /// Drops the slot, which nobody may be reading from. A walsender that is just ending is waited for.
 pub async fn drop_slot(pipeline: &Pipeline) -> Result<(), Failure> {
-    let link = Link::open(&pipeline.postgres).await?;
+    let connection = Connection::open(&pipeline.postgres).await?;
     let slot = pipeline.slot_name();
     let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
                WHERE slot_name = $1";
     let deadline = Instant::now() + RELEASE_PATIENCE;
     loop {
-        match link.change(sql, &[&slot]).await {
+        match connection.change(sql, &[&slot]).await {
             Err(failure) if failure.code.name == "slot-active" && Instant::now() < deadline => {
                 tokio::time::sleep(RELEASE_POLL).await;
             }

@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::feed;
 use crate::sink::{Sink, opening_checkpoint};
 use crate::source::{self, PgStream};
+use crate::writeback;
 
 /// How often progress without events is recorded in Kafka.
 const CHECKPOINT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
@@ -32,6 +33,7 @@ pub(super) async fn open(context: &Context, backlog: &mut Backlog) -> Result<Ope
     let pipeline = &context.pipeline;
     let mut session = source::connect(pipeline).await?;
     feed::held(&session.catalog, &pipeline.slot_name()).await?;
+    writeback::check(&session.catalog, pipeline).await?;
     delivery::check_slot(&session.facts)?;
     if session.facts.slot.is_none() {
         create::slot(pipeline, &mut session).await?;

@@ -9,8 +9,9 @@ use tokio::sync::watch;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
-use super::{error, tls};
-use crate::config::{Host, HostAddr, Postgres};
+use super::error;
+use super::link::{Link, Purpose};
+use crate::config::{Host, Postgres};
 use crate::failure::Failure;
 
 /// A server that has not answered a query for this long is given up. It cancels a query that waits
@@ -22,27 +23,30 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// What the catalog connection's application name has after the replication connection's.
 const SUFFIX: &str = " catalog";
 
+const PURPOSE: Purpose = Purpose {
+    name: "the catalog connection",
+    suffix: SUFFIX,
+    options: "-c statement_timeout=10s -c timezone=UTC -c search_path=pg_catalog",
+};
+
 /// A connection for catalog queries.
 pub struct Catalog {
     client: Client,
     version: i32,
     /// Set once the connection has ended, with the reason.
     ended: watch::Receiver<Option<Failure>>,
+    host: Host,
 }
 
 impl Catalog {
     /// Connects, within the connect timeout, and pins what the session depends on.
     pub async fn connect(postgres: &Postgres, host: &Host) -> Result<Self, Failure> {
-        let attempt = format!("connecting to {host}");
-        let connecting = Self::open(postgres, host, &attempt);
-        let mut catalog = match tokio::time::timeout(postgres.connect_timeout, connecting).await {
-            Ok(connected) => connected?,
-            Err(_) => {
-                return Err(Failure::new(
-                    "postgres-unreachable",
-                    format!("{attempt}: timed out"),
-                ));
-            }
+        let link = Link::connect(postgres, host, PURPOSE).await?;
+        let mut catalog = Self {
+            client: link.client,
+            version: 0,
+            ended: link.ended,
+            host: host.clone(),
         };
         let row = catalog
             .one("SELECT current_setting('server_version_num')::int", &[])
@@ -51,37 +55,9 @@ impl Catalog {
         Ok(catalog)
     }
 
-    async fn open(postgres: &Postgres, host: &Host, attempt: &str) -> Result<Self, Failure> {
-        let mut config = tokio_postgres::Config::new();
-        match &host.host {
-            HostAddr::Tcp(name) => config.host(name),
-            HostAddr::Unix(folder) => config.host_path(folder),
-        };
-        config
-            .port(host.port)
-            .user(&postgres.user)
-            .dbname(&postgres.database)
-            .application_name(format!("{}{SUFFIX}", postgres.application_name))
-            .options("-c statement_timeout=10s -c timezone=UTC -c search_path=pg_catalog")
-            .keepalives_idle(Duration::from_secs(10))
-            .tcp_user_timeout(ANSWER_PATIENCE);
-        if let Some(password) = &postgres.password {
-            config.password(password.expose());
-        }
-        let (ended_tx, ended) = watch::channel(None);
-        let client = tls::connect(&config, postgres, host, attempt, move |result| {
-            let failure = match result {
-                Ok(()) => Failure::new("postgres-lost", "the catalog connection was closed"),
-                Err(e) => error::catalog("the catalog connection broke", &e),
-            };
-            let _ = ended_tx.send(Some(failure));
-        })
-        .await?;
-        Ok(Self {
-            client,
-            version: 0,
-            ended,
-        })
+    /// The server that it is connected to.
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// `server_version_num`, such as 180004.

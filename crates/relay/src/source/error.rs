@@ -30,7 +30,7 @@ pub(super) fn replication(attempt: &str, error: &PgWireError) -> Failure {
     Failure::new(code, format!("{attempt}: {error}"))
 }
 
-/// A failure of a catalog query.
+/// A failure of a query on an ordinary connection.
 pub(crate) fn catalog(attempt: &str, error: &tokio_postgres::Error) -> Failure {
     let code = match error.as_db_error() {
         Some(db) => by_sqlstate(db.code().code(), db.message()),

@@ -3,6 +3,7 @@
 pub mod catalog;
 mod connect;
 mod error;
+pub mod link;
 pub mod publication;
 mod stream;
 mod tls;
@@ -15,7 +16,7 @@ use std::time::Instant;
 use crate::failure::Failure;
 
 pub use connect::{MadeSlot, Session, SlotForm, connect, primary};
-pub(crate) use error::{SILENT, catalog as catalog_failure, silent};
+pub(crate) use error::{SILENT, catalog as failure, silent};
 pub use stream::PgStream;
 
 /// One thing that the stream says.

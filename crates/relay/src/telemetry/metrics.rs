@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::write_back::{WriteBackFamilies, WriteBackMetrics};
 use super::{State, Vitals};
 use crate::config::Pipeline;
 use crate::pipeline::Backlog;
@@ -91,6 +92,7 @@ struct Families {
     slot_age: Family<PipelineLabel, FloatGauge>,
     confirmed: Family<PipelineLabel, Gauge>,
     wal_end: Family<PipelineLabel, Gauge>,
+    write_back: WriteBackFamilies,
 }
 
 impl Families {
@@ -116,10 +118,12 @@ impl Families {
             slot_age: Family::default(),
             confirmed: Family::default(),
             wal_end: Family::default(),
+            write_back: WriteBackFamilies::new(),
         }
     }
 
     fn register(&self, registry: &mut Registry) {
+        self.write_back.register(registry);
         let r = registry;
         let (b, s) = (Unit::Bytes, Unit::Seconds);
         r.register(
@@ -337,6 +341,11 @@ impl PipelineMetrics {
                 .get_or_create(&label)
                 .set(i64::from(vitals.is_stale()));
         }
+    }
+
+    /// Its write-back and retention.
+    pub fn write_back(&self) -> WriteBackMetrics {
+        self.families.write_back.of(&self.label.pipeline)
     }
 
     /// A session begins.

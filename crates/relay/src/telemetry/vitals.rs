@@ -36,6 +36,17 @@ pub struct LastFailure {
     seconds_ago: f64,
 }
 
+impl From<&(Failure, Instant)> for LastFailure {
+    fn from((failure, at): &(Failure, Instant)) -> Self {
+        Self {
+            code: failure.code.name,
+            message: failure.message.clone(),
+            remedy: failure.code.remedy,
+            seconds_ago: at.elapsed().as_secs_f64(),
+        }
+    }
+}
+
 /// A pipeline's part of /ready.
 #[derive(Debug, Clone, Serialize)]
 pub struct Readiness {
@@ -67,6 +78,8 @@ pub struct Status {
     oldest_window_seconds: Option<f64>,
     publish_lag_seconds: f64,
     last_failure: Option<LastFailure>,
+    /// Why states can't be written back; publishing goes on.
+    write_back_failure: Option<LastFailure>,
 }
 
 #[derive(Debug)]
@@ -82,6 +95,8 @@ struct Inner {
     /// Kafka is in trouble, or the last session failed, and nothing has been committed since.
     trouble: Option<Failure>,
     progressed: bool,
+    /// Why states can't be written back at present, and since when.
+    write_back: Option<(Failure, Instant)>,
     lag: Lag,
     unconfirmed: Unconfirmed,
     /// When the catalog was last read in this session, or the session began.
@@ -116,6 +131,7 @@ impl Vitals {
             failure: None,
             trouble: None,
             progressed: false,
+            write_back: None,
             lag: Lag::new(now),
             unconfirmed: Unconfirmed::default(),
             watched: now,
@@ -205,6 +221,41 @@ impl Vitals {
         let mut inner = self.lock();
         if inner.trouble.take().is_some() {
             tracing::info!(pipeline = self.pipeline, "kafka takes events");
+        }
+    }
+
+    /// States can't be written back. Told once for each cause.
+    pub fn write_back_failed(&self, failure: &Failure) {
+        let mut inner = self.lock();
+        let known = inner.write_back.as_ref();
+        if known.is_some_and(|(known, _)| known.code == failure.code) {
+            return;
+        }
+        let (pipeline, code, error) = (&self.pipeline, failure.code.name, &failure.message);
+        if failure.is_transient() {
+            tracing::warn!(
+                pipeline,
+                code,
+                error,
+                "write-back waits; publishing goes on"
+            );
+        } else {
+            let remedy = failure.code.remedy;
+            tracing::error!(
+                pipeline,
+                code,
+                error,
+                remedy,
+                "write-back is refused: publishing goes on, but nothing is confirmed"
+            );
+        }
+        inner.write_back = Some((failure.clone(), Instant::now()));
+    }
+
+    /// States were written back, or the session that failed to is over.
+    pub fn written_back(&self) {
+        if self.lock().write_back.take().is_some() {
+            tracing::info!(pipeline = self.pipeline, "write-back goes on");
         }
     }
 
@@ -345,12 +396,8 @@ impl Vitals {
             heard_from_source_seconds_ago: inner.heard.map(seconds),
             oldest_window_seconds: inner.oldest_window.map(seconds),
             publish_lag_seconds: inner.publish_lag_seconds(),
-            last_failure: inner.failure.as_ref().map(|(failure, at)| LastFailure {
-                code: failure.code.name,
-                message: failure.message.clone(),
-                remedy: failure.code.remedy,
-                seconds_ago: seconds(*at),
-            }),
+            last_failure: inner.failure.as_ref().map(LastFailure::from),
+            write_back_failure: inner.write_back.as_ref().map(LastFailure::from),
         }
     }
 }

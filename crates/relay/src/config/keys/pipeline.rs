@@ -306,6 +306,41 @@ pub(in super::super) static PIPELINE: &[Key<PipelineDraft>] = &[
         "Unpublished events above which the pipeline counts as late.",
     ),
     key(
+        "write_back.max_pending",
+        |p| Field::Whole(&mut p.write_back.max_pending),
+        Allowed::Whole(10_000, 10_000_000),
+        "Rows that wait for their state to be written back, at about 60 bytes each. While the \
+         table can't be written, publishing goes on; beyond this number the rows are left in the \
+         WAL and streamed again later.",
+    ),
+    open_key(
+        "retention.period",
+        |p| Field::MaybeTime(&mut p.retention.period),
+        millis(60_000, 3_153_600_000_000),
+        "Age at which published rows are removed from the tables, by the active relay or by \
+         `outboxd prune`. It takes a column for the time of the event.",
+        "rows are kept",
+        "\"168h\"",
+    ),
+    key(
+        "retention.interval",
+        |p| Field::Time(&mut p.retention.interval),
+        millis(1_000, 86_400_000),
+        "From the end of one round of removing to the next.",
+    ),
+    key(
+        "retention.batch",
+        |p| Field::Whole(&mut p.retention.batch),
+        Allowed::Whole(1, 100_000),
+        "Most rows that one statement removes.",
+    ),
+    key(
+        "retention.pause",
+        |p| Field::Time(&mut p.retention.pause),
+        millis(0, 60_000),
+        "Pause after a statement that has removed rows.",
+    ),
+    key(
         "backfill.rows",
         |p| Field::Text(&mut p.backfill.rows),
         Allowed::Texts(

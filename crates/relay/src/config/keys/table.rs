@@ -52,6 +52,13 @@ pub(in super::super) static TABLE: &[Key<TableDraft>] = &[
         "`envelope` publishes eventId, type, occurredAt, transferId and payload; `payload` \
          publishes the payload alone, with the rest in headers.",
     ),
+    key(
+        "write_back",
+        |t| Field::Choice(&mut t.state.mode),
+        Allowed::Anything,
+        "`all` writes SENT or FAILED into the state of a row once that is durable in Kafka, \
+         `failures` only FAILED, `off` nothing: then the relay needs no right on rows.",
+    ),
     open_key(
         "header_columns",
         |t| Field::HeaderColumns(&mut t.header_columns),
@@ -111,6 +118,29 @@ pub(in super::super) static TABLE: &[Key<TableDraft>] = &[
          estimate.",
         "`seq`, if the table has it",
         "\"seq\"",
+    ),
+    key(
+        "columns.state",
+        |t| Field::Text(&mut t.state.state),
+        IDENTIFIER,
+        "Column that says PENDING, SENT or FAILED, which the relay writes. Not part of a partition \
+         key, and best without an index.",
+    ),
+    open_key(
+        "columns.attempts",
+        |t| Field::MaybeColumn(&mut t.state.attempts),
+        IDENTIFIER,
+        "Column of the number of attempts, which the relay writes.",
+        "`attempts`, if the table has it",
+        "\"attempts\"",
+    ),
+    open_key(
+        "columns.last_error",
+        |t| Field::MaybeColumn(&mut t.state.last_error),
+        IDENTIFIER,
+        "Column of the reason why a row could not be published, which the relay writes.",
+        "`last_error`, if the table has it",
+        "\"last_error\"",
     ),
 ];
 

@@ -9,8 +9,8 @@ use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream}
 
 use crate::config::Postgres;
 use crate::failure::Failure;
+use crate::source;
 use crate::source::catalog::Catalog;
-use crate::source::{self, catalog_failure};
 
 /// Texts look as they do in the stream. Rows are looked up one by one through the index of their id,
 /// however few there are by the statistics.
@@ -22,9 +22,9 @@ const SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = 0; \
 
 /// A connection to the primary whose statements may take as long as they need; a server that is gone
 /// is noticed by TCP.
-pub struct Link(Catalog);
+pub struct Connection(Catalog);
 
-impl Deref for Link {
+impl Deref for Connection {
     type Target = Catalog;
 
     fn deref(&self) -> &Catalog {
@@ -32,22 +32,22 @@ impl Deref for Link {
     }
 }
 
-impl Link {
+impl Connection {
     /// Connects to the first configured host that is the primary.
     pub async fn open(postgres: &Postgres) -> Result<Self, Failure> {
-        let link = Self(source::primary(postgres).await?);
-        link.execute(SETTINGS).await?;
-        Ok(link)
+        let connection = Self(source::primary(postgres).await?);
+        connection.execute(SETTINGS).await?;
+        Ok(connection)
     }
 
     /// As [`open`](Self::open), in a transaction that sees what the snapshot has.
     pub async fn in_snapshot(postgres: &Postgres, snapshot: &str) -> Result<Self, Failure> {
-        let link = Self::open(postgres).await?;
+        let connection = Self::open(postgres).await?;
         let name = super::literal(snapshot);
         let begin =
             format!("BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT {name}");
-        link.execute(&begin).await?;
-        Ok(link)
+        connection.execute(&begin).await?;
+        Ok(connection)
     }
 
     /// Statements without parameters or result.
@@ -95,5 +95,5 @@ impl Texts {
 }
 
 fn failed(error: &tokio_postgres::Error) -> Failure {
-    catalog_failure("reading or writing rows", error)
+    source::failure("reading or writing rows", error)
 }
