@@ -13,6 +13,7 @@ pub mod config;
 pub mod failure;
 pub mod feed;
 pub mod pipeline;
+pub mod repair;
 pub mod retention;
 pub mod sink;
 pub mod source;

@@ -192,6 +192,11 @@ pub static CODES: &[Code] = &[
         "Create them with `outboxd init --apply`, which also adds outboxd.control to the publication.",
     ),
     stopped(
+        "repair-too-large",
+        "More rows may be unpublished than a repair can hold in memory.",
+        "Give --since TIMESTAMP: rows of older events are taken as published. Or set write_back = \"all\", so that the state of rows tells.",
+    ),
+    stopped(
         "repair-unfinished",
         "`outboxd repair --apply` was begun and did not come to its end. Nothing is published until it does.",
         "Run `outboxd repair --apply` again: it begins anew, with what it knew before.",

@@ -2,9 +2,9 @@
 
 use envelope::TableSpec;
 
-use super::shape::{STATE, Shape};
+use super::shape::Shape;
 use super::{Connection, literal, table_name};
-use crate::config::{Pipeline, Rows};
+use crate::config::{Pipeline, Rows, StateSpec};
 use crate::failure::Failure;
 
 /// What is asked of the rows of a table. Everything that is given must hold.
@@ -63,8 +63,8 @@ impl Filter {
             parts.push(format!("t.{column} < {}::timestamptz", literal(until)));
         }
         if self.is_pending {
-            shape.require_state(spec)?;
-            parts.push(format!("t.{STATE}::text = 'PENDING'"));
+            let column = shape.require_state(spec)?;
+            parts.push(format!("t.{column}::text = 'PENDING'"));
         }
         match parts.is_empty() {
             true => Ok("true".to_owned()),
@@ -98,11 +98,11 @@ impl<'a> Gathering<'a> {
     /// Adds the rows of a table that the filter lets through; how many there are.
     pub async fn add(
         &mut self,
-        spec: &TableSpec,
+        (spec, state): (&TableSpec, &StateSpec),
         filter: &Filter,
         order_by: Option<&str>,
     ) -> Result<u64, Failure> {
-        let shape = Shape::read(self.connection, spec).await?;
+        let shape = Shape::read(self.connection, spec, state).await?;
         let order = shape.order(order_by, spec)?;
         let condition = filter.condition(&shape, spec)?;
         let (table, id) = (&shape.table, &shape.id);
@@ -155,9 +155,9 @@ pub async fn backfill(pipeline: &Pipeline, snapshot: &str, request: &str) -> Res
     };
     let connection = Connection::in_snapshot(&pipeline.postgres, snapshot).await?;
     let mut gathering = Gathering::new(&connection, request);
-    for spec in &pipeline.tables {
+    for (_, spec, state) in pipeline.outboxes() {
         let order_by = pipeline.backfill.order_by.as_deref();
-        gathering.add(spec, &filter, order_by).await?;
+        gathering.add((spec, state), &filter, order_by).await?;
     }
     let rows = gathering.rows();
     connection.execute("COMMIT").await?;
@@ -184,7 +184,7 @@ mod tests {
             event_type: "\"event_type\"".into(),
             occurred_at: Some("\"created_at\"".into()),
             seq: None,
-            has_state: false,
+            state: None,
         }
     }
 
@@ -217,12 +217,12 @@ mod tests {
         let pending = Filter::of_backfill(Rows::Pending).unwrap();
         assert_eq!(condition(&pending, &shape()), Err("mapping"));
         let with_state = Shape {
-            has_state: true,
+            state: Some("\"state\"".into()),
             ..shape()
         };
         assert_eq!(
             condition(&pending, &with_state).unwrap(),
-            "t.state::text = 'PENDING'"
+            "t.\"state\"::text = 'PENDING'"
         );
         let timeless = Shape {
             occurred_at: None,

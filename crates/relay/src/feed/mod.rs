@@ -24,11 +24,6 @@ pub use requests::{discard, new_request, present, require, sweep};
 
 use envelope::TableSpec;
 
-/// Quotes an identifier.
-pub(crate) fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 /// Quotes a text, where `standard_conforming_strings` is on.
 pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))

@@ -11,6 +11,7 @@ use super::shape::Shape;
 use super::{Connection, literal, table_name};
 use crate::config::Pipeline;
 use crate::failure::Failure;
+use crate::sql::quote;
 
 /// Rows whose ids are looked up together.
 const PAGE: i64 = 500;
@@ -191,15 +192,12 @@ impl Pages {
         {
             return Ok(Some(table.clone()));
         }
-        let specs = self.pipeline.tables.iter().enumerate();
-        let found = specs.into_iter().find(|(_, spec)| table_name(spec) == name);
-        let Some((index, spec)) = found else {
+        let mut outboxes = self.pipeline.outboxes();
+        let Some((id, spec, state)) = outboxes.find(|(_, spec, _)| table_name(spec) == name) else {
             return Ok(None);
         };
-        let table = Table {
-            id: TableId(u16::try_from(index).unwrap_or(u16::MAX)),
-            shape: Shape::read(connection, spec).await?,
-        };
+        let shape = Shape::read(connection, spec, state).await?;
+        let table = Table { id, shape };
         self.send(Fed::Relation(table.shape.relation.clone()))
             .await?;
         self.announced = Some((name.to_owned(), table.clone()));
@@ -227,7 +225,7 @@ impl Pages {
 /// Rows of a run in their order. The ids take the column's type: so each is found by its index.
 fn select(shape: &Shape, request: &str, run: &Run) -> String {
     let columns: String = (shape.relation.columns.iter())
-        .map(|column| format!(", t.{}", super::quote(&column.name)))
+        .map(|column| format!(", t.{}", quote(&column.name)))
         .collect();
     let (table, id, kind) = (&shape.table, &shape.id, &shape.id_type);
     let (request, name) = (literal(request), literal(&run.table));

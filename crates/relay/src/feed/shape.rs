@@ -3,11 +3,10 @@
 use envelope::{OptionalColumn, TableSpec};
 use pgoutput::{Column, Relation};
 
-use super::{Connection, quote};
+use super::Connection;
+use crate::config::StateSpec;
 use crate::failure::Failure;
-
-/// The column that says whether a row is published.
-pub const STATE: &str = "state";
+use crate::sql::{qualified, quote};
 
 const COLUMNS: &str = "SELECT c.oid, c.relreplident::text, a.attname::text, a.atttypid, a.atttypmod, \
        format_type(a.atttypid, -1) \
@@ -32,13 +31,17 @@ pub struct Shape {
     pub occurred_at: Option<String>,
     /// Column of the insertion number.
     pub seq: Option<String>,
-    /// Whether it has the column [`STATE`].
-    pub has_state: bool,
+    /// Column that says whether a row is published.
+    pub state: Option<String>,
 }
 
 impl Shape {
     /// Reads the catalog.
-    pub async fn read(connection: &Connection, spec: &TableSpec) -> Result<Self, Failure> {
+    pub async fn read(
+        connection: &Connection,
+        spec: &TableSpec,
+        state: &StateSpec,
+    ) -> Result<Self, Failure> {
         let rows = connection
             .rows(COLUMNS, &[&spec.schema, &spec.table])
             .await?;
@@ -62,11 +65,16 @@ impl Shape {
             columns: rows.iter().map(column).collect(),
         };
         let types: Vec<String> = rows.iter().map(|row| row.get(5)).collect();
-        Self::fit(spec, relation, &types)
+        Self::fit(spec, &state.state, relation, &types)
     }
 
     /// Finds the mapped columns; `types` are those of the columns.
-    fn fit(spec: &TableSpec, relation: Relation, types: &[String]) -> Result<Self, Failure> {
+    fn fit(
+        spec: &TableSpec,
+        state: &str,
+        relation: Relation,
+        types: &[String],
+    ) -> Result<Self, Failure> {
         let columns = &spec.columns;
         let named = |name: &str| {
             let index = relation.column_index(name);
@@ -80,13 +88,13 @@ impl Shape {
         let id = named(&columns.id)?;
         named(&columns.event_type)?;
         Ok(Self {
-            table: format!("{}.{}", quote(&spec.schema), quote(&spec.table)),
+            table: qualified(&spec.schema, &spec.table),
             id: quote(&columns.id),
             id_type: types.get(id).cloned().unwrap_or_default(),
             event_type: quote(&columns.event_type),
             occurred_at: optional(&columns.occurred_at)?,
             seq: optional(&columns.seq)?,
-            has_state: relation.column_index(STATE).is_some(),
+            state: relation.column_index(state).map(|_| quote(state)),
             relation,
         })
     }
@@ -116,11 +124,12 @@ impl Shape {
     }
 
     /// The column of the state, for what can't do without it.
-    pub fn require_state(&self, spec: &TableSpec) -> Result<(), Failure> {
-        match self.has_state {
-            true => Ok(()),
-            false => Err(missing(spec, STATE)),
-        }
+    pub fn require_state(&self, spec: &TableSpec) -> Result<&str, Failure> {
+        self.state.as_deref().ok_or_else(|| {
+            let table = super::table_name(spec);
+            let message = format!("{table} has no column of the state to choose rows by");
+            Failure::new("mapping", message)
+        })
     }
 }
 
@@ -152,7 +161,7 @@ mod tests {
             .iter()
             .map(|name| format!("type of {name}"))
             .collect();
-        Shape::fit(&TableSpec::default(), relation, &types)
+        Shape::fit(&TableSpec::default(), "state", relation, &types)
     }
 
     #[test]
@@ -181,7 +190,7 @@ mod tests {
     fn the_type_of_the_id_is_its_own() {
         let shape = shape(&["payload", "id", "event_type"]).unwrap();
         assert_eq!(shape.id_type, "type of id");
-        assert!(!shape.has_state);
+        assert_eq!(shape.state, None);
     }
 
     #[test]
