@@ -6,6 +6,8 @@ mod doctor;
 mod exit;
 mod init;
 mod problem;
+mod repair;
+mod replay;
 mod routing;
 mod run;
 mod status;
@@ -13,7 +15,7 @@ mod status;
 use clap::{Args, Parser, Subcommand};
 
 use self::problem::Problem;
-use crate::config::{self, Config, ConfigErrors, Overrides};
+use crate::config::{self, Config, ConfigErrors, Overrides, Pipeline};
 use crate::failure::CODES;
 use crate::sink::kafka;
 
@@ -37,6 +39,10 @@ enum Command {
     Run(run::RunArgs),
     /// Show how a running relay is doing.
     Status(status::StatusArgs),
+    /// Show what a lost slot or checkpoint has left unpublished; publish it with --apply.
+    Repair(repair::RepairArgs),
+    /// Publish events again, on purpose.
+    Replay(replay::ReplayArgs),
     /// Check or print the configuration.
     Config {
         #[command(subcommand)]
@@ -141,6 +147,22 @@ impl Settings {
     }
 }
 
+/// The pipeline that a command is for: the one of that name, or the only one.
+fn one_pipeline<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a Pipeline, Exit> {
+    let named = |p: &&Pipeline| name.is_none_or(|name| p.name == name);
+    let mut found = config.pipelines.iter().filter(named);
+    if let (Some(pipeline), None) = (found.next(), found.next()) {
+        return Ok(pipeline);
+    }
+    let names: Vec<_> = config.pipelines.iter().map(|p| p.name.as_str()).collect();
+    let problem = Problem::new(
+        "the command is for one pipeline",
+        format!("Name it with --pipeline: {}.", names.join(", ")),
+    );
+    problem.report();
+    Err(Exit::Usage)
+}
+
 /// Values that only librdkafka can judge.
 fn check_properties(config: &Config) -> Result<(), Problem> {
     for pipeline in &config.pipelines {
@@ -171,6 +193,8 @@ pub fn main() -> Exit {
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Run(args) => run::run(&args),
         Command::Status(args) => status::status(&args),
+        Command::Repair(args) => repair::repair(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Config {
             command: ConfigCommand::Check(settings),
         } => check(&settings),
