@@ -15,7 +15,7 @@ use std::mem::size_of;
 use pgoutput::{PgTimestamp, Position};
 
 use crate::{
-    record::{Header, HeaderName, Headers, Record},
+    record::{Fate, Header, HeaderName, Headers, Record},
     spec::TableId,
 };
 
@@ -93,6 +93,8 @@ pub(crate) struct RecordFields {
     pub table: TableId,
     pub position: Position,
     pub commit_time: PgTimestamp,
+    pub xid: u32,
+    pub fate: Fate,
 }
 
 /// One record's part of the arenas.
@@ -234,6 +236,8 @@ impl RecordBatch {
             table: fields.table,
             position: fields.position,
             commit_time: fields.commit_time,
+            xid: fields.xid,
+            fate: fields.fate,
             headers: Headers::stored(&self.headers[start.headers..end.headers], arena),
         })
     }
@@ -258,6 +262,8 @@ impl RecordBatch {
             table: record.table,
             position: record.position,
             commit_time: record.commit_time,
+            xid: record.xid,
+            fate: record.fate,
         };
         for (name, value) in record.headers() {
             let name = copy.text(name);

@@ -17,6 +17,7 @@
 mod batch;
 mod column;
 mod compile;
+pub mod dead_letter;
 mod error;
 mod json;
 mod mapper;
@@ -24,16 +25,18 @@ mod policy;
 mod record;
 pub mod rfc3339;
 mod row_headers;
+mod salvage;
 mod spec;
 mod topic;
 
 pub use batch::{RECORD_OVERHEAD_BYTES, RecordBatch};
 pub use compile::{CompileError, Role};
+pub use dead_letter::DeadLetter;
 pub use error::{MapError, MapReason};
 pub use mapper::{Origin, RowMapper};
 pub use policy::{TopicPattern, TopicPatternError, TopicPolicy, TopicRefusal};
 pub use record::{
-    CONTENT_TYPE_HEADER, EVENT_ID_HEADER, Headers, POSITION_HEADER, RESERVED_HEADERS, Record,
+    CONTENT_TYPE_HEADER, EVENT_ID_HEADER, Fate, Headers, POSITION_HEADER, RESERVED_HEADERS, Record,
     TYPE_HEADER,
 };
 pub use spec::{ColumnMap, Format, HeaderColumn, OptionalColumn, TableId, TableSpec};

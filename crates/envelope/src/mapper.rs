@@ -12,7 +12,7 @@ use crate::{
     error::{MapError, MapReason},
     json,
     policy::{MAX_TOPIC_CHARS, TopicGate, TopicPolicy, TopicRefusal},
-    record::{CONTENT_TYPE_HEADER, EVENT_ID_HEADER, POSITION_HEADER, TYPE_HEADER},
+    record::{CONTENT_TYPE_HEADER, EVENT_ID_HEADER, Fate, POSITION_HEADER, TYPE_HEADER},
     rfc3339::Rfc3339,
     row_headers,
     spec::{Format, TableId, TableSpec},
@@ -28,6 +28,8 @@ pub struct Origin {
     pub position: Position,
     /// When its transaction was committed.
     pub commit_time: PgTimestamp,
+    /// Its transaction; 0 if that is long over, for a row that does not come from the stream.
+    pub xid: u32,
 }
 
 /// Makes records of the rows of one relation, in its present shape.
@@ -59,6 +61,14 @@ impl RowMapper {
             columns: compile::columns(spec, policy, relation)?,
             gate: TopicGate::new(policy.clone()),
         })
+    }
+
+    pub(crate) fn columns(&self) -> &Columns {
+        &self.columns
+    }
+
+    pub(crate) fn table(&self) -> TableId {
+        self.table
     }
 
     /// Appends the record of one inserted row to `batch`.
@@ -127,6 +137,8 @@ impl RowMapper {
             table: self.table,
             position: origin.position,
             commit_time: origin.commit_time,
+            xid: origin.xid,
+            fate: Fate::Sent,
         });
         Ok(())
     }

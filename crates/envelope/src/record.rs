@@ -51,14 +51,40 @@ pub struct Record<'a> {
     pub position: Position,
     /// When its transaction was committed.
     pub commit_time: PgTimestamp,
+    /// Its transaction; 0 if that is long over.
+    pub xid: u32,
+    /// What became of the row, beside being published as this record.
+    pub fate: Fate,
     /// Headers, in order. Names may occur more than once.
     pub headers: Headers<'a>,
+}
+
+/// What a record means for its row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fate {
+    /// The row is published.
+    #[default]
+    Sent,
+    /// The row could not be published: this is its dead letter.
+    Dead {
+        /// How often publishing it was tried.
+        attempts: u32,
+    },
+    /// The row is published from its dead letter.
+    Revived,
+    /// Nothing: the record only tells something of another one.
+    None,
 }
 
 impl<'a> Record<'a> {
     /// The headers, in order: name and value, which may be null.
     pub fn headers(&self) -> Headers<'a> {
         self.headers.clone()
+    }
+
+    /// The value of the first header of that name.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        self.headers().find(|(n, _)| *n == name)?.1
     }
 
     /// Bytes of key, value, and names and values of headers.

@@ -97,5 +97,6 @@ pub(crate) fn origin(lsn: u64, index: u64, commit_micros: i64) -> Origin {
             index,
         },
         commit_time: PgTimestamp(commit_micros),
+        xid: 7,
     }
 }

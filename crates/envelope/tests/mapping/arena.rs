@@ -1,6 +1,6 @@
 //! What a batch does with the records in it.
 
-use envelope::{Headers, RECORD_OVERHEAD_BYTES, Record, RecordBatch, TableId};
+use envelope::{Fate, Headers, RECORD_OVERHEAD_BYTES, Record, RecordBatch, TableId};
 use pgoutput::{CommitLsn, Lsn, PgTimestamp, Position};
 use proptest::prelude::*;
 
@@ -26,6 +26,8 @@ fn push(batch: &mut RecordBatch, number: u64) {
             index: number,
         },
         commit_time: PgTimestamp(number as i64),
+        xid: 7,
+        fate: Fate::Sent,
         headers: Headers::from(&headers[..number as usize % 3]),
     });
 }
@@ -72,6 +74,8 @@ fn a_pushed_record_is_kept_as_given() {
             index: 3,
         },
         commit_time: PgTimestamp(4),
+        xid: 7,
+        fate: Fate::Sent,
         headers: Headers::from(&headers[..]),
     };
     let mut batch = RecordBatch::new();

@@ -209,6 +209,7 @@ pub fn origin() -> Origin {
             index: 3,
         },
         commit_time: rfc3339::parse_postgres("2026-11-23 10:51:19.123456+00").unwrap(),
+        xid: 7,
     }
 }
 

@@ -1,0 +1,384 @@
+//! Records of the dead-letter topic: an event as it was, and why it is there.
+//!
+//! The original headers come first, in their order, and [`HEADERS`] says how many they are; ours
+//! follow. So the event can be told apart byte for byte, whatever its own headers are called.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    batch::{Data, RecordBatch, RecordFields},
+    record::{Fate, Record},
+};
+
+/// Why, for people.
+pub const REASON: &str = "dead-letter.reason";
+/// Why, as a stable code, such as `topic-missing` or `mapping/null-type`.
+pub const CLASS: &str = "dead-letter.class";
+/// How often publishing was tried.
+pub const ATTEMPTS: &str = "dead-letter.attempts";
+/// The service whose event it is.
+pub const SERVICE: &str = "dead-letter.service";
+/// Schema and table of the row.
+pub const TABLE: &str = "dead-letter.table";
+/// The row's id.
+pub const ROW_ID: &str = "dead-letter.row-id";
+/// Commit LSN of the transaction that inserted the row.
+pub const COMMIT_LSN: &str = "dead-letter.commit-lsn";
+/// Position of the change that inserted the row.
+pub const POSITION: &str = "dead-letter.position";
+/// Where the event was to go, if that is known.
+pub const TOPIC: &str = "dead-letter.topic";
+/// When publishing it failed first.
+pub const FIRST_FAILURE: &str = "dead-letter.first-failure";
+/// When it failed last.
+pub const LAST_FAILURE: &str = "dead-letter.last-failure";
+/// The value only describes the event, which is too large for the topic.
+pub const STUB: &str = "dead-letter.stub";
+/// The request that has put it there again, or that it was resolved by.
+pub const REQUEST: &str = "dead-letter.request";
+/// How many of the headers are the event's own.
+pub const HEADERS: &str = "dead-letter.headers";
+/// Partition and offset of the entry that a resolution is about.
+pub const RESOLVES: &str = "dead-letter.resolves";
+/// What has become of that entry.
+pub const RESOLUTION: &str = "dead-letter.resolution";
+
+/// Why an event is dead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetter<'a> {
+    /// The dead-letter topic.
+    pub to: &'a str,
+    /// See [`REASON`].
+    pub reason: &'a str,
+    /// See [`CLASS`].
+    pub class: &'a str,
+    /// See [`ATTEMPTS`].
+    pub attempts: u32,
+    /// See [`SERVICE`].
+    pub service: &'a str,
+    /// See [`TABLE`].
+    pub table: &'a str,
+    /// See [`FIRST_FAILURE`]; RFC 3339.
+    pub first_failure: &'a str,
+    /// See [`LAST_FAILURE`]; RFC 3339.
+    pub last_failure: &'a str,
+    /// See [`REQUEST`].
+    pub request: Option<&'a str>,
+}
+
+impl RecordBatch {
+    /// Adds the dead letter of `record`: key, value and headers are the same, unless that makes
+    /// more than `max_bytes`. Then the value only describes the event.
+    pub fn push_dead_letter(
+        &mut self,
+        record: &Record<'_>,
+        dead: &DeadLetter<'_>,
+        max_bytes: usize,
+    ) {
+        if !self.try_push(record, dead, record.value, false, max_bytes) {
+            let stub = stub(record, dead);
+            let without_headers = Record {
+                headers: crate::Headers::from(&[][..]),
+                ..record.clone()
+            };
+            // What is left has no way to be large, save the key.
+            self.try_push(
+                &without_headers,
+                dead,
+                Some(stub.as_bytes()),
+                true,
+                usize::MAX,
+            );
+        }
+    }
+
+    /// Adds it unless it takes more than `max_bytes`.
+    fn try_push(
+        &mut self,
+        record: &Record<'_>,
+        dead: &DeadLetter<'_>,
+        value: Option<&[u8]>,
+        is_stub: bool,
+        max_bytes: usize,
+    ) -> bool {
+        let before = self.len();
+        let mut copy = self.begin();
+        let topic = copy.text(dead.to);
+        let key = record.key.map(|key| copy.binary(key));
+        let value = value.map(|value| copy.binary(value));
+        let (event_id, event_type) = (copy.text(record.event_id), copy.text(record.event_type));
+        let transfer_id = record.transfer_id.map(|id| copy.text(id));
+        let mut own = 0_usize;
+        for (name, value) in record.headers() {
+            let name = copy.text(name);
+            let value = value.map(|value| copy.binary(value));
+            copy.header(name, value);
+            own += 1;
+        }
+        let attempts = dead.attempts.to_string();
+        let position = record.position.to_string();
+        let commit_lsn = record.position.commit_lsn.to_string();
+        let own = own.to_string();
+        let known = |text| (!str::is_empty(text)).then_some(text);
+        let ours = [
+            (REASON, Some(dead.reason)),
+            (CLASS, Some(dead.class)),
+            (ATTEMPTS, Some(attempts.as_str())),
+            (SERVICE, Some(dead.service)),
+            (TABLE, Some(dead.table)),
+            (ROW_ID, known(record.event_id)),
+            (COMMIT_LSN, Some(commit_lsn.as_str())),
+            (POSITION, Some(position.as_str())),
+            (TOPIC, known(record.topic)),
+            (FIRST_FAILURE, Some(dead.first_failure)),
+            (LAST_FAILURE, Some(dead.last_failure)),
+            (STUB, is_stub.then_some("true")),
+            (REQUEST, dead.request),
+            (HEADERS, Some(own.as_str())),
+        ];
+        for (name, value) in ours {
+            if let Some(value) = value {
+                let value = copy.text(value);
+                copy.static_header(name, Data::Text(value));
+            }
+        }
+        copy.finish(RecordFields {
+            topic,
+            key,
+            value,
+            timestamp_ms: record.timestamp_ms,
+            event_id,
+            event_type,
+            transfer_id,
+            seq: record.seq,
+            table: record.table,
+            position: record.position,
+            commit_time: record.commit_time,
+            xid: record.xid,
+            fate: Fate::Dead {
+                attempts: dead.attempts,
+            },
+        });
+        let fits = self.last_record_bytes() <= max_bytes;
+        if !fits {
+            self.truncate(before);
+        }
+        fits
+    }
+}
+
+/// What stands for an event that is too large even for the dead-letter topic.
+fn stub(record: &Record<'_>, dead: &DeadLetter<'_>) -> String {
+    let value = record.value.unwrap_or_default();
+    let mut digest = String::with_capacity(64);
+    for byte in Sha256::digest(value) {
+        // Writing to a `String` cannot fail.
+        let _ = write!(digest, "{byte:02x}");
+    }
+    serde_json::json!({
+        "size": record.bytes(),
+        "sha256": digest,
+        "table": dead.table,
+        "rowId": record.event_id,
+        "position": record.position.to_string(),
+    })
+    .to_string()
+}
+
+/// An entry of a dead-letter topic, or the resolution of one, as a reader finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// An event that could not be published.
+    Entry(Box<Entry<'a>>),
+    /// What has become of an entry.
+    Resolution {
+        /// Partition of the entry.
+        partition: i32,
+        /// Offset of the entry.
+        offset: i64,
+        /// `replayed` or `dropped`.
+        resolution: &'a str,
+        /// The request that did it.
+        request: &'a str,
+    },
+}
+
+/// An event that could not be published. What a header does not say is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// See [`REASON`].
+    pub reason: &'a str,
+    /// See [`CLASS`].
+    pub class: &'a str,
+    /// See [`ATTEMPTS`].
+    pub attempts: u32,
+    /// See [`SERVICE`].
+    pub service: &'a str,
+    /// See [`TABLE`].
+    pub table: &'a str,
+    /// See [`ROW_ID`].
+    pub row_id: &'a str,
+    /// See [`POSITION`].
+    pub position: &'a str,
+    /// See [`TOPIC`].
+    pub topic: &'a str,
+    /// See [`FIRST_FAILURE`].
+    pub first_failure: &'a str,
+    /// See [`LAST_FAILURE`].
+    pub last_failure: &'a str,
+    /// See [`REQUEST`].
+    pub request: &'a str,
+    /// See [`STUB`].
+    pub is_stub: bool,
+    /// The event's own headers.
+    pub headers: Vec<(&'a str, Option<&'a [u8]>)>,
+}
+
+impl<'a> Entry<'a> {
+    /// The value of one of the event's own headers.
+    pub fn header(&self, name: &str) -> &'a str {
+        text_of(&self.headers, name)
+    }
+}
+
+impl<'a> Found<'a> {
+    /// What the headers of a record say; `None` if it is not one of ours.
+    pub fn read(headers: &[(&'a str, Option<&'a [u8]>)]) -> Option<Self> {
+        let resolves = text_of(headers, RESOLVES);
+        if !resolves.is_empty() {
+            let (partition, offset) = resolves.split_once(':')?;
+            return Some(Self::Resolution {
+                partition: partition.parse().ok()?,
+                offset: offset.parse().ok()?,
+                resolution: text_of(headers, RESOLUTION),
+                request: text_of(headers, REQUEST),
+            });
+        }
+        // The last one: an event's own header may have this name, too.
+        let own: usize = text_of(headers, HEADERS).parse().ok()?;
+        let (event, ours) = headers.split_at_checked(own)?;
+        Some(Self::Entry(Box::new(Entry {
+            reason: text_of(ours, REASON),
+            class: text_of(ours, CLASS),
+            attempts: text_of(ours, ATTEMPTS).parse().unwrap_or(1),
+            service: text_of(ours, SERVICE),
+            table: text_of(ours, TABLE),
+            row_id: text_of(ours, ROW_ID),
+            position: text_of(ours, POSITION),
+            topic: text_of(ours, TOPIC),
+            first_failure: text_of(ours, FIRST_FAILURE),
+            last_failure: text_of(ours, LAST_FAILURE),
+            request: text_of(ours, REQUEST),
+            is_stub: text_of(ours, STUB) == "true",
+            headers: event.to_vec(),
+        })))
+    }
+}
+
+/// The last header of that name, as text; empty if there is none.
+fn text_of<'a>(headers: &[(&'a str, Option<&'a [u8]>)], name: &str) -> &'a str {
+    let found = headers.iter().rev().find(|(found, _)| *found == name);
+    let value = found.and_then(|(_, value)| *value).unwrap_or_default();
+    std::str::from_utf8(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use pgoutput::{CommitLsn, Lsn, PgTimestamp, Position};
+
+    use super::*;
+    use crate::{Headers, TableId};
+
+    fn record<'a>(value: &'a [u8], headers: &'a [(&'a str, Option<&'a [u8]>)]) -> Record<'a> {
+        Record {
+            topic: "transfers.settled",
+            key: Some(b"k"),
+            value: Some(value),
+            timestamp_ms: 5,
+            event_id: "e1",
+            event_type: "transfers.settled",
+            transfer_id: Some("k"),
+            seq: Some(1),
+            table: TableId(0),
+            position: Position {
+                commit_lsn: CommitLsn(Lsn::from(0x10)),
+                index: 2,
+            },
+            commit_time: PgTimestamp(0),
+            xid: 7,
+            fate: Fate::Sent,
+            headers: Headers::from(headers),
+        }
+    }
+
+    fn dead() -> DeadLetter<'static> {
+        DeadLetter {
+            to: "bank.dead-letter",
+            reason: "topic transfers.settled does not exist",
+            class: "topic-missing",
+            attempts: 6,
+            service: "bank",
+            table: "public.outbox",
+            ..DeadLetter::default()
+        }
+    }
+
+    fn headers_of<'a>(batch: &'a RecordBatch) -> Vec<(&'a str, Option<&'a [u8]>)> {
+        batch.get(0).unwrap().headers().collect()
+    }
+
+    #[test]
+    fn the_event_can_be_told_from_what_is_said_of_it() {
+        let own: [(&str, Option<&[u8]>); 3] = [
+            ("eventId", Some(b"e1")),
+            (REASON, Some(b"the event's own")),
+            ("nothing", None),
+        ];
+        let mut batch = RecordBatch::new();
+        batch.push_dead_letter(&record(b"{}", &own), &dead(), 10_000);
+        let letter = batch.get(0).unwrap();
+        assert_eq!(
+            (letter.topic, letter.value),
+            ("bank.dead-letter", Some(&b"{}"[..]))
+        );
+        assert_eq!(letter.fate, Fate::Dead { attempts: 6 });
+        let headers = headers_of(&batch);
+        let Some(Found::Entry(entry)) = Found::read(&headers) else {
+            panic!("{headers:?}");
+        };
+        assert_eq!(entry.headers, own);
+        assert_eq!(entry.reason, dead().reason);
+        assert_eq!(
+            (entry.class, entry.attempts, entry.topic),
+            ("topic-missing", 6, "transfers.settled")
+        );
+        assert_eq!(
+            (entry.row_id, entry.position, entry.is_stub),
+            ("e1", "0/10:2", false)
+        );
+    }
+
+    #[test]
+    fn a_stub_stands_for_what_is_too_large() {
+        let value = vec![b'x'; 5000];
+        let mut batch = RecordBatch::new();
+        batch.push_dead_letter(&record(&value, &[]), &dead(), 4000);
+        assert_eq!(batch.len(), 1);
+        let letter = batch.get(0).unwrap();
+        let stub: serde_json::Value = serde_json::from_slice(letter.value.unwrap()).unwrap();
+        assert_eq!(stub["rowId"], "e1");
+        assert_eq!(stub["size"], 5001);
+        let headers = headers_of(&batch);
+        assert!(matches!(Found::read(&headers), Some(Found::Entry(entry)) if entry.is_stub));
+    }
+
+    #[test]
+    fn a_foreign_record_is_none_of_ours() {
+        assert_eq!(Found::read(&[("eventId", Some(b"e1"))]), None);
+        assert_eq!(Found::read(&[(HEADERS, Some(b"7"))]), None);
+        assert_eq!(Found::read(&[(RESOLVES, Some(b"x"))]), None);
+    }
+}
