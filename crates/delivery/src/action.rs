@@ -2,7 +2,7 @@
 
 use envelope::RecordBatch;
 
-use crate::{Checkpoint, ConfirmedLsn, WindowId};
+use crate::{Checkpoint, ConfirmedLsn, Exception, Halt, Marks, MarksId, Request, WindowId};
 
 /// What the driver has to do.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub enum Action {
         batch: RecordBatch,
         /// To be produced in the same transaction.
         checkpoint: Option<Checkpoint>,
+        /// To be produced in the same transaction, too.
+        exceptions: Vec<Exception>,
     },
     /// Commit the transaction of a window, then report `handle_committed`.
     Commit {
@@ -25,7 +27,42 @@ pub enum Action {
     Record {
         /// The record.
         checkpoint: Checkpoint,
+        /// To be recorded in the same transaction.
+        exceptions: Vec<Exception>,
     },
+    /// Ask the brokers whether a topic may be written to, then report `handle_answer`.
+    Ask {
+        /// The topic.
+        topic: String,
+    },
+    /// Write outcomes to the rows' tables, then report `handle_written_back`, in order.
+    WriteBack {
+        /// Which.
+        id: MarksId,
+        /// The rows.
+        marks: Marks,
+    },
+    /// Carry out what an operator asks for: read the dead letters that it names, hand each to
+    /// `handle_redelivered` while `wants_more`, then report `handle_served`.
+    Serve {
+        /// What is asked for.
+        request: Request,
+    },
+    /// Read a feed: hand its rows to `handle_fed_row` while `wants_more`, then report
+    /// `handle_feed_end`.
+    Feed {
+        /// The request whose rows they are.
+        request: String,
+        /// The ordinal after which to go on.
+        after: u64,
+    },
+    /// The feed is published: its rows are not needed any more.
+    Fed {
+        /// The request whose rows they were.
+        request: String,
+    },
+    /// End the session.
+    Stop(Halt),
     /// Report this LSN to the server as flushed.
     Confirm(ConfirmedLsn),
 }

@@ -70,6 +70,10 @@ pub struct Checkpoint {
     pub floor: Lsn,
     /// The slot may be confirmed up to here, and is never confirmed beyond it.
     pub confirmed_up_to: Lsn,
+    /// A feed is under way, which goes on before the stream does. In an intent: the slot is to be made
+    /// together with this feed, so without its genesis it is of no use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed: Option<FeedProgress>,
     /// Of what decides the number and order of changes inside a transaction, and so the meaning of
     /// `position.index`: the publication, its tables and row filters, protocol options.
     pub fingerprint: Fingerprint,
@@ -81,10 +85,6 @@ pub struct Checkpoint {
     /// What these ids begin with; none in records of older relays.
     #[serde(default)]
     pub transactional_id_prefix: Option<String>,
-    /// The feed that goes on before the stream does. In an intent: the slot is to be made together
-    /// with this feed, so without its genesis it is of no use.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub feed: Option<FeedProgress>,
     /// Version of the relay that wrote it.
     pub relay_version: String,
 }
@@ -147,6 +147,11 @@ mod tests {
             }),
             floor: Lsn::INVALID,
             confirmed_up_to: Lsn::from(0x10),
+            feed: Some(FeedProgress {
+                request: "r".into(),
+                done: 5,
+                controlled: false,
+            }),
             fingerprint: Fingerprint::of("publication"),
             coverage: Some(Coverage {
                 publication: Some(Fingerprint::of("oid")),
@@ -154,10 +159,6 @@ mod tests {
             }),
             producers: 2,
             transactional_id_prefix: Some("outboxd".into()),
-            feed: Some(FeedProgress {
-                request: "r".into(),
-                done: 5,
-            }),
             relay_version: "0.1.0".into(),
         }
     }

@@ -1,29 +1,34 @@
-//! Feeds: rows that are published besides the stream, in an order of their own.
+//! Rows that are published beside the stream: at the first start, by a repair, on request.
 
+use envelope::TableId;
 use pgoutput::{PgTimestamp, Tuple};
 use serde::{Deserialize, Serialize};
 
-use envelope::TableId;
-
-/// A feed that is under way. It goes on, before the stream does, behind row `done`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// How far a feed has got; in the checkpoint while it goes on. The stream waits for its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedProgress {
-    /// The request: names its rows.
+    /// The request whose rows are published.
     pub request: String,
-    /// Ordinal of the last row that was dealt with; 0 before the first.
+    /// The last ordinal that has been published; [`FEED_FINISHED`] if all have been, and only the
+    /// request itself is still to come by in the stream.
     pub done: u64,
+    /// The request is a row of the control table, which the stream stands at.
+    #[serde(default)]
+    pub controlled: bool,
 }
 
-/// A row of a feed, as its table has it now.
+/// See [`FeedProgress::done`].
+pub const FEED_FINISHED: u64 = u64::MAX;
+
+/// A row of a feed.
 #[derive(Debug, Clone, Copy)]
 pub struct FedRow<'a> {
     /// The table.
     pub table: TableId,
-    /// Its place in the feed, counted from 1. Rows that have vanished leave gaps.
+    /// Its place in the feed, growing.
     pub ordinal: u64,
-    /// When it was read, by the server's clock. When it was committed is not known any more, and
-    /// a topic's retention goes by the time of its records.
-    pub commit_time: PgTimestamp,
-    /// Its columns, in the order of the relation that was announced before.
+    /// The time that the record bears: of the request, so that it is the same each time.
+    pub time: PgTimestamp,
+    /// The columns, as in the relation announced last for this table.
     pub tuple: Tuple<'a>,
 }

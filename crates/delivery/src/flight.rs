@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use pgoutput::PgTimestamp;
+use pgoutput::{Lsn, PgTimestamp, Position};
 
-use crate::Progress;
+use crate::{Exception, Marks, Progress};
 
 /// Numbers the windows of one session, from 0, without gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,7 +27,22 @@ pub(crate) struct Window {
     pub state: State,
     /// Where the stream stands once this window is durable.
     pub progress: Progress,
+    pub contents: Contents,
+}
+
+/// What is in a window, as far as it matters once its records are handed out.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
     pub oldest_commit: Option<PgTimestamp>,
+    pub events: usize,
+    /// The first event.
+    pub first: Option<Position>,
+    /// What to write back once it is durable.
+    pub marks: Option<Marks>,
+    /// Everything that commits below was dealt with before it.
+    pub floor: Lsn,
+    /// To be recorded once it is durable (only beside).
+    pub exceptions: Vec<Exception>,
 }
 
 /// Windows in the order in which they were made, which is the order in which they commit.
@@ -54,17 +69,28 @@ impl Flight {
     }
 
     pub fn oldest_commit(&self) -> Option<PgTimestamp> {
-        self.windows.iter().find_map(|w| w.oldest_commit)
+        self.windows.iter().find_map(|w| w.contents.oldest_commit)
     }
 
-    pub fn push(&mut self, progress: Progress, oldest_commit: Option<PgTimestamp>) -> WindowId {
+    /// Events in Kafka's hands.
+    pub fn events(&self) -> usize {
+        self.windows.iter().map(|w| w.contents.events).sum()
+    }
+
+    /// The only window's first event.
+    pub fn alone(&self) -> Option<Position> {
+        let only = self.windows.front().filter(|_| self.windows.len() == 1);
+        only.and_then(|window| window.contents.first)
+    }
+
+    pub fn push(&mut self, progress: Progress, contents: Contents) -> WindowId {
         let id = WindowId(self.next);
         self.next += 1;
         self.windows.push_back(Window {
             id,
             state: State::Producing,
             progress,
-            oldest_commit,
+            contents,
         });
         id
     }
@@ -93,7 +119,7 @@ impl Flight {
     }
 
     /// The window is known to be committed.
-    pub fn committed(&mut self, id: WindowId) -> Progress {
+    pub fn committed(&mut self, id: WindowId) -> Window {
         let oldest = self
             .windows
             .pop_front()
@@ -104,14 +130,14 @@ impl Flight {
             State::Committing,
             "a window commits when it was asked to"
         );
-        oldest.progress
+        oldest
     }
 
     /// Without transactions: takes the oldest window if acknowledged, for it is durable then.
-    pub fn take_acknowledged(&mut self) -> Option<Progress> {
+    pub fn take_acknowledged(&mut self) -> Option<Window> {
         if self.windows.front()?.state != State::Acknowledged {
             return None;
         }
-        self.windows.pop_front().map(|w| w.progress)
+        self.windows.pop_front()
     }
 }

@@ -63,9 +63,11 @@ impl Front {
         self.confirmed
     }
 
-    /// A newly confirmable LSN, each once, ever growing.
-    pub fn poll(&mut self) -> Option<ConfirmedLsn> {
-        let reach = ConfirmedLsn(self.recorded.min(self.verified));
+    /// A newly confirmable LSN, each once, ever growing. From `held` on, rows are still to be
+    /// written back.
+    pub fn poll(&mut self, held: Option<Lsn>) -> Option<ConfirmedLsn> {
+        let reach = self.recorded.min(self.verified);
+        let reach = ConfirmedLsn(held.map_or(reach, |held| reach.min(held)));
         if reach <= self.confirmed {
             return None;
         }
@@ -81,21 +83,32 @@ mod tests {
     #[test]
     fn confirms_the_lesser_of_recorded_and_verified() {
         let mut front = Front::new(Lsn::from(5), Lsn::from(3));
-        assert_eq!(front.poll(), Some(ConfirmedLsn(Lsn::from(3))));
+        assert_eq!(front.poll(None), Some(ConfirmedLsn(Lsn::from(3))));
         front.record(Lsn::from(9));
-        assert_eq!(front.poll(), None);
+        assert_eq!(front.poll(None), None);
         front.verify(Lsn::from(7));
-        assert_eq!(front.poll(), Some(ConfirmedLsn(Lsn::from(7))));
-        assert_eq!(front.poll(), None);
+        assert_eq!(front.poll(None), Some(ConfirmedLsn(Lsn::from(7))));
+        assert_eq!(front.poll(None), None);
+    }
+
+    #[test]
+    fn waits_for_what_is_written_back() {
+        let mut front = Front::new(Lsn::from(9), Lsn::from(9));
+        assert_eq!(
+            front.poll(Some(Lsn::from(4))),
+            Some(ConfirmedLsn(Lsn::from(4)))
+        );
+        assert_eq!(front.poll(Some(Lsn::from(4))), None);
+        assert_eq!(front.poll(None), Some(ConfirmedLsn(Lsn::from(9))));
     }
 
     #[test]
     fn never_goes_back() {
         let mut front = Front::new(Lsn::from(5), Lsn::from(5));
-        assert!(front.poll().is_some());
+        assert!(front.poll(None).is_some());
         front.record(Lsn::from(1));
         front.verify(Lsn::from(1));
-        assert_eq!(front.poll(), None);
+        assert_eq!(front.poll(None), None);
         assert_eq!(front.confirmed(), ConfirmedLsn(Lsn::from(5)));
     }
 }

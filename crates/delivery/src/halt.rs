@@ -1,9 +1,9 @@
 //! Why a pipeline cannot go on.
 
-use envelope::{CompileError, MapError};
+use envelope::CompileError;
 use pgoutput::{CommitLsn, Lsn, Position};
 
-use crate::Fingerprint;
+use crate::{Class, Fingerprint, Verdict};
 
 /// A condition that stops the pipeline; the slot holds and nothing is lost.
 ///
@@ -140,30 +140,45 @@ pub enum Halt {
     /// A table's mapping does not fit its columns.
     #[error("table mapping does not fit")]
     Mapping(#[from] CompileError),
-    /// A row can't become an event.
-    #[error("the change at {position} of {table} can't be published")]
-    Unpublishable {
+    /// An event can't be published, and its table's dead letters are not wanted.
+    #[error("the event at {position} of {table} (id {id}) can't be published: {}", verdict.reason)]
+    Refused {
         /// Where it is.
         position: Position,
         /// The table.
         table: String,
+        /// The row's id, empty if it has none.
+        id: String,
         /// Why.
-        source: MapError,
+        verdict: Box<Verdict>,
     },
-    /// An event is larger than `event.max_bytes`.
+    /// An event can't be published, and neither can its dead letter.
+    #[error("the dead-letter topic {topic} can't be used: {reason}")]
+    DeadLetterTopic {
+        /// The topic.
+        topic: String,
+        /// Why.
+        reason: String,
+    },
+    /// So many events can't be published that something else is wrong.
     #[error(
-        "the event at {position} of {table} has {bytes} bytes, more than event.max_bytes = {max_bytes}"
+        "more than dead_letter.max_per_minute = {max_per_minute} events can't be published, the last of them because: {reason}"
     )]
-    EventTooLarge {
-        /// Where it is.
-        position: Position,
-        /// The table.
-        table: String,
-        /// Size of key, value and headers.
-        bytes: usize,
-        /// The limit.
-        max_bytes: usize,
+    DeadLetterSurge {
+        /// The bound.
+        max_per_minute: usize,
+        /// Why the last one can't be published.
+        reason: String,
     },
+    /// Too many keys are parked.
+    #[error("more than park.max_keys = {max_keys} keys would be parked")]
+    ParkedKeysFull {
+        /// The bound.
+        max_keys: usize,
+    },
+    /// The tables could not be told of their rows for long, and now can again.
+    #[error("rows are left to be written back: the slot sends them again")]
+    WriteBackBehind,
     /// The server sent messages in an order that the protocol does not allow.
     #[error("replication protocol violated: {0}")]
     Protocol(String),
@@ -193,8 +208,16 @@ impl Halt {
             Self::FingerprintChanged { .. } => "fingerprint-changed",
             Self::CoverageChanged { .. } => "publication-changed",
             Self::Mapping(_) => "mapping",
-            Self::Unpublishable { .. } => "unpublishable-event",
-            Self::EventTooLarge { .. } => "event-too-large",
+            Self::Refused { verdict, .. } => match verdict.class {
+                Class::Mapping(_) | Class::Refused | Class::Parked => "unpublishable-event",
+                Class::TooLarge => "event-too-large",
+                Class::TopicMissing => "topic-missing",
+                Class::TopicDenied => "topic-denied",
+            },
+            Self::DeadLetterTopic { .. } => "dead-letter-topic",
+            Self::DeadLetterSurge { .. } => "dead-letter-surge",
+            Self::ParkedKeysFull { .. } => "parked-keys",
+            Self::WriteBackBehind => "write-back-behind",
             Self::Protocol(_) => "protocol",
         }
     }

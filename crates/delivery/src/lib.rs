@@ -19,38 +19,53 @@
 
 mod action;
 mod backoff;
+mod breaker;
 mod checkpoint;
+mod control;
 mod coverage;
+mod exception;
 mod feed;
 mod flight;
 mod front;
 mod halt;
+mod lessons;
 mod machine;
 mod marks;
+mod parking;
 mod resume;
 mod settings;
 mod startup;
 mod tables;
+mod topics;
 mod transaction;
+mod verdict;
 mod window;
+mod write_back;
 
 pub use action::Action;
 pub use backoff::{Backoff, RetryPolicy};
 pub use checkpoint::{
     CHECKPOINT_FORMAT, Checkpoint, CheckpointError, Identity, Kind, TransactionPosition,
 };
+pub use control::{CONTROL_SCHEMA, CONTROL_TABLE, Command, Filter, Request};
 pub use coverage::{Coverage, Fingerprint, NoFingerprint};
-pub use feed::{FedRow, FeedProgress};
+pub use exception::{DeadRow, Exception, Exceptions};
+pub use feed::{FEED_FINISHED, FedRow, FeedProgress};
 pub use flight::WindowId;
 pub use front::{ConfirmedLsn, Front};
 pub use halt::Halt;
+pub use lessons::Lessons;
 pub use machine::Delivery;
+pub use machine::Redelivered;
 pub use marks::{Mark, Marks, Outcome};
 pub use resume::Resume;
-pub use settings::{Recording, Settings};
+pub use settings::{OnDeadLetter, Recording, Settings, TablePolicy};
 pub use startup::{
     Consent, ServerFacts, SlotFacts, Start, TimelineSwitch, check_coverage, check_identity,
     check_slot, check_start,
 };
 pub use tables::Tables;
+pub use topics::Answer;
+pub use verdict::{Class, Verdict};
 pub use window::Progress;
+pub use write_back::{MarksId, WriteBack};

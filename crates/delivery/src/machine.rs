@@ -1,22 +1,33 @@
 //! The state machine: inputs `handle_*`, outputs [`Delivery::poll_action`].
 
-use std::collections::VecDeque;
+mod burial;
+mod intake;
+mod serving;
+mod windows;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
-use envelope::{Origin, RecordBatch, TableSpec, TopicPolicy};
-use pgoutput::{Begin, Commit, Insert, Lsn, Message, PgTimestamp, Position, Relation};
+use envelope::{RecordBatch, TableSpec, TopicPolicy};
+use pgoutput::{Lsn, Message, PgTimestamp, Position, Relation};
+
+pub use serving::Redelivered;
+
+use serving::Serving;
 
 use crate::flight::Flight;
+use crate::parking::Parking;
 use crate::resume::Skipper;
 use crate::transaction::OpenTransaction;
-use crate::window::{Bounds, Cut, OpenWindow};
+use crate::window::{Cut, OpenWindow};
+use crate::write_back::WriteBacks;
 use crate::{
-    Action, CHECKPOINT_FORMAT, Checkpoint, Front, Halt, Kind, Progress, Recording, Resume,
-    Settings, Tables, WindowId,
+    Action, Answer, DeadRow, Exception, FeedProgress, Front, Halt, Lessons, Marks, MarksId,
+    Progress, Recording, Resume, Settings, Tables, WindowId, WriteBack,
 };
 
-/// How many emptied batches are kept for the next windows.
-const SPARE_BATCHES: usize = 4;
+/// How many emptied buffers of each kind are kept for the next windows.
+const SPARE_BUFFERS: usize = 4;
 
 /// One session of a pipeline: from the start of the stream to its end, whatever ends it.
 ///
@@ -24,12 +35,28 @@ const SPARE_BATCHES: usize = 4;
 #[derive(Debug)]
 pub struct Delivery {
     settings: Settings,
+    began: Instant,
+    lessons: Lessons,
     tables: Tables,
     skipper: Skipper,
     transaction: Option<OpenTransaction>,
     window: OpenWindow,
     flight: Flight,
     front: Front,
+    parking: Parking,
+    /// Dead letters whose rows may not say so yet.
+    dead: BTreeMap<Position, DeadRow>,
+    /// To be recorded beside the events with the next checkpoint.
+    exceptions: Vec<Exception>,
+    write_backs: WriteBacks,
+    /// Rows that were published before this session, to be written back (again).
+    skipped: Marks,
+    /// Where the first of them begins.
+    skipped_from: Option<Lsn>,
+    /// What is published beside the stream, which waits meanwhile.
+    serving: Option<Serving>,
+    /// The feed in the checkpoint: its request, and whether the control table holds it.
+    feed: Option<FeedProgress>,
     /// What the checkpoint that the session began with covers.
     covered: Lsn,
     floor: Lsn,
@@ -45,7 +72,18 @@ pub struct Delivery {
     /// The server waits until this is confirmed.
     asked_for: Lsn,
     draining: bool,
+    /// Nothing more is published: the driver has been told why.
+    stopped: bool,
+    /// The barrier stands before the open transaction.
+    at_barrier: bool,
+    /// A window was taken out and could not be produced: the boundary lies behind it.
+    lost_window: bool,
+    /// Since when marks have held up the stream.
+    blocked_since: Option<Instant>,
+    /// The driver knows that the feed is published.
+    told_of_feed: bool,
     spare: Vec<RecordBatch>,
+    spare_marks: Vec<Marks>,
     actions: VecDeque<Action>,
 }
 
@@ -55,7 +93,8 @@ impl Delivery {
         settings: Settings,
         specs: Vec<TableSpec>,
         policy: TopicPolicy,
-        resume: &Resume,
+        resume: Resume,
+        lessons: Lessons,
         verified: Lsn,
         now: Instant,
     ) -> Self {
@@ -64,6 +103,7 @@ impl Delivery {
         let start = Progress {
             position: resume.position,
             confirm: resume.slot_confirmed,
+            fed: resume.feed.as_ref().map(|feed| feed.done),
         };
         let recorded = Progress {
             confirm: resume.confirmed_up_to,
@@ -75,14 +115,23 @@ impl Delivery {
             Recording::Beside => now.checked_sub(settings.checkpoint_interval).unwrap_or(now),
             Recording::InTransaction | Recording::Nowhere => now,
         };
-        Self {
-            settings,
+        let skipper = Skipper::new(&resume);
+        let dead = resume.exceptions.dead.into_iter();
+        let mut delivery = Self {
             tables: Tables::new(specs, policy),
-            skipper: Skipper::new(resume),
+            skipper,
             transaction: None,
             window: OpenWindow::new(start),
             flight: Flight::default(),
             front: Front::new(resume.slot_confirmed, verified),
+            parking: Parking::new(resume.exceptions.parked),
+            dead: dead.map(|row| (row.position, row)).collect(),
+            exceptions: Vec::new(),
+            write_backs: WriteBacks::new(settings.max_pending_marks),
+            skipped: Marks::default(),
+            skipped_from: None,
+            serving: resume.feed.as_ref().and_then(Serving::resumed),
+            feed: resume.feed,
             covered: resume.confirmed_up_to,
             floor: resume.floor,
             shown: resume.slot_confirmed,
@@ -93,9 +142,27 @@ impl Delivery {
             source_idle: false,
             asked_for: Lsn::INVALID,
             draining: false,
+            stopped: false,
+            at_barrier: false,
+            lost_window: false,
+            blocked_since: None,
+            told_of_feed: false,
             spare: Vec::new(),
+            spare_marks: Vec::new(),
             actions: VecDeque::new(),
+            began: now,
+            lessons: lessons.renew(now),
+            settings,
+        };
+        if !delivery.parking.is_empty() {
+            delivery.ask_for_dead_letter_topics(now);
         }
+        delivery
+    }
+
+    /// What the next session need not learn again.
+    pub fn into_lessons(self) -> Lessons {
+        self.lessons
     }
 
     /// A pgoutput message has come.
@@ -148,8 +215,9 @@ impl Delivery {
         match self.settings.recording {
             Recording::InTransaction => self.start_commit(),
             Recording::Beside | Recording::Nowhere => {
-                while let Some(progress) = self.flight.take_acknowledged() {
-                    self.durable = progress;
+                while let Some(window) = self.flight.take_acknowledged() {
+                    self.durable = window.progress;
+                    self.landed(window);
                 }
             }
         }
@@ -158,9 +226,10 @@ impl Delivery {
 
     /// The window's transaction is known to be committed.
     pub fn handle_committed(&mut self, window: WindowId, now: Instant) {
-        let progress = self.flight.committed(window);
-        self.durable = progress;
-        self.front.record(progress.confirm);
+        let window = self.flight.committed(window);
+        self.durable = window.progress;
+        self.front.record(window.progress.confirm);
+        self.landed(window);
         self.start_commit();
         self.advance(now);
     }
@@ -173,6 +242,37 @@ impl Delivery {
             .expect("a checkpoint was being recorded");
         self.front.record(lsn);
         self.advance(now);
+    }
+
+    /// The outcomes are written to their rows.
+    pub fn handle_written_back(&mut self, id: MarksId, marks: Marks, now: Instant) {
+        self.write_backs.done(id);
+        self.keep_marks(marks);
+        if self.write_backs.must_start_over() {
+            self.stop(Halt::WriteBackBehind);
+        }
+        self.advance(now);
+    }
+
+    /// The brokers have said of a topic whether it may be written to. `random` is uniform in
+    /// `0.0..1.0`.
+    pub fn handle_answer(&mut self, topic: &str, answer: &Answer, random: f64, now: Instant) {
+        let wall = self.wall(now);
+        self.lessons.topics.answer(topic, answer, random, now, wall);
+        if matches!(answer, Answer::Missing | Answer::Denied) {
+            self.ask_for_dead_letter_topics(now);
+        }
+        self.advance(now);
+    }
+
+    /// A window was refused for what is in it. The session has to end; the next ones find out which
+    /// event it is.
+    pub fn handle_refused(&mut self, reason: &str, now: Instant) {
+        let alone = self.flight.alone();
+        let events = self.flight.events();
+        let wall = self.wall(now);
+        self.lessons.refused(events, alone, reason, wall);
+        self.stopped = true;
     }
 
     /// The publication was found intact by a check begun when the server's WAL ended at `lsn`.
@@ -195,15 +295,16 @@ impl Delivery {
     /// Writes a checkpoint even without progress, to learn whether Kafka takes it.
     pub fn handle_probe(&mut self, now: Instant) {
         if self.is_quiet() && self.recording_now.is_none() && !self.skipper.awaits() {
-            self.record(self.window.boundary(), now);
+            self.record(self.recordable(), now);
         }
     }
 
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
+        let held = self.write_backs.bound().or(self.skipped_from);
         self.actions
             .pop_front()
-            .or_else(|| self.front.poll().map(Action::Confirm))
+            .or_else(|| self.front.poll(held).map(Action::Confirm))
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due, if at all.
@@ -211,25 +312,30 @@ impl Delivery {
         let unrecorded = self.recordable().confirm > self.handed_out.confirm;
         let record = (unrecorded && self.recording_now.is_none() && self.flight.is_empty())
             .then(|| self.last_record + self.settings.checkpoint_interval);
-        let complete = self.window.boundary_records() > 0 && self.has_free_producer();
+        let complete = self.window.boundary_records() > 0 && self.may_close(Cut::Boundary);
         let close = self.window.opened_at().filter(|_| complete);
         let close = close.map(|opened| opened + self.settings.max_wait);
-        [record, close].into_iter().flatten().min()
+        let ask = self.lessons.topics.poll_timeout();
+        [record, close, ask].into_iter().flatten().min()
     }
 
     /// Whether the driver may feed more messages: bounds the memory.
     pub fn wants_input(&self) -> bool {
         !self.draining
-            && !self
-                .window
-                .is_full(self.bounds(), self.transaction.is_some())
+            && !self.stopped
+            && !self.at_barrier
+            && self.serving.is_none()
+            && !self.is_full()
+            // What was published before comes faster than rows can be written back.
+            && !(self.skipped_from.is_some() && self.write_backs.is_full())
     }
 
     /// Nothing that was taken in is left to be made durable, save an incomplete transaction.
     pub fn is_drained(&self) -> bool {
         self.is_quiet()
             && self.recording_now.is_none()
-            && (self.skipper.awaits() || self.front.recorded() >= self.shown)
+            && self.write_backs.is_empty()
+            && (self.skipper.awaits() || self.lost_window || self.front.recorded() >= self.shown)
     }
 
     /// The checkpoint reaches as far as it can while windows that are under way stay so.
@@ -254,250 +360,48 @@ impl Delivery {
         self.flight.len()
     }
 
+    /// Rows whose outcome is being written to their tables.
+    pub fn pending_marks(&self) -> usize {
+        self.write_backs.rows()
+    }
+
+    /// Keys whose events go to the dead letters.
+    pub fn parked_keys(&self) -> usize {
+        self.parking.len()
+    }
+
     /// Gives back the buffer of a window that is done.
     pub fn recycle(&mut self, mut batch: RecordBatch) {
-        if self.spare.len() < SPARE_BATCHES {
+        if self.spare.len() < SPARE_BUFFERS {
             batch.clear();
             self.spare.push(batch);
         }
     }
 
-    fn bounds(&self) -> Bounds {
-        Bounds {
-            max_events: self.settings.max_events,
-            max_bytes: self.settings.max_bytes,
+    fn keep_marks(&mut self, mut marks: Marks) {
+        if self.spare_marks.len() < SPARE_BUFFERS {
+            marks.clear();
+            self.spare_marks.push(marks);
         }
     }
 
-    fn begin(&mut self, begin: Begin) -> Result<(), Halt> {
-        if self.transaction.is_some() {
-            return Err(Halt::Protocol(format!(
-                "Begin {} inside a transaction",
-                begin.final_lsn
-            )));
-        }
-        let skip = self.skipper.skip(&begin)?;
-        self.transaction = Some(OpenTransaction {
-            begin,
-            index: 0,
-            skip,
-        });
-        Ok(())
+    /// The time of day.
+    fn wall(&self, now: Instant) -> PgTimestamp {
+        let since = now.duration_since(self.began).as_micros();
+        let since = i64::try_from(since).unwrap_or(i64::MAX);
+        PgTimestamp(self.settings.wall_clock.0.saturating_add(since))
     }
 
-    fn commit(&mut self, commit: &Commit) -> Result<(), Halt> {
-        let transaction = self.transaction.take();
-        let Some(transaction) = transaction.filter(|t| t.begin.final_lsn == commit.commit_lsn)
-        else {
-            return Err(Halt::Protocol(format!(
-                "Commit {} without its Begin",
-                commit.commit_lsn
-            )));
-        };
-        self.window
-            .complete(transaction.position(true), commit.end_lsn.0);
-        self.shown = self.shown.max(commit.end_lsn.0);
-        Ok(())
-    }
-
-    fn change(&mut self, insert: Option<&Insert<'_>>, now: Instant) -> Result<(), Halt> {
-        let Some(transaction) = &mut self.transaction else {
-            return Err(Halt::Protocol("a change outside a transaction".into()));
-        };
-        let skip = transaction.skips_next();
-        let position = Position {
-            commit_lsn: transaction.begin.final_lsn,
-            index: transaction.index,
-        };
-        let commit_time = transaction.begin.commit_time;
-        transaction.index += 1;
-        match insert {
-            Some(insert) if !skip => self.publish(
-                insert,
-                Origin {
-                    position,
-                    commit_time,
-                },
-                now,
-            ),
-            Some(_) | None => Ok(()),
+    /// Tells the driver why this session must end. What is under way may still land.
+    fn stop(&mut self, halt: Halt) {
+        if !self.stopped {
+            self.stopped = true;
+            self.actions.push_back(Action::Stop(halt));
         }
     }
 
-    fn publish(&mut self, insert: &Insert<'_>, origin: Origin, now: Instant) -> Result<(), Halt> {
-        let Some(known) = self.tables.get(insert.relation_oid) else {
-            let oid = insert.relation_oid;
-            return Err(Halt::Protocol(format!(
-                "a row of relation {oid} before its Relation"
-            )));
-        };
-        let Some(mapper) = &mut known.mapper else {
-            return Ok(());
-        };
-        let position = origin.position;
-        mapper
-            .map(insert.tuple, origin, &mut self.window.batch)
-            .map_err(|source| Halt::Unpublishable {
-                position,
-                table: known.name.clone(),
-                source,
-            })?;
-        let bytes = self.window.batch.last_record_bytes();
-        if bytes > self.settings.event_max_bytes {
-            let max_bytes = self.settings.event_max_bytes;
-            return Err(Halt::EventTooLarge {
-                position,
-                table: known.name.clone(),
-                bytes,
-                max_bytes,
-            });
-        }
-        self.window.touch(now);
-        Ok(())
-    }
-
-    fn advance(&mut self, now: Instant) {
-        while let Some(cut) = self.closable(now) {
-            self.close(cut, now);
-        }
-        // What was skipped so far may be foreign: no progress can be told from it.
-        if self.skipper.awaits() {
-            return;
-        }
-        if self.is_quiet() {
-            self.front.record(self.shown.min(self.covered));
-        }
-        self.record_progress(now);
-    }
-
-    /// Whether a window could be produced now. In a transaction it has to wait until every record
-    /// of the one before is acknowledged, or they could overtake each other.
-    fn has_free_producer(&self) -> bool {
-        let waits = self.settings.recording == Recording::InTransaction
-            && self.flight.newest_is_producing();
-        !waits && self.flight.len() < self.settings.producers
-    }
-
-    /// Whether and how the open window can go to a producer now.
-    fn closable(&self, now: Instant) -> Option<Cut> {
-        if !self.has_free_producer() {
-            return None;
-        }
-        let waited = |opened: Instant| now.duration_since(opened) >= self.settings.max_wait;
-        let ripe = self.source_idle || self.draining || self.window.opened_at().is_some_and(waited);
-        let cut = self.window.cut(self.bounds(), ripe);
-        cut.filter(|cut| !(self.draining && *cut == Cut::Middle))
-    }
-
-    fn close(&mut self, cut: Cut, now: Instant) {
-        let open = self.transaction.as_ref().and_then(|t| t.position(false));
-        let oldest = self.window.oldest_commit();
-        let empty = self.spare.pop().unwrap_or_default();
-        let (batch, progress) = self.window.take(cut, open, empty, now);
-        self.hand_out(batch, progress, oldest, now);
-    }
-
-    fn hand_out(
-        &mut self,
-        batch: RecordBatch,
-        progress: Progress,
-        oldest: Option<PgTimestamp>,
-        now: Instant,
-    ) {
-        let window = self.flight.push(progress, oldest);
-        let checkpoint = match self.settings.recording {
-            Recording::InTransaction => {
-                self.handed_out = progress;
-                self.last_record = now;
-                Some(self.checkpoint(progress))
-            }
-            Recording::Beside | Recording::Nowhere => None,
-        };
-        self.actions.push_back(Action::Produce {
-            window,
-            batch,
-            checkpoint,
-        });
-    }
-
-    fn start_commit(&mut self) {
-        if let Some(window) = self.flight.start_commit() {
-            self.actions.push_back(Action::Commit { window });
-        }
-    }
-
-    /// Every complete transaction taken in is durable.
-    fn is_quiet(&self) -> bool {
-        self.flight.is_empty() && self.window.boundary_records() == 0
-    }
-
-    /// What could be recorded now: the boundary if nothing before it is under way.
-    fn recordable(&self) -> Progress {
-        if self.is_quiet() {
-            return self.window.boundary();
-        }
-        self.durable
-    }
-
-    /// Records progress that no window carries: idle advance, and every checkpoint beside.
-    fn record_progress(&mut self, now: Instant) {
-        let progress = self.recordable();
-        // A checkpoint never goes back: the slot may be confirmed up to the last one.
-        if progress == self.handed_out || progress.confirm < self.handed_out.confirm {
-            return;
-        }
-        let due = now.duration_since(self.last_record) >= self.settings.checkpoint_interval;
-        let urgent = self.asked_for > self.handed_out.confirm;
-        if !(due || urgent || self.draining) {
-            return;
-        }
-        match self.settings.recording {
-            Recording::InTransaction if !self.is_quiet() => {}
-            Recording::Beside if self.recording_now.is_some() => {}
-            Recording::InTransaction | Recording::Beside | Recording::Nowhere => {
-                self.record(progress, now);
-            }
-        }
-    }
-
-    fn record(&mut self, progress: Progress, now: Instant) {
-        self.handed_out = progress;
-        if self.is_quiet() && self.settings.recording != Recording::InTransaction {
-            self.durable = progress;
-        }
-        self.last_record = now;
-        match self.settings.recording {
-            Recording::InTransaction => {
-                let batch = self.spare.pop().unwrap_or_default();
-                self.hand_out(batch, progress, None, now);
-            }
-            Recording::Beside => {
-                self.recording_now = Some(progress.confirm);
-                let checkpoint = self.checkpoint(progress);
-                self.actions.push_back(Action::Record { checkpoint });
-            }
-            Recording::Nowhere => self.front.record(progress.confirm),
-        }
-    }
-
-    fn checkpoint(&self, progress: Progress) -> Checkpoint {
-        Checkpoint {
-            format: CHECKPOINT_FORMAT,
-            kind: Kind::Progress,
-            identity: self.settings.identity.clone(),
-            position: progress.position,
-            floor: match progress.position {
-                None => self.floor,
-                Some(_) => Lsn::INVALID,
-            },
-            // Never behind an older one, up to which the slot may be confirmed.
-            confirmed_up_to: progress.confirm.max(self.covered),
-            fingerprint: self.settings.fingerprint,
-            coverage: Some(self.settings.coverage.clone()),
-            producers: self.settings.producers,
-            transactional_id_prefix: Some(self.settings.transactional_id_prefix.clone()),
-            feed: None,
-            relay_version: self.settings.relay_version.clone(),
-        }
+    fn writes_back(&self) -> bool {
+        let mut tables = self.settings.tables.iter();
+        tables.any(|table| table.write_back != WriteBack::Off)
     }
 }

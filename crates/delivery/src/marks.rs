@@ -14,6 +14,8 @@ pub enum Outcome<'a> {
         /// Why it can't be published.
         error: &'a str,
     },
+    /// It is durable in its topic, published from its dead letter.
+    Revived,
 }
 
 /// One row and its outcome.
@@ -39,13 +41,22 @@ pub struct Marks {
 struct Row {
     table: TableId,
     id_end: usize,
-    /// Of what failed: how often it was tried, and where the error ends.
-    failed: Option<(u32, usize)>,
+    fate: Fate,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Sent,
+    Failed { attempts: u32, error_end: usize },
+    Revived,
 }
 
 impl Row {
     fn end(&self) -> usize {
-        self.failed.map_or(self.id_end, |(_, end)| end)
+        match self.fate {
+            Fate::Failed { error_end, .. } => error_end,
+            Fate::Sent | Fate::Revived => self.id_end,
+        }
     }
 }
 
@@ -54,17 +65,22 @@ impl Marks {
     pub fn push(&mut self, mark: Mark<'_>) {
         self.text.push_str(mark.id);
         let id_end = self.text.len();
-        let failed = match mark.outcome {
-            Outcome::Sent => None,
+        let fate = match mark.outcome {
+            Outcome::Sent => Fate::Sent,
+            Outcome::Revived => Fate::Revived,
             Outcome::Failed { attempts, error } => {
                 self.text.push_str(error);
-                Some((attempts, self.text.len()))
+                let error_end = self.text.len();
+                Fate::Failed {
+                    attempts,
+                    error_end,
+                }
             }
         };
         self.rows.push(Row {
             table: mark.table,
             id_end,
-            failed,
+            fate,
         });
     }
 
@@ -72,7 +88,8 @@ impl Marks {
     /// not find them: a commit is in the WAL before others see it, and with a synchronous standby
     /// long before.
     pub fn push_xid(&mut self, xid: u32) {
-        if self.xids.last() != Some(&xid) {
+        const LONG_OVER: u32 = 0;
+        if xid != LONG_OVER && self.xids.last() != Some(&xid) {
             self.xids.push(xid);
         }
     }
@@ -87,11 +104,15 @@ impl Marks {
         let mut start = 0;
         self.rows.iter().map(move |row| {
             let id = &self.text[start..row.id_end];
-            let outcome = match row.failed {
-                None => Outcome::Sent,
-                Some((attempts, end)) => Outcome::Failed {
+            let outcome = match row.fate {
+                Fate::Sent => Outcome::Sent,
+                Fate::Revived => Outcome::Revived,
+                Fate::Failed {
                     attempts,
-                    error: &self.text[row.id_end..end],
+                    error_end,
+                } => Outcome::Failed {
+                    attempts,
+                    error: &self.text[row.id_end..error_end],
                 },
             };
             start = row.end();
@@ -131,7 +152,11 @@ mod tests {
             attempts: 6,
             error: "no such topic",
         };
-        let rows = [("a", Outcome::Sent), ("bc", failed), ("d", Outcome::Sent)];
+        let rows = [
+            ("a", Outcome::Sent),
+            ("bc", failed),
+            ("d", Outcome::Revived),
+        ];
         let mut marks = Marks::default();
         for (id, outcome) in rows {
             let table = TableId(3);

@@ -2,7 +2,7 @@
 
 use pgoutput::{Begin, Lsn};
 
-use crate::{Halt, TransactionPosition};
+use crate::{Exceptions, FeedProgress, Halt, TransactionPosition};
 
 /// Where the stream is taken up again.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +20,10 @@ pub struct Resume {
     /// After a promotion: where the checkpoint's timeline ends. Positions from here on are void,
     /// for the new timeline uses the same LSNs for other transactions.
     pub void_from: Option<Lsn>,
+    /// A feed that was under way.
+    pub feed: Option<FeedProgress>,
+    /// Parked keys, and dead letters whose rows may not say so.
+    pub exceptions: Exceptions,
 }
 
 /// How many of a transaction's changes to skip.

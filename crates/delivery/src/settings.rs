@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{Coverage, Fingerprint, Identity};
+use pgoutput::PgTimestamp;
+
+use crate::{Coverage, Fingerprint, Identity, WriteBack};
 
 /// Where the checkpoint is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +15,29 @@ pub enum Recording {
     Beside,
     /// Nowhere: only the slot remembers.
     Nowhere,
+}
+
+/// What happens behind an event that is dead.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnDeadLetter {
+    /// Later events go on.
+    #[default]
+    Continue,
+    /// Later events of the same key follow it to the dead letters, until the key is released.
+    ParkKey,
+    /// Nothing is dead-lettered: the pipeline stops before it.
+    Halt,
+}
+
+/// How failures of one table are dealt with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TablePolicy {
+    /// Where its dead letters go.
+    pub dead_letter_topic: String,
+    /// What happens behind them.
+    pub on_dead_letter: OnDeadLetter,
+    /// What its rows are told.
+    pub write_back: WriteBack,
 }
 
 /// Fixed for a session.
@@ -30,6 +55,18 @@ pub struct Settings {
     pub max_wait: Duration,
     /// Largest event: key, value and headers.
     pub event_max_bytes: usize,
+    /// Of each table, in the order of their specs.
+    pub tables: Vec<TablePolicy>,
+    /// Largest dead letter; a larger event is only described.
+    pub dead_letter_max_bytes: usize,
+    /// More dead letters in a minute halt the pipeline.
+    pub dead_letters_per_minute: usize,
+    /// More parked keys halt the pipeline.
+    pub max_parked_keys: usize,
+    /// Rows whose outcome is being written back, at most.
+    pub max_pending_marks: usize,
+    /// The time of day when the session begins.
+    pub wall_clock: PgTimestamp,
     /// How often progress without events is recorded.
     pub checkpoint_interval: Duration,
     /// For the checkpoint record.

@@ -2,7 +2,10 @@
 
 use pgoutput::Lsn;
 
-use crate::{Checkpoint, Coverage, Fingerprint, Halt, Identity, Kind, Resume, TransactionPosition};
+use crate::{
+    Checkpoint, Coverage, Exceptions, Fingerprint, Halt, Identity, Kind, Resume,
+    TransactionPosition,
+};
 
 /// A row of `pg_replication_slots`.
 #[derive(Debug, Clone)]
@@ -211,6 +214,8 @@ fn resume(checkpoint: &Checkpoint, server: &ServerFacts, slot: &SlotFacts) -> Re
         confirmed_up_to,
         slot_confirmed: slot.confirmed_flush,
         void_from,
+        feed: checkpoint.feed.clone(),
+        exceptions: Exceptions::default(),
     })
 }
 
@@ -329,12 +334,12 @@ mod tests {
                 complete: true,
             }),
             floor: Lsn::INVALID,
+            feed: None,
             confirmed_up_to: Lsn::from(100),
             fingerprint: Fingerprint::of("a"),
             coverage: Some(coverage("a")),
             producers: 2,
             transactional_id_prefix: None,
-            feed: None,
             relay_version: "0.1.0".into(),
         }
     }
@@ -391,7 +396,7 @@ mod tests {
             kind: Kind::Intent,
             feed: Some(FeedProgress {
                 request: "r".into(),
-                done: 0,
+                ..FeedProgress::default()
             }),
             ..checkpoint()
         };

@@ -5,12 +5,25 @@ use std::collections::HashMap;
 use envelope::{CompileError, RowMapper, TableId, TableSpec, TopicPolicy};
 use pgoutput::Relation;
 
+use crate::control::{CONTROL_SCHEMA, CONTROL_TABLE, ControlRows};
+
 /// A relation that the stream has announced.
 #[derive(Debug)]
 pub(crate) struct Known {
-    pub name: String,
-    /// `None`: no table of the configuration; its rows are passed over.
-    pub mapper: Option<RowMapper>,
+    /// Which configured table it is.
+    pub table: Option<TableId>,
+    pub role: Role,
+}
+
+/// What its rows are.
+#[derive(Debug)]
+pub(crate) enum Role {
+    /// Events.
+    Outbox(RowMapper),
+    /// Requests of operators.
+    Control(ControlRows),
+    /// Nothing to us.
+    Other,
 }
 
 /// The configured tables, and their mappers for the relations seen in this session.
@@ -19,6 +32,8 @@ pub struct Tables {
     specs: Vec<TableSpec>,
     policy: TopicPolicy,
     relations: HashMap<u32, Known>,
+    /// Mappers for rows that do not come from the stream.
+    fed: HashMap<TableId, RowMapper>,
 }
 
 impl Tables {
@@ -28,29 +43,73 @@ impl Tables {
             specs,
             policy,
             relations: HashMap::new(),
+            fed: HashMap::new(),
         }
     }
 
     /// The stream announces a relation, or its new shape.
     pub(crate) fn announce(&mut self, relation: Relation) -> Result<(), CompileError> {
-        let spec = self
-            .specs
-            .iter()
-            .enumerate()
-            .find(|(_, spec)| spec.schema == relation.namespace && spec.table == relation.name);
-        let mapper = match spec {
-            Some((index, spec)) => {
-                let id = TableId(u16::try_from(index).unwrap_or(u16::MAX));
-                Some(RowMapper::compile(spec, id, &self.policy, &relation)?)
-            }
-            None => None,
+        let is_control = relation.namespace == CONTROL_SCHEMA && relation.name == CONTROL_TABLE;
+        let (table, role) = match self.id_of(&relation) {
+            Some(id) => (Some(id), Role::Outbox(self.compile(id, &relation)?)),
+            None if is_control => (
+                None,
+                ControlRows::compile(&relation).map_or(Role::Other, Role::Control),
+            ),
+            None => (None, Role::Other),
         };
-        let name = format!("{}.{}", relation.namespace, relation.name);
-        self.relations.insert(relation.oid, Known { name, mapper });
+        self.relations.insert(relation.oid, Known { table, role });
         Ok(())
+    }
+
+    /// The shape in which rows of a feed come.
+    pub(crate) fn announce_fed(&mut self, relation: &Relation) -> Result<(), CompileError> {
+        if let Some(id) = self.id_of(relation) {
+            let mapper = self.compile(id, relation)?;
+            self.fed.insert(id, mapper);
+        }
+        Ok(())
+    }
+
+    fn id_of(&self, relation: &Relation) -> Option<TableId> {
+        let is_it =
+            |spec: &TableSpec| spec.schema == relation.namespace && spec.table == relation.name;
+        let index = self.specs.iter().position(is_it)?;
+        u16::try_from(index).ok().map(TableId)
+    }
+
+    fn compile(&self, id: TableId, relation: &Relation) -> Result<RowMapper, CompileError> {
+        RowMapper::compile(&self.specs[usize::from(id.0)], id, &self.policy, relation)
     }
 
     pub(crate) fn get(&mut self, oid: u32) -> Option<&mut Known> {
         self.relations.get_mut(&oid)
+    }
+
+    pub(crate) fn fed(&mut self, table: TableId) -> Option<&mut RowMapper> {
+        self.fed.get_mut(&table)
+    }
+
+    /// Schema and name of a configured table.
+    pub(crate) fn name(&self, table: TableId) -> String {
+        let spec = self.specs.get(usize::from(table.0));
+        spec.map_or_else(String::new, |spec| {
+            format!("{}.{}", spec.schema, spec.table)
+        })
+    }
+
+    /// The service whose events a configured table holds.
+    pub(crate) fn service(&self, table: TableId) -> &str {
+        let spec = self.specs.get(usize::from(table.0));
+        spec.map_or("", |spec| &spec.service)
+    }
+
+    /// The table of that service and name.
+    pub(crate) fn find(&self, service: &str, name: &str) -> Option<TableId> {
+        let is_it = |spec: &TableSpec| {
+            spec.service == service && name.split_once('.') == Some((&spec.schema, &spec.table))
+        };
+        let index = self.specs.iter().position(is_it)?;
+        u16::try_from(index).ok().map(TableId)
     }
 }

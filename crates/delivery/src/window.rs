@@ -1,11 +1,12 @@
 //! The window that is being filled.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use envelope::RecordBatch;
 use pgoutput::{Lsn, PgTimestamp};
 
-use crate::TransactionPosition;
+use crate::{TransactionPosition, Verdict};
 
 /// A place in the stream: what has been dealt with before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,6 +15,8 @@ pub struct Progress {
     pub position: Option<TransactionPosition>,
     /// Everything that commits below this LSN has been dealt with.
     pub confirm: Lsn,
+    /// How far the feed that the stream waits for has got.
+    pub fed: Option<u64>,
 }
 
 /// Where a window may end.
@@ -30,6 +33,8 @@ pub(crate) enum Cut {
 pub(crate) struct Bounds {
     pub max_events: usize,
     pub max_bytes: usize,
+    /// Even one transaction is cut after `max_events`.
+    pub cautious: bool,
 }
 
 /// Records gathered for the next window: those of complete transactions up to the boundary, and
@@ -37,6 +42,9 @@ pub(crate) struct Bounds {
 #[derive(Debug)]
 pub(crate) struct OpenWindow {
     pub batch: RecordBatch,
+    /// Records that can't be published as they are, or (without a verdict) of whose topic that is
+    /// not known yet.
+    pub suspects: BTreeMap<usize, Option<Verdict>>,
     /// Records that belong to complete transactions.
     boundary_records: usize,
     /// The stream's place at the boundary.
@@ -48,6 +56,7 @@ impl OpenWindow {
     pub fn new(start: Progress) -> Self {
         Self {
             batch: RecordBatch::new(),
+            suspects: BTreeMap::new(),
             boundary_records: 0,
             boundary: start,
             opened_at: None,
@@ -74,6 +83,13 @@ impl OpenWindow {
         self.advance(end);
     }
 
+    /// All that was gathered may be published, though the open transaction has more.
+    pub fn complete_so_far(&mut self, position: Option<TransactionPosition>, fed: Option<u64>) {
+        self.boundary_records = self.batch.len();
+        self.boundary.position = position.or(self.boundary.position);
+        self.boundary.fed = fed;
+    }
+
     /// Nothing below `lsn` is left to come.
     pub fn advance(&mut self, lsn: Lsn) {
         self.boundary.confirm = self.boundary.confirm.max(lsn);
@@ -83,12 +99,14 @@ impl OpenWindow {
     pub fn is_full(&self, bounds: Bounds, in_transaction: bool) -> bool {
         self.batch.bytes() >= bounds.max_bytes
             || (!in_transaction && self.boundary_records >= bounds.max_events)
+            || (bounds.cautious && self.batch.len() >= bounds.max_events)
     }
 
     /// How the window can be closed now, if it can: `ripe` says that complete transactions need
     /// not wait for company.
     pub fn cut(&self, bounds: Bounds, ripe: bool) -> Option<Cut> {
-        let full = self.batch.bytes() >= bounds.max_bytes;
+        let full = self.batch.bytes() >= bounds.max_bytes
+            || (bounds.cautious && self.batch.len() >= bounds.max_events);
         if self.boundary_records > 0 {
             let enough = full || self.boundary_records >= bounds.max_events;
             return (enough || ripe).then_some(Cut::Boundary);
@@ -115,19 +133,42 @@ impl OpenWindow {
         open: Option<TransactionPosition>,
         mut empty: RecordBatch,
         now: Instant,
-    ) -> (RecordBatch, Progress) {
-        let progress = match cut {
-            Cut::Boundary => {
-                self.batch.move_tail(self.boundary_records, &mut empty);
-                self.boundary
-            }
-            Cut::Middle => {
-                self.boundary.position = open.or(self.boundary.position);
-                self.boundary
-            }
-        };
+    ) -> Taken {
+        let records = self.records_before(cut);
+        if cut == Cut::Middle {
+            self.boundary.position = open.or(self.boundary.position);
+        }
+        self.batch.move_tail(records, &mut empty);
         self.boundary_records = 0;
         self.opened_at = (!empty.is_empty()).then_some(now);
-        (std::mem::replace(&mut self.batch, empty), progress)
+        let behind = self.suspects.split_off(&records);
+        let behind = behind
+            .into_iter()
+            .map(|(i, verdict)| (i - records, verdict));
+        Taken {
+            suspects: std::mem::replace(&mut self.suspects, behind.collect()),
+            batch: std::mem::replace(&mut self.batch, empty),
+            progress: self.boundary,
+        }
     }
+
+    /// Whether a record before the cut can't be published as it is.
+    pub fn has_suspects(&self, cut: Cut) -> bool {
+        let first = self.suspects.first_key_value();
+        first.is_some_and(|(index, _)| *index < self.records_before(cut))
+    }
+
+    fn records_before(&self, cut: Cut) -> usize {
+        match cut {
+            Cut::Boundary => self.boundary_records,
+            Cut::Middle => self.batch.len(),
+        }
+    }
+}
+
+/// A window that was taken out.
+pub(crate) struct Taken {
+    pub batch: RecordBatch,
+    pub suspects: BTreeMap<usize, Option<Verdict>>,
+    pub progress: Progress,
 }

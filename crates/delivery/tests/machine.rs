@@ -1,213 +1,14 @@
-//! The state machine, driven by hand.
+//! The state machine, driven by hand: windows, commits, checkpoints.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::time::{Duration, Instant};
+mod bench;
 
-use delivery::{
-    Action, Checkpoint, Coverage, Delivery, Fingerprint, Halt, Identity, Recording, Resume,
-    Settings, TransactionPosition, WindowId,
-};
-use envelope::{RecordBatch, TableSpec, TopicPolicy};
-use pgoutput::{
-    Begin, Column, Commit, CommitLsn, EndLsn, Lsn, Message, PgTimestamp, Relation, Value,
-};
-use pgoutput::{encode, oid, parse};
+use std::time::Duration;
 
-const TABLE: u32 = 7;
-
-struct Bench {
-    delivery: Delivery,
-    now: Instant,
-    produced: Vec<(WindowId, usize, Option<Checkpoint>)>,
-    commits: Vec<WindowId>,
-    records: Vec<Checkpoint>,
-    confirmed: Vec<u64>,
-}
-
-fn settings() -> Settings {
-    Settings {
-        recording: Recording::InTransaction,
-        producers: 2,
-        max_events: 1000,
-        max_bytes: 1 << 20,
-        max_wait: Duration::from_millis(20),
-        event_max_bytes: 1 << 20,
-        checkpoint_interval: Duration::from_secs(1),
-        identity: Identity {
-            system_identifier: "1".into(),
-            timeline: 1,
-            database: "app".into(),
-            slot: "outboxd".into(),
-        },
-        fingerprint: Fingerprint::of("f"),
-        coverage: Coverage::default(),
-        transactional_id_prefix: "outboxd".into(),
-        relay_version: "test".into(),
-    }
-}
-
-impl Bench {
-    fn new(settings: Settings, resume: &Resume) -> Self {
-        let now = Instant::now();
-        let (tables, policy) = (vec![TableSpec::default()], TopicPolicy::default());
-        let delivery = Delivery::new(settings, tables, policy, resume, Lsn::from(u64::MAX), now);
-        let mut bench = Self {
-            delivery,
-            now,
-            produced: Vec::new(),
-            commits: Vec::new(),
-            records: Vec::new(),
-            confirmed: Vec::new(),
-        };
-        bench.relation();
-        bench
-    }
-
-    fn fresh() -> Self {
-        Self::new(settings(), &Resume::default())
-    }
-
-    fn relation(&mut self) {
-        let column = |name: &str, type_oid| Column {
-            flags: 0,
-            name: name.into(),
-            type_oid,
-            type_modifier: -1,
-        };
-        let relation = Relation {
-            oid: TABLE,
-            namespace: "public".into(),
-            name: "outbox".into(),
-            replica_identity: b'd',
-            columns: vec![
-                column("id", oid::UUID),
-                column("event_type", oid::TEXT),
-                column("payload", oid::JSONB),
-            ],
-        };
-        let mut bytes = Vec::new();
-        encode::relation(&mut bytes, &relation);
-        self.feed(&bytes).unwrap();
-    }
-
-    fn feed(&mut self, bytes: &[u8]) -> Result<(), Halt> {
-        let result = self
-            .delivery
-            .handle_message(parse(bytes).unwrap(), self.now);
-        self.poll();
-        result
-    }
-
-    fn begin(&mut self, lsn: u64) -> Result<(), Halt> {
-        let begin = Begin {
-            final_lsn: CommitLsn(Lsn::from(lsn)),
-            commit_time: PgTimestamp(0),
-            xid: 1,
-        };
-        let result = self
-            .delivery
-            .handle_message(Message::Begin(begin), self.now);
-        self.poll();
-        result
-    }
-
-    fn insert(&mut self) {
-        self.insert_payload("{}").unwrap();
-    }
-
-    fn insert_payload(&mut self, payload: &str) -> Result<(), Halt> {
-        let row = [
-            Value::Text(b"59a42efd-b015-44a9-9dde-cb36d9002425"),
-            Value::Text(b"transfers.settled"),
-            Value::Text(payload.as_bytes()),
-        ];
-        let mut bytes = Vec::new();
-        encode::insert(&mut bytes, TABLE, &row);
-        self.feed(&bytes)
-    }
-
-    fn commit(&mut self, lsn: u64) {
-        let commit = Commit {
-            flags: 0,
-            commit_lsn: CommitLsn(Lsn::from(lsn)),
-            end_lsn: EndLsn(Lsn::from(lsn + 5)),
-            commit_time: PgTimestamp(0),
-        };
-        self.delivery
-            .handle_message(Message::Commit(commit), self.now)
-            .unwrap();
-        self.poll();
-    }
-
-    /// A whole transaction.
-    fn transaction(&mut self, lsn: u64, rows: usize) {
-        self.begin(lsn).unwrap();
-        for _ in 0..rows {
-            self.insert();
-        }
-        self.commit(lsn);
-    }
-
-    fn keepalive(&mut self, lsn: u64, reply_requested: bool) {
-        self.delivery
-            .handle_keepalive(Lsn::from(lsn), reply_requested, self.now)
-            .unwrap();
-        self.poll();
-    }
-
-    fn idle(&mut self) {
-        self.delivery.handle_source_idle(self.now);
-        self.poll();
-    }
-
-    fn acknowledge(&mut self, window: u64) {
-        self.delivery
-            .handle_acknowledged(WindowId(window), self.now);
-        self.poll();
-    }
-
-    fn committed(&mut self, window: u64) {
-        self.delivery.handle_committed(WindowId(window), self.now);
-        self.poll();
-    }
-
-    fn land(&mut self, window: u64) {
-        self.acknowledge(window);
-        self.committed(window);
-    }
-
-    fn pass(&mut self, time: Duration) {
-        self.now += time;
-        self.delivery.handle_timeout(self.now);
-        self.poll();
-    }
-
-    fn poll(&mut self) {
-        while let Some(action) = self.delivery.poll_action() {
-            match action {
-                Action::Produce {
-                    window,
-                    batch,
-                    checkpoint,
-                } => {
-                    self.produced.push((window, batch.len(), checkpoint));
-                    self.delivery.recycle(batch);
-                }
-                Action::Commit { window } => self.commits.push(window),
-                Action::Record { checkpoint } => self.records.push(checkpoint),
-                Action::Confirm(lsn) => self.confirmed.push(lsn.lsn().as_u64()),
-            }
-        }
-    }
-
-    fn sizes(&self) -> Vec<usize> {
-        self.produced.iter().map(|(_, size, _)| *size).collect()
-    }
-
-    fn last_checkpoint(&self) -> &Checkpoint {
-        self.produced.last().unwrap().2.as_ref().unwrap()
-    }
-}
+use bench::{Bench, settings};
+use delivery::{Halt, Recording, Resume, Settings, TransactionPosition, WindowId};
+use envelope::RecordBatch;
+use pgoutput::{CommitLsn, Lsn, PgTimestamp};
 
 #[test]
 fn a_lonely_event_goes_out_as_soon_as_the_source_is_idle() {
@@ -427,12 +228,7 @@ fn a_keepalive_inside_a_transaction_confirms_what_lies_before_it() {
 
 #[test]
 fn nothing_beyond_the_verified_publication_is_confirmed() {
-    let now = Instant::now();
-    let (tables, policy) = (vec![TableSpec::default()], TopicPolicy::default());
-    let start = Resume::default();
-    let mut bench = Bench::fresh();
-    bench.delivery = Delivery::new(settings(), tables, policy, &start, Lsn::from(12), now);
-    bench.relation();
+    let mut bench = Bench::verified_up_to(12);
     bench.transaction(10, 1);
     bench.idle();
     bench.land(0);
@@ -491,23 +287,6 @@ fn beside_the_events_a_checkpoint_follows_the_acknowledgements() {
     bench.delivery.handle_recorded(bench.now);
     bench.poll();
     assert_eq!(bench.confirmed, [25]);
-}
-
-#[test]
-fn an_event_above_the_limit_stops_the_pipeline_and_names_it() {
-    let mut bench = Bench::new(
-        Settings {
-            event_max_bytes: 500,
-            ..settings()
-        },
-        &Resume::default(),
-    );
-    bench.begin(10).unwrap();
-    let refused = bench.insert_payload(&format!("\"{}\"", "x".repeat(1000)));
-    assert!(
-        matches!(refused, Err(Halt::EventTooLarge { .. })),
-        "{refused:?}"
-    );
 }
 
 #[test]
@@ -589,7 +368,7 @@ fn the_slot_is_not_moved_before_the_checkpoints_transaction_has_reappeared() {
         floor: Lsn::INVALID,
         confirmed_up_to: Lsn::from(60),
         slot_confirmed: Lsn::from(20),
-        void_from: None,
+        ..Resume::default()
     };
     let mut bench = Bench::new(settings(), &resume);
     bench.poll();

@@ -273,6 +273,20 @@ impl RecordBatch {
         copy.finish(fields);
     }
 
+    /// Gives the record added last one more header.
+    pub fn add_header_to_last(&mut self, name: &'static str, value: &str) {
+        let Some(last) = self.stored.last() else {
+            return;
+        };
+        let start = self.text.len() - last.start.text;
+        self.text.push_str(value);
+        let end = self.text.len() - last.start.text;
+        self.headers.push(Header {
+            name: HeaderName::Static(name),
+            value: Some(Data::Text(Text(Span { start, end }))),
+        });
+    }
+
     /// Starts a record, of which nothing stays unless it is finished.
     pub(crate) fn begin(&mut self) -> RecordBuilder<'_> {
         RecordBuilder {

@@ -11,11 +11,13 @@
 //! stated timeout, and nothing calls back (but for the count of closed connections): events are
 //! fetched by `poll`.
 
+mod admin;
 mod config;
 mod error;
 mod ffi;
 mod record;
 
+pub use admin::{Admin, TopicAccess};
 pub use config::CreateError;
 pub use error::{DeliveryError, ErrorClass, TransactionError};
 pub use record::{ProduceError, Record};

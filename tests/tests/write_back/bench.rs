@@ -73,17 +73,20 @@ pub fn write_back(context: &Context) -> WriteBack {
 
 /// As if the stream came from this timeline.
 pub fn write_back_on(timeline: u32, context: &Context) -> WriteBack {
-    let postgres = &context.pipeline.postgres;
     let server = Server {
-        host: postgres.hosts[0].clone(),
-        identity: Identity {
-            system_identifier: String::new(),
-            timeline,
-            database: postgres.database.clone(),
-            slot: postgres.slot.clone(),
-        },
+        host: context.pipeline.postgres.hosts[0].clone(),
+        identity: identity(timeline, &context.pipeline),
     };
     WriteBack::start(context, server)
+}
+
+pub fn identity(timeline: u32, pipeline: &Pipeline) -> Identity {
+    Identity {
+        system_identifier: String::new(),
+        timeline,
+        database: pipeline.postgres.database.clone(),
+        slot: pipeline.postgres.slot.clone(),
+    }
 }
 
 /// Marks of one transaction in the first table.

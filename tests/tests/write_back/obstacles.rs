@@ -113,8 +113,8 @@ async fn a_read_only_database_is_waited_for() {
     let mut write_back = write_back(&context);
     write_back.submit(1, marks(sent(&ids), xid));
     tells(&context, "write-back-blocked").await;
-    let writable = "SET default_transaction_read_only = off; \
-                    ALTER DATABASE postgres SET default_transaction_read_only = off";
+    let writable = "BEGIN READ WRITE; \
+                    ALTER DATABASE postgres SET default_transaction_read_only = off; COMMIT";
     postgres.sql("postgres", writable).unwrap();
     assert_eq!(done(&mut write_back).await, 1);
     assert_eq!(states(&postgres), "SENT=1");

@@ -6,6 +6,7 @@ mod doctor;
 mod exit;
 mod init;
 mod problem;
+mod prune;
 mod repair;
 mod replay;
 mod routing;
@@ -43,6 +44,8 @@ enum Command {
     Repair(repair::RepairArgs),
     /// Publish events again, on purpose.
     Replay(replay::ReplayArgs),
+    /// Remove published rows that are old enough, once.
+    Prune(prune::PruneArgs),
     /// Check or print the configuration.
     Config {
         #[command(subcommand)]
@@ -195,6 +198,7 @@ pub fn main() -> Exit {
         Command::Status(args) => status::status(&args),
         Command::Repair(args) => repair::repair(&args),
         Command::Replay(args) => replay::replay(&args),
+        Command::Prune(args) => prune::prune(&args),
         Command::Config {
             command: ConfigCommand::Check(settings),
         } => check(&settings),

@@ -121,6 +121,14 @@ pub fn load_from_process(overrides: &Overrides) -> Result<Config, ConfigErrors> 
     load(overrides, env, |path| std::fs::read_to_string(path))
 }
 
+/// Reads a duration as the file has it, such as `7d`; what is wrong with it otherwise.
+///
+/// # Errors
+/// A sentence that says what to write.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    units::parse_duration(text).map_err(|fault| format!("{}: {}", fault.problem, fault.remedy))
+}
+
 /// The file to read, if any, and who named it.
 fn file_name(overrides: &Overrides, env: &BTreeMap<String, String>) -> Option<(PathBuf, Place)> {
     let flag = overrides

@@ -162,7 +162,7 @@ pub static CODES: &[Code] = &[
     // Write-back and retention.
     transient(
         "write-back-blocked",
-        "States can't be written back for the moment: the table or a row is locked, the database is read-only or overloaded, or a commit waits for a synchronous standby. Publishing goes on, the slot holds.",
+        "Outbox rows can't be changed for the moment: the table or a row is locked, the database is read-only or overloaded, or a commit waits for a synchronous standby. Publishing goes on, the slot holds.",
         "Find who holds the lock (pg_locks, pg_blocking_pids), or make the database writable again. outboxd goes on by itself.",
     ),
     stopped(
@@ -172,7 +172,7 @@ pub static CODES: &[Code] = &[
     ),
     stopped(
         "write-back-refused",
-        "Postgres refuses to change the state of outbox rows: a constraint, a trigger, or the type of a column. Publishing goes on, but the slot is not confirmed past those rows.",
+        "Postgres refuses to change outbox rows: a constraint, a trigger, or the type of a column. Publishing goes on, but the slot is not confirmed past those rows.",
         "Repair what the message names: state must take SENT and FAILED. Or set write_back = \"off\" for the table and restart. outboxd tries again by itself.",
     ),
     stopped(

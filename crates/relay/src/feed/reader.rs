@@ -37,7 +37,7 @@ pub enum Fed {
 pub struct Row {
     table: TableId,
     ordinal: u64,
-    commit_time: PgTimestamp,
+    time: PgTimestamp,
     /// As the stream would have its insertion.
     insert: Vec<u8>,
 }
@@ -51,7 +51,7 @@ impl Row {
             Message::Insert(insert) => Ok(FedRow {
                 table: self.table,
                 ordinal: self.ordinal,
-                commit_time: self.commit_time,
+                time: self.time,
                 tuple: insert.tuple,
             }),
             _ => Err(Failure::new("internal", "a row of a feed is no insertion")),
@@ -222,7 +222,8 @@ impl Pages {
     }
 }
 
-/// Rows of a run in their order. The ids take the column's type: so each is found by its index.
+/// Rows of a run in their order. Their time is that of the request, or now: when they were committed
+/// is not known any more, and a topic's retention goes by the time of its records. The ids take the column's type: so each is found by its index.
 fn select(shape: &Shape, request: &str, run: &Run) -> String {
     let columns: String = (shape.relation.columns.iter())
         .map(|column| format!(", t.{}", quote(&column.name)))
@@ -232,7 +233,8 @@ fn select(shape: &Shape, request: &str, run: &Run) -> String {
     let first = run.ordinals.first().copied().unwrap_or_default();
     let last = run.ordinals.last().copied().unwrap_or_default();
     format!(
-        "SELECT f.ordinal, (extract(epoch FROM now()) * 1000000)::bigint{columns} \
+        "SELECT f.ordinal, (extract(epoch FROM coalesce((SELECT c.requested_at \
+           FROM outboxd.control c WHERE c.request_id = f.request_id), now())) * 1000000)::bigint{columns} \
          FROM outboxd.feed_rows f JOIN {table} t ON t.{id} = f.row_id::{kind} \
          WHERE f.request_id = {request} AND f.table_name = {name} \
            AND f.ordinal BETWEEN {first} AND {last} ORDER BY f.ordinal"
@@ -272,7 +274,7 @@ impl Found {
         Ok(Some(Row {
             table,
             ordinal,
-            commit_time: PgTimestamp::from_unix_micros(micros),
+            time: PgTimestamp::from_unix_micros(micros),
             insert,
         }))
     }

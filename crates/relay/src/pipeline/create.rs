@@ -77,7 +77,7 @@ async fn with_backfill(
     let intent = Checkpoint {
         feed: Some(FeedProgress {
             request: request.clone(),
-            done: 0,
+            ..FeedProgress::default()
         }),
         ..opening_checkpoint(Kind::Intent, &session.facts, Lsn::INVALID, pipeline)
     };
@@ -93,7 +93,10 @@ async fn with_backfill(
         request,
         "rows for the backfill"
     );
-    let feed = (rows > 0).then_some(FeedProgress { request, done: 0 });
+    let feed = (rows > 0).then_some(FeedProgress {
+        request,
+        ..FeedProgress::default()
+    });
     record_genesis(sink, &session.facts, made.at, feed, pipeline).await
 }
 

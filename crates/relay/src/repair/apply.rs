@@ -62,7 +62,10 @@ pub async fn apply(pipeline: &Pipeline, ways: &Ways) -> Result<Option<Done>, Fai
     let (reports, feeds) = survey.gather(&writing, &request).await?;
     writing.execute("COMMIT").await?;
 
-    let progress = (feeds > 0).then_some(FeedProgress { request, done: 0 });
+    let progress = (feeds > 0).then_some(FeedProgress {
+        request,
+        ..FeedProgress::default()
+    });
     record_genesis(&mut sink, &session.facts, made.at, progress, pipeline).await?;
     drop((sink, session, lock));
     if let Some(feed) = old_feed {

@@ -78,10 +78,8 @@ impl Worker {
             .collect();
         let mut backoff = Backoff::new(RETRY);
         while let Err(failure) = self.attempt(&tables, &xids).await {
-            // The table may have been altered: it is looked at again.
-            if failure.code.name != "write-back-blocked" {
-                self.session = None;
-            }
+            // The table may have been altered, or the defaults of a session: both are read anew.
+            self.session = None;
             // An altered table is no trouble if that helps.
             if failure.is_transient() || backoff.failures() > 0 {
                 self.vitals.write_back_failed(&failure);

@@ -1,9 +1,11 @@
-//! The calls into librdkafka. Every `unsafe` block of the workspace is in this file.
+//! The calls into librdkafka. Every `unsafe` block of the workspace is in this module.
 //!
 //! Ownership: [`Client`] owns the handle and its main queue, [`Topic`] a topic handle,
 //! [`Headers`] a header list until librdkafka takes it, and an event is destroyed before
 //! [`Client::next_event`] returns. [`Topic`]s must be dropped before their [`Client`], which
 //! `Producer::drop` sees to.
+
+mod describe;
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, OwnedFd};

@@ -1,0 +1,159 @@
+//! What later sessions must know of events that were not published, beside the checkpoint.
+//!
+//! These records stand in a partition of their own in the checkpoint topic: there are few of them,
+//! so that a start reads all, and compaction keeps the newest of each key.
+
+use pgoutput::{CommitLsn, Lsn, Position};
+use serde::{Deserialize, Serialize};
+
+/// One such fact, made durable together with the events that it follows from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exception {
+    /// The events of a key go to the dead letters.
+    Parked {
+        /// The service.
+        service: String,
+        /// The record key.
+        key: Vec<u8>,
+    },
+    /// They no longer do.
+    Released {
+        /// The service.
+        service: String,
+        /// The record key.
+        key: Vec<u8>,
+    },
+    /// The event at a position is in the dead-letter topic. Its row may not say so yet.
+    Dead(DeadRow),
+    /// The row does.
+    Settled(Position),
+}
+
+/// The row of a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadRow {
+    /// Where it was inserted.
+    pub position: Position,
+    /// How often publishing was tried.
+    pub attempts: u32,
+    /// Why it is dead.
+    pub reason: String,
+}
+
+/// The record's value; a record without value takes back what was said before.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Value {
+    Parked {
+        service: String,
+        key: Vec<u8>,
+    },
+    Dead {
+        commit_lsn: CommitLsn,
+        index: u64,
+        attempts: u32,
+        reason: String,
+    },
+}
+
+impl Exception {
+    /// The record's key.
+    pub fn key(&self) -> Vec<u8> {
+        match self {
+            Self::Parked { service, key } | Self::Released { service, key } => {
+                [b"parked/", service.as_bytes(), b"/", key].concat()
+            }
+            Self::Dead(DeadRow { position, .. }) | Self::Settled(position) => {
+                format!("dead/{position}").into_bytes()
+            }
+        }
+    }
+
+    /// The record's value.
+    pub fn value(&self) -> Option<Vec<u8>> {
+        let value = match self {
+            Self::Parked { service, key } => Value::Parked {
+                service: service.clone(),
+                key: key.clone(),
+            },
+            Self::Dead(row) => Value::Dead {
+                commit_lsn: row.position.commit_lsn,
+                index: row.position.index,
+                attempts: row.attempts,
+                reason: row.reason.clone(),
+            },
+            Self::Released { .. } | Self::Settled(_) => return None,
+        };
+        Some(serde_json::to_vec(&value).expect("an exception holds nothing that JSON can't"))
+    }
+}
+
+/// What holds of all exceptions recorded so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exceptions {
+    /// The parked keys: service and key.
+    pub parked: Vec<(String, Vec<u8>)>,
+    /// Dead letters whose rows may not say so yet.
+    pub dead: Vec<DeadRow>,
+}
+
+impl Exceptions {
+    /// Adds the newest value of a key; `false` if it can't be understood.
+    pub fn take(&mut self, value: &[u8]) -> bool {
+        match serde_json::from_slice(value) {
+            Ok(Value::Parked { service, key }) => self.parked.push((service, key)),
+            Ok(Value::Dead {
+                commit_lsn,
+                index,
+                attempts,
+                reason,
+            }) => self.dead.push(DeadRow {
+                position: Position { commit_lsn, index },
+                attempts,
+                reason,
+            }),
+            Err(_) => return false,
+        }
+        true
+    }
+}
+
+/// The lowest position of a transaction.
+pub(crate) fn first_position(lsn: Lsn) -> Position {
+    Position {
+        commit_lsn: CommitLsn(lsn),
+        index: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_taken_back_under_the_same_key() {
+        let parked = Exception::Parked {
+            service: "bank".into(),
+            key: vec![0xff, 0],
+        };
+        let released = Exception::Released {
+            service: "bank".into(),
+            key: vec![0xff, 0],
+        };
+        let row = DeadRow {
+            position: first_position(Lsn::from(7)),
+            attempts: 6,
+            reason: "r".into(),
+        };
+        let dead = Exception::Dead(row.clone());
+        assert_eq!(parked.key(), released.key());
+        assert_eq!(dead.key(), Exception::Settled(row.position).key());
+        assert_eq!(released.value(), None);
+        let mut found = Exceptions::default();
+        assert!(found.take(&parked.value().unwrap()) && found.take(&dead.value().unwrap()));
+        assert!(!found.take(b"{}"));
+        assert_eq!(found.parked, [("bank".to_owned(), vec![0xff, 0])]);
+        assert_eq!(found.dead, [row]);
+    }
+}

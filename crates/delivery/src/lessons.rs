@@ -1,0 +1,85 @@
+//! What one session has learned and the next need not learn again. Nothing of it is needed to be
+//! right: a relay that is killed learns it anew.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use pgoutput::{CommitLsn, PgTimestamp, Position};
+
+use crate::RetryPolicy;
+use crate::breaker::Breaker;
+use crate::topics::Topics;
+use crate::verdict::{Class, Verdict};
+
+/// Refused events that are remembered at most.
+const MAX_REFUSED: usize = 10_000;
+
+/// Topics, refused events, and how carefully to go on.
+#[derive(Debug)]
+pub struct Lessons {
+    pub(crate) topics: Topics,
+    pub(crate) breaker: Breaker,
+    /// Events that the brokers refused when they were alone in their window.
+    pub(crate) refused: BTreeMap<Position, Verdict>,
+    /// After a window was refused: so many events in the next one, alone in Kafka's hands, until
+    /// the one that is at fault is found.
+    pub(crate) caution: Option<usize>,
+    /// A transaction at which a session was stopped: what comes before it is to be durable first.
+    pub(crate) barrier: Option<CommitLsn>,
+}
+
+impl Lessons {
+    /// Nothing has been learned. Refusals of a topic must be repeated `max_retries` times.
+    pub fn new(policy: RetryPolicy, max_retries: u32) -> Self {
+        Self {
+            topics: Topics::new(policy, max_retries),
+            breaker: Breaker::default(),
+            refused: BTreeMap::new(),
+            caution: None,
+            barrier: None,
+        }
+    }
+
+    pub(crate) fn renew(mut self, now: Instant) -> Self {
+        self.topics.renew(now);
+        self
+    }
+
+    /// A window was refused that no probe had warned of. `alone` is the event in it, if it was the
+    /// only one in Kafka's hands.
+    pub(crate) fn refused(
+        &mut self,
+        events: usize,
+        alone: Option<Position>,
+        reason: &str,
+        wall: PgTimestamp,
+    ) {
+        match alone {
+            Some(position) if events == 1 => {
+                if self.refused.len() >= MAX_REFUSED {
+                    self.refused.pop_first();
+                }
+                let verdict = Verdict {
+                    class: Class::Refused,
+                    reason: reason.to_owned(),
+                    attempts: 1,
+                    first_failure: wall,
+                    last_failure: wall,
+                };
+                self.refused.insert(position, verdict);
+            }
+            Some(_) | None => self.caution = Some((events / 2).max(1)),
+        }
+    }
+
+    /// Everything that commits before `lsn` is durable.
+    pub(crate) fn passed(&mut self, lsn: CommitLsn) {
+        self.breaker.passed(lsn);
+        self.barrier = self.barrier.filter(|barrier| *barrier >= lsn);
+    }
+
+    /// A window got through.
+    pub(crate) fn got_through(&mut self, max_events: usize) {
+        self.caution = self.caution.map(|n| n * 2).filter(|n| *n < max_events);
+    }
+}

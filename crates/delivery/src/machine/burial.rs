@@ -1,0 +1,214 @@
+//! Of a window that is about to be produced: events that can't be published become dead letters.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use envelope::dead_letter;
+use envelope::rfc3339::Rfc3339;
+use envelope::{DeadLetter, Fate, Record, RecordBatch};
+use pgoutput::{PgTimestamp, Position};
+
+use super::Delivery;
+use super::intake::too_large;
+use crate::topics::Route;
+use crate::verdict::{Class, Verdict};
+use crate::window::Taken;
+use crate::{DeadRow, Exception, Halt, OnDeadLetter, TablePolicy};
+
+/// What can be produced.
+pub(super) struct Buried {
+    pub batch: RecordBatch,
+    pub exceptions: Vec<Exception>,
+}
+
+/// Why a dead letter is one, for its row.
+pub(super) fn reason_of<'a>(record: &Record<'a>) -> &'a str {
+    // The last one: the event's own headers come first.
+    let named = record
+        .headers()
+        .filter(|(name, _)| *name == dead_letter::REASON);
+    let reason = named.last().and_then(|(_, value)| value);
+    std::str::from_utf8(reason.unwrap_or_default()).unwrap_or_default()
+}
+
+impl Delivery {
+    /// Every topic that the window needs is known by now.
+    pub(super) fn bury(&mut self, taken: Taken, now: Instant) -> Result<Buried, (Position, Halt)> {
+        let Taken {
+            mut batch,
+            suspects,
+            ..
+        } = taken;
+        let mut exceptions = Vec::new();
+        // While no key is parked, records before the first suspect are fine.
+        let first = match suspects.first_key_value() {
+            _ if !self.parking.is_empty() => 0,
+            Some((index, _)) => *index,
+            None => return Ok(Buried { batch, exceptions }),
+        };
+        let mut rest = self.spare.pop().unwrap_or_default();
+        batch.move_tail(first, &mut rest);
+        for (offset, record) in rest.iter().enumerate() {
+            match self.verdict_on(&record, first + offset, &suspects, now) {
+                None => batch.push(&record),
+                Some(verdict) => {
+                    let buried = self.bury_one(&record, &verdict, &mut batch, &mut exceptions, now);
+                    buried.map_err(|halt| (record.position, halt))?;
+                }
+            }
+        }
+        self.recycle(rest);
+        Ok(Buried { batch, exceptions })
+    }
+
+    fn verdict_on(
+        &mut self,
+        record: &Record<'_>,
+        index: usize,
+        suspects: &BTreeMap<usize, Option<Verdict>>,
+        now: Instant,
+    ) -> Option<Verdict> {
+        if record.fate == Fate::None {
+            return None;
+        }
+        let service = self.tables.service(record.table);
+        if self.parking.contains(service, record.key) {
+            return Some(self.parked(now));
+        }
+        match suspects.get(&index)? {
+            Some(verdict) => Some(verdict.clone()),
+            None => match self.lessons.topics.route(record.topic, now) {
+                Route::Refused(verdict) => Some(verdict.clone()),
+                Route::Usable { max_bytes } if record.bytes() > max_bytes => {
+                    let reason = too_large(record.bytes(), record.topic, max_bytes);
+                    Some(self.certain(Class::TooLarge, reason, now))
+                }
+                Route::Usable { .. } | Route::Unknown => None,
+            },
+        }
+    }
+
+    fn parked(&self, now: Instant) -> Verdict {
+        let reason = "an earlier event of this key is dead, and the key is parked until released";
+        self.certain(Class::Parked, reason.to_owned(), now)
+    }
+
+    /// Adds the dead letter of a record, and what later sessions must know of it.
+    fn bury_one(
+        &mut self,
+        record: &Record<'_>,
+        verdict: &Verdict,
+        batch: &mut RecordBatch,
+        exceptions: &mut Vec<Exception>,
+        now: Instant,
+    ) -> Result<(), Halt> {
+        let Some(policy) = self
+            .settings
+            .tables
+            .get(usize::from(record.table.0))
+            .cloned()
+        else {
+            batch.push(record);
+            return Ok(());
+        };
+        let is_revived = record.fate == Fate::Revived;
+        if policy.on_dead_letter == OnDeadLetter::Halt && !is_revived {
+            return Err(Halt::Refused {
+                position: record.position,
+                table: self.tables.name(record.table),
+                id: record.event_id.to_owned(),
+                verdict: Box::new(verdict.clone()),
+            });
+        }
+        let max_bytes = self.room_in(&policy.dead_letter_topic, now)?;
+        self.admit(record, verdict, now)?;
+        if self.park(record, verdict, &policy, exceptions)? {
+            self.ask_for_dead_letter_topics(now);
+        }
+        let (first, last) = (text(verdict.first_failure), text(verdict.last_failure));
+        let request = self.serving.as_ref().and_then(|serving| serving.request());
+        let class = verdict.class.name();
+        let table = self.tables.name(record.table);
+        let dead = DeadLetter {
+            to: &policy.dead_letter_topic,
+            reason: &verdict.reason,
+            class: &class,
+            attempts: verdict.attempts,
+            service: self.tables.service(record.table),
+            table: &table,
+            first_failure: &first,
+            last_failure: &last,
+            request: request.filter(|_| is_revived),
+        };
+        batch.push_dead_letter(record, &dead, max_bytes);
+        if self.writes_back() && !is_revived {
+            let row = DeadRow {
+                position: record.position,
+                attempts: verdict.attempts,
+                reason: verdict.reason.clone(),
+            };
+            self.dead.insert(row.position, row.clone());
+            exceptions.push(Exception::Dead(row));
+        }
+        Ok(())
+    }
+
+    /// The largest dead letter.
+    fn room_in(&mut self, topic: &str, now: Instant) -> Result<usize, Halt> {
+        let unusable = |reason: &str| Halt::DeadLetterTopic {
+            topic: topic.to_owned(),
+            reason: reason.to_owned(),
+        };
+        match self.lessons.topics.route(topic, now) {
+            Route::Usable { max_bytes } => Ok(max_bytes.min(self.settings.dead_letter_max_bytes)),
+            Route::Refused(verdict) => Err(unusable(&verdict.reason)),
+            Route::Unknown => Err(unusable("nothing is known of it yet")),
+        }
+    }
+
+    /// The breaker counts what is dead by itself.
+    fn admit(&mut self, record: &Record<'_>, verdict: &Verdict, now: Instant) -> Result<(), Halt> {
+        if verdict.class == Class::Parked || record.fate == Fate::Revived {
+            return Ok(());
+        }
+        let max_per_minute = self.settings.dead_letters_per_minute;
+        let at = record.position.commit_lsn;
+        if self.lessons.breaker.admits(at, max_per_minute, now) {
+            return Ok(());
+        }
+        Err(Halt::DeadLetterSurge {
+            max_per_minute,
+            reason: verdict.reason.clone(),
+        })
+    }
+
+    /// Whether the key was not parked before.
+    fn park(
+        &mut self,
+        record: &Record<'_>,
+        verdict: &Verdict,
+        policy: &TablePolicy,
+        exceptions: &mut Vec<Exception>,
+    ) -> Result<bool, Halt> {
+        let parks =
+            policy.on_dead_letter == OnDeadLetter::ParkKey && verdict.class != Class::Parked;
+        let Some(key) = record.key.filter(|_| parks) else {
+            return Ok(false);
+        };
+        let service = self.tables.service(record.table).to_owned();
+        let max_keys = self.settings.max_parked_keys;
+        if self.parking.len() >= max_keys && !self.parking.contains(&service, Some(key)) {
+            return Err(Halt::ParkedKeysFull { max_keys });
+        }
+        let is_new = self.parking.park(&service, key);
+        if is_new {
+            let key = key.to_vec();
+            exceptions.push(Exception::Parked { service, key });
+        }
+        Ok(is_new)
+    }
+}
+
+fn text(time: PgTimestamp) -> String {
+    Rfc3339::new(time).map_or_else(|_| String::new(), |text| text.as_str().to_owned())
+}

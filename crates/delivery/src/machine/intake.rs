@@ -1,0 +1,293 @@
+//! From the stream into the open window.
+
+use std::time::Instant;
+
+use envelope::{MapError, Origin};
+use pgoutput::{Begin, Commit, Insert, Lsn, Position};
+
+use super::Delivery;
+use super::serving::Serving;
+use crate::tables::Role;
+use crate::topics::Route;
+use crate::transaction::OpenTransaction;
+use crate::verdict::{Class, Verdict};
+use crate::{Action, Halt, Mark, OnDeadLetter, Outcome, WriteBack};
+
+/// So many rows that were published before are written back at a time.
+const SKIPPED_ROWS: usize = 1000;
+
+impl Delivery {
+    pub(super) fn begin(&mut self, begin: Begin) -> Result<(), Halt> {
+        if self.transaction.is_some() {
+            return Err(Halt::Protocol(format!(
+                "Begin {} inside a transaction",
+                begin.final_lsn
+            )));
+        }
+        let skip = self.skipper.skip(&begin)?;
+        self.at_barrier = self.lessons.barrier == Some(begin.final_lsn) && !self.is_quiet();
+        self.transaction = Some(OpenTransaction {
+            begin,
+            index: 0,
+            skip,
+        });
+        Ok(())
+    }
+
+    pub(super) fn commit(&mut self, commit: &Commit) -> Result<(), Halt> {
+        let transaction = self.transaction.take();
+        let Some(transaction) = transaction.filter(|t| t.begin.final_lsn == commit.commit_lsn)
+        else {
+            return Err(Halt::Protocol(format!(
+                "Commit {} without its Begin",
+                commit.commit_lsn
+            )));
+        };
+        self.window
+            .complete(transaction.position(true), commit.end_lsn.0);
+        self.shown = self.shown.max(commit.end_lsn.0);
+        if self.skipped.len() >= SKIPPED_ROWS {
+            self.flush_skipped();
+        }
+        Ok(())
+    }
+
+    pub(super) fn change(&mut self, insert: Option<&Insert<'_>>, now: Instant) -> Result<(), Halt> {
+        let Some(transaction) = &mut self.transaction else {
+            return Err(Halt::Protocol("a change outside a transaction".into()));
+        };
+        let skip = transaction.skips_next();
+        let origin = Origin {
+            position: Position {
+                commit_lsn: transaction.begin.final_lsn,
+                index: transaction.index,
+            },
+            commit_time: transaction.begin.commit_time,
+            xid: transaction.begin.xid,
+        };
+        let Some(insert) = insert else {
+            transaction.index += 1;
+            return Ok(());
+        };
+        if skip {
+            transaction.index += 1;
+            return self.mark_skipped(insert, origin);
+        }
+        let Some(known) = self.tables.get(insert.relation_oid) else {
+            let oid = insert.relation_oid;
+            return Err(Halt::Protocol(format!(
+                "a row of relation {oid} before its Relation"
+            )));
+        };
+        match &mut known.role {
+            Role::Control(rows) => {
+                let request = rows.read(insert.tuple, origin);
+                if self.is_carried_out(&request.id) {
+                    self.pass_control_row();
+                } else {
+                    // It counts as dealt with once it has been carried out.
+                    self.stand_at_control_row();
+                    self.serving = Some(Serving::asked_for(request));
+                }
+                Ok(())
+            }
+            Role::Outbox(_) => {
+                transaction.index += 1;
+                self.publish(insert, origin, now)
+            }
+            Role::Other => {
+                transaction.index += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn publish(&mut self, insert: &Insert<'_>, origin: Origin, now: Instant) -> Result<(), Halt> {
+        self.flush_skipped();
+        let Some(known) = self.tables.get(insert.relation_oid) else {
+            return Ok(());
+        };
+        let Role::Outbox(mapper) = &mut known.role else {
+            return Ok(());
+        };
+        let mapped = mapper.map(insert.tuple, origin, &mut self.window.batch);
+        if let Err(error) = &mapped {
+            mapper.salvage(insert.tuple, origin, error, &mut self.window.batch);
+        }
+        self.judge(mapped.err().as_ref(), now)
+    }
+
+    /// Looks whether the record added last can be published as it is.
+    pub(super) fn judge(
+        &mut self,
+        unmappable: Option<&MapError>,
+        now: Instant,
+    ) -> Result<(), Halt> {
+        self.window.touch(now);
+        let index = self.window.batch.len() - 1;
+        let verdict = match unmappable {
+            Some(error) => Some(self.certain(Class::Mapping(error.code()), error.to_string(), now)),
+            None => {
+                let bytes = self.window.batch.last_record_bytes();
+                let position = self.window.batch.get(index).map(|record| record.position);
+                match self.verdict_on_last(bytes, position, now) {
+                    Judgement::Fine => return Ok(()),
+                    Judgement::Open => None,
+                    Judgement::Certain(verdict) => Some(verdict),
+                }
+            }
+        };
+        if let Some(verdict) = &verdict {
+            self.refuse_where_nothing_may_die(index, verdict)?;
+            self.ask_for_dead_letter_topic_of(index, now);
+        }
+        self.window.suspects.insert(index, verdict);
+        Ok(())
+    }
+
+    fn verdict_on_last(
+        &mut self,
+        bytes: usize,
+        position: Option<Position>,
+        now: Instant,
+    ) -> Judgement {
+        let max_bytes = self.settings.event_max_bytes;
+        if bytes > max_bytes {
+            let reason = format!("{bytes} bytes are more than event.max_bytes = {max_bytes}");
+            return Judgement::Certain(self.certain(Class::TooLarge, reason, now));
+        }
+        let refused = &self.lessons.refused;
+        let refused = (!refused.is_empty()).then(|| position.and_then(|p| refused.get(&p)));
+        if let Some(verdict) = refused.flatten() {
+            return Judgement::Certain(verdict.clone());
+        }
+        let last = self.window.batch.len() - 1;
+        let Some(record) = self.window.batch.get(last) else {
+            return Judgement::Fine;
+        };
+        match self.lessons.topics.route(record.topic, now) {
+            Route::Usable { max_bytes } if bytes <= max_bytes => Judgement::Fine,
+            Route::Usable { max_bytes } => {
+                let reason = too_large(bytes, record.topic, max_bytes);
+                Judgement::Certain(self.certain(Class::TooLarge, reason, now))
+            }
+            Route::Unknown => Judgement::Open,
+            Route::Refused(verdict) => Judgement::Certain(verdict.clone()),
+        }
+    }
+
+    /// A verdict that needs no second try.
+    pub(super) fn certain(&self, class: Class, reason: String, now: Instant) -> Verdict {
+        let wall = self.wall(now);
+        Verdict {
+            class,
+            reason,
+            attempts: 1,
+            first_failure: wall,
+            last_failure: wall,
+        }
+    }
+
+    /// Where the table's dead letters are not wanted, the stream stops here, and what came before is
+    /// published.
+    fn refuse_where_nothing_may_die(
+        &mut self,
+        index: usize,
+        verdict: &Verdict,
+    ) -> Result<(), Halt> {
+        let Some(record) = self.window.batch.get(index) else {
+            return Ok(());
+        };
+        let policy = self.settings.tables.get(usize::from(record.table.0));
+        let halts = policy.is_some_and(|p| p.on_dead_letter == OnDeadLetter::Halt);
+        if !halts || record.fate == envelope::Fate::Revived {
+            return Ok(());
+        }
+        let halt = Halt::Refused {
+            position: record.position,
+            table: self.tables.name(record.table),
+            id: record.event_id.to_owned(),
+            verdict: Box::new(verdict.clone()),
+        };
+        self.window.batch.truncate(index);
+        // The next session is to notice when the cause is repaired.
+        self.lessons.topics.forget_refusals();
+        Err(halt)
+    }
+
+    pub(super) fn ask_for_dead_letter_topic_of(&mut self, index: usize, now: Instant) {
+        let table = self.window.batch.get(index).map(|record| record.table);
+        let policy = table.and_then(|table| self.settings.tables.get(usize::from(table.0)));
+        if let Some(policy) = policy {
+            self.lessons.topics.route(&policy.dead_letter_topic, now);
+        }
+    }
+
+    /// All of them: which of them will be needed is not known yet.
+    pub(super) fn ask_for_dead_letter_topics(&mut self, now: Instant) {
+        for table in &self.settings.tables {
+            self.lessons.topics.route(&table.dead_letter_topic, now);
+        }
+    }
+
+    /// A row that was published before this session: the table may not have been told.
+    fn mark_skipped(&mut self, insert: &Insert<'_>, origin: Origin) -> Result<(), Halt> {
+        if !self.writes_back() {
+            return Ok(());
+        }
+        let Some(known) = self.tables.get(insert.relation_oid) else {
+            return Ok(());
+        };
+        let (Role::Outbox(mapper), Some(table)) = (&known.role, known.table) else {
+            return Ok(());
+        };
+        let policy = self.settings.tables.get(usize::from(table.0));
+        let write_back = policy.map_or(WriteBack::Off, |policy| policy.write_back);
+        let dead = self.dead.get(&origin.position);
+        let outcome = match (write_back, dead) {
+            (WriteBack::All | WriteBack::Failures, Some(row)) => Outcome::Failed {
+                attempts: row.attempts,
+                error: &row.reason,
+            },
+            (WriteBack::All, None) => Outcome::Sent,
+            (WriteBack::Failures, None) | (WriteBack::Off, _) => return Ok(()),
+        };
+        let marks = &mut self.skipped;
+        mapper.with_id(insert.tuple, |id| marks.push(Mark { table, id, outcome }));
+        marks.push_xid(origin.xid);
+        self.skipped_from.get_or_insert(self.shown);
+        Ok(())
+    }
+
+    /// Has the rows gathered by [`mark_skipped`](Self::mark_skipped) written back.
+    pub(super) fn flush_skipped(&mut self) {
+        if self.skipped.is_empty() {
+            return;
+        }
+        let Some(floor) = self.skipped_from.take() else {
+            return;
+        };
+        let empty = self.spare_marks.pop().unwrap_or_default();
+        let marks = std::mem::replace(&mut self.skipped, empty);
+        self.submit_marks(floor, marks);
+    }
+
+    pub(super) fn submit_marks(&mut self, floor: Lsn, marks: crate::Marks) {
+        match self.write_backs.submit(floor, marks.len()) {
+            Some(id) => self.actions.push_back(Action::WriteBack { id, marks }),
+            None => self.keep_marks(marks),
+        }
+    }
+}
+
+pub(super) fn too_large(bytes: usize, topic: &str, max_bytes: usize) -> String {
+    format!("{bytes} bytes are more than topic {topic} takes ({max_bytes})")
+}
+
+/// Whether a record can be published.
+enum Judgement {
+    Fine,
+    /// Its topic is being asked about.
+    Open,
+    Certain(Verdict),
+}

@@ -1,0 +1,361 @@
+//! What is published beside the stream, which waits meanwhile: feeds, and dead letters that an
+//! operator has published again.
+//!
+//! The stream stands before the row that asks for it. Only once everything before is durable does it
+//! begin, and until it has ended the checkpoint stands there, too: after a crash it begins again,
+//! and passes over what the checkpoint (of a feed) or the resolutions (of dead letters) tell to be
+//! done.
+
+use std::time::Instant;
+
+use envelope::dead_letter::{self, Entry};
+use envelope::{Fate, Headers, Origin, Record, TableId};
+use pgoutput::{CommitLsn, Lsn, PgTimestamp, Position, Relation};
+
+use super::Delivery;
+use crate::{
+    Action, Command, Exception, FEED_FINISHED, FedRow, FeedProgress, Halt, Progress, Request,
+};
+
+/// The header of an event that is published again on request.
+const REPLAY_HEADER: &str = "replay";
+
+#[derive(Debug)]
+pub(super) struct Serving {
+    what: What,
+    asked: bool,
+    /// Everything has been handed in, and some of it may not be on its way yet.
+    ending: bool,
+}
+
+#[derive(Debug)]
+enum What {
+    /// The stream stands at this row of the control table.
+    Request(Request),
+    /// A feed that an earlier session began.
+    Feed(FeedProgress),
+}
+
+impl Serving {
+    pub fn asked_for(request: Request) -> Self {
+        Self {
+            what: What::Request(request),
+            asked: false,
+            ending: false,
+        }
+    }
+
+    /// A feed that is not finished goes on.
+    pub fn resumed(feed: &FeedProgress) -> Option<Self> {
+        (feed.done != FEED_FINISHED).then(|| Self {
+            what: What::Feed(feed.clone()),
+            asked: false,
+            ending: false,
+        })
+    }
+
+    /// The id of the request.
+    pub fn request(&self) -> Option<&str> {
+        match &self.what {
+            What::Request(request) => Some(&request.id),
+            What::Feed(feed) => Some(&feed.request),
+        }
+    }
+}
+
+/// A dead letter that is to be published, or dropped.
+#[derive(Debug, Clone, Copy)]
+pub struct Redelivered<'a> {
+    /// What its headers say.
+    pub entry: &'a Entry<'a>,
+    /// The dead-letter topic.
+    pub topic: &'a str,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// The record key.
+    pub key: Option<&'a [u8]>,
+    /// The record value.
+    pub value: Option<&'a [u8]>,
+    /// The record's timestamp, milliseconds since 1970-01-01 UTC.
+    pub timestamp_ms: i64,
+    /// Resolve it without publishing it.
+    pub dropped: bool,
+}
+
+impl Delivery {
+    /// Whether more of what is served may be handed in: bounds the memory.
+    pub fn wants_more(&self) -> bool {
+        self.serving.as_ref().is_some_and(|s| s.asked && !s.ending)
+            && !self.draining
+            && !self.stopped
+            && !self.is_full()
+            && self.window.boundary_records() < self.bounds().max_events
+    }
+
+    /// A relation whose rows come from a feed, in the shape in which they come.
+    pub fn handle_fed_relation(&mut self, relation: &Relation) -> Result<(), Halt> {
+        Ok(self.tables.announce_fed(relation)?)
+    }
+
+    /// The next row of a feed.
+    pub fn handle_fed_row(&mut self, row: &FedRow<'_>, now: Instant) -> Result<(), Halt> {
+        let Some(mapper) = self.tables.fed(row.table) else {
+            let table = self.tables.name(row.table);
+            return Err(Halt::Protocol(format!("a row of {table} before its shape")));
+        };
+        let origin = Origin {
+            position: Position {
+                commit_lsn: CommitLsn(Lsn::INVALID),
+                index: row.ordinal,
+            },
+            commit_time: row.time,
+            xid: 0,
+        };
+        let mapped = mapper.map(row.tuple, origin, &mut self.window.batch);
+        if let Err(error) = &mapped {
+            mapper.salvage(row.tuple, origin, error, &mut self.window.batch);
+        }
+        if let Some(feed) = self.feed.as_ref().filter(|feed| feed.controlled) {
+            self.window
+                .batch
+                .add_header_to_last(REPLAY_HEADER, &feed.request);
+        }
+        self.judge(mapped.err().as_ref(), now)?;
+        let position = self.open_position();
+        self.window.complete_so_far(position, Some(row.ordinal));
+        self.advance(now);
+        Ok(())
+    }
+
+    /// The feed has no more rows.
+    pub fn handle_feed_end(&mut self, now: Instant) {
+        let Some(Serving { what, .. }) = self.serving.take() else {
+            return;
+        };
+        match what {
+            What::Request(_) => self.pass_control_row(),
+            // The request itself comes by later, and must not be carried out again.
+            What::Feed(feed) => {
+                let fed = feed.controlled.then_some(FEED_FINISHED);
+                self.window.complete_so_far(None, fed);
+            }
+        }
+        self.advance(now);
+    }
+
+    /// A dead letter that the request names.
+    pub fn handle_redelivered(
+        &mut self,
+        letter: &Redelivered<'_>,
+        now: Instant,
+    ) -> Result<(), Halt> {
+        let entry = letter.entry;
+        let Some(table) = self.tables.find(entry.service, entry.table) else {
+            return Ok(());
+        };
+        if !letter.dropped {
+            self.revive(letter, table, now)?;
+        }
+        self.resolve(letter, table);
+        let position = self.open_position();
+        let fed = self.window.boundary().fed;
+        self.window.complete_so_far(position, fed);
+        self.advance(now);
+        Ok(())
+    }
+
+    /// Everything that the request names has been handed in.
+    pub fn handle_served(&mut self, now: Instant) {
+        if let Some(serving) = &mut self.serving {
+            serving.ending = true;
+        }
+        self.advance(now);
+    }
+
+    /// Ends it once all of it is on its way: only then is it known whether a key that is released
+    /// was parked again.
+    fn finish_serving(&mut self) {
+        let ended = self.window.batch.is_empty() && !self.lost_window;
+        let serving = self.serving.take_if(|serving| serving.ending && ended);
+        let Some(Serving {
+            what: What::Request(request),
+            ..
+        }) = serving
+        else {
+            return;
+        };
+        if let Ok(Command::DlqRelease { service, key }) = &request.command
+            && !self.parking.contains(service, Some(key.as_bytes()))
+        {
+            self.exceptions.push(Exception::Released {
+                service: service.clone(),
+                key: key.clone().into_bytes(),
+            });
+        }
+        self.pass_control_row();
+    }
+
+    fn revive(
+        &mut self,
+        letter: &Redelivered<'_>,
+        table: TableId,
+        now: Instant,
+    ) -> Result<(), Halt> {
+        let entry = letter.entry;
+        let transfer_id = letter.key.and_then(|key| std::str::from_utf8(key).ok());
+        self.window.batch.push(&Record {
+            topic: entry.topic,
+            key: letter.key,
+            value: letter.value,
+            timestamp_ms: letter.timestamp_ms,
+            event_id: entry.row_id,
+            event_type: entry.header(envelope::TYPE_HEADER),
+            transfer_id,
+            seq: None,
+            table,
+            position: entry.position.parse().unwrap_or(NOWHERE),
+            commit_time: PgTimestamp::from_unix_micros(letter.timestamp_ms.saturating_mul(1000)),
+            xid: 0,
+            fate: Fate::Revived,
+            headers: Headers::from(&entry.headers[..]),
+        });
+        self.judge(None, now)
+    }
+
+    fn resolve(&mut self, letter: &Redelivered<'_>, table: TableId) {
+        let resolves = format!("{}:{}", letter.partition, letter.offset);
+        let resolution = if letter.dropped {
+            "dropped"
+        } else {
+            "replayed"
+        };
+        let request = self.serving.as_ref().and_then(|serving| serving.request());
+        let headers = [
+            (dead_letter::RESOLVES, Some(resolves.as_bytes())),
+            (dead_letter::RESOLUTION, Some(resolution.as_bytes())),
+            (
+                dead_letter::REQUEST,
+                Some(request.unwrap_or_default().as_bytes()),
+            ),
+        ];
+        self.window.batch.push(&Record {
+            topic: letter.topic,
+            key: letter.key,
+            value: None,
+            timestamp_ms: letter.timestamp_ms,
+            event_id: letter.entry.row_id,
+            event_type: "",
+            transfer_id: None,
+            seq: None,
+            table,
+            position: letter.entry.position.parse().unwrap_or(NOWHERE),
+            commit_time: PgTimestamp::from_unix_micros(letter.timestamp_ms.saturating_mul(1000)),
+            xid: 0,
+            fate: Fate::None,
+            headers: Headers::from(&headers[..]),
+        });
+    }
+
+    /// Begins, once everything before is durable.
+    pub(super) fn go_on_serving(&mut self) {
+        self.finish_serving();
+        let ready = self.is_caught_up() && !self.draining && !self.stopped;
+        let Some(serving) = self.serving.as_mut().filter(|s| ready && !s.asked) else {
+            return;
+        };
+        serving.asked = true;
+        let action = match &serving.what {
+            What::Feed(feed) => Action::Feed {
+                request: feed.request.clone(),
+                after: feed.done,
+            },
+            What::Request(request) => {
+                let request = request.clone();
+                // What was refused before may have been repaired.
+                self.lessons.topics.forget_refusals();
+                self.lessons.refused.clear();
+                match &request.command {
+                    Ok(Command::Replay) => {
+                        self.feed = Some(FeedProgress {
+                            request: request.id.clone(),
+                            done: 0,
+                            controlled: true,
+                        });
+                        Action::Feed {
+                            request: request.id,
+                            after: 0,
+                        }
+                    }
+                    Ok(Command::DlqRelease { service, key }) => {
+                        self.parking.release(service, key.as_bytes());
+                        Action::Serve { request }
+                    }
+                    Ok(Command::DlqReplay { .. } | Command::DlqDrop { .. }) | Err(_) => {
+                        Action::Serve { request }
+                    }
+                }
+            }
+        };
+        self.actions.push_back(action);
+    }
+
+    /// The stream stands at a row of the control table.
+    pub(super) fn stand_at_control_row(&mut self) {
+        let position = self.open_position();
+        let fed = self.window.boundary().fed;
+        self.window.complete_so_far(position, fed);
+    }
+
+    /// The row of the control table that the stream stands at is dealt with.
+    pub(super) fn pass_control_row(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.index += 1;
+        }
+        let position = self.open_position();
+        self.window.complete_so_far(position, None);
+    }
+
+    /// An earlier session has carried it out.
+    pub(super) fn is_carried_out(&self, request: &str) -> bool {
+        let finished = self.window.boundary().fed == Some(FEED_FINISHED);
+        finished
+            && self
+                .feed
+                .as_ref()
+                .is_some_and(|feed| feed.request == request)
+    }
+
+    /// Whether a parked key's letters may only be released.
+    pub fn is_parked(&self, service: &str, key: Option<&[u8]>) -> bool {
+        self.parking.contains(service, key)
+    }
+
+    /// A checkpoint without the feed is durable: its rows are not needed any more.
+    pub(super) fn forget_feed(&mut self, recorded: Progress) {
+        let is_over = recorded.fed.is_none_or(|done| done == FEED_FINISHED);
+        if !is_over || self.serving.is_some() {
+            return;
+        }
+        if let Some(feed) = self.feed.as_ref().filter(|_| !self.told_of_feed) {
+            let request = feed.request.clone();
+            self.actions.push_back(Action::Fed { request });
+            self.told_of_feed = true;
+        }
+        if recorded.fed.is_none() {
+            self.feed = None;
+            self.told_of_feed = false;
+        }
+    }
+
+    fn open_position(&self) -> Option<crate::TransactionPosition> {
+        self.transaction.as_ref().and_then(|t| t.position(false))
+    }
+}
+
+/// Of a dead letter whose header does not say where its row was inserted.
+const NOWHERE: Position = Position {
+    commit_lsn: CommitLsn(Lsn::INVALID),
+    index: 0,
+};

@@ -1,0 +1,319 @@
+//! From the open window to Kafka, and what follows once it is durable.
+
+use std::time::{Duration, Instant};
+
+use envelope::{Fate, RecordBatch};
+use pgoutput::Lsn;
+
+use super::Delivery;
+use super::burial::Buried;
+use crate::exception::first_position;
+use crate::flight::{Contents, Window};
+use crate::window::{Bounds, Cut};
+use crate::{
+    Action, CHECKPOINT_FORMAT, Checkpoint, Exception, FeedProgress, Kind, Mark, Marks, Outcome,
+    Progress, Recording, WriteBack,
+};
+
+/// How long marks may hold up the stream of rows that were published before.
+const BLOCKED: Duration = Duration::from_secs(5);
+
+impl Delivery {
+    pub(super) fn bounds(&self) -> Bounds {
+        let caution = self.lessons.caution;
+        Bounds {
+            max_events: caution.unwrap_or(self.settings.max_events),
+            max_bytes: self.settings.max_bytes,
+            cautious: caution.is_some(),
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.window
+            .is_full(self.bounds(), self.transaction.is_some())
+    }
+
+    pub(super) fn advance(&mut self, now: Instant) {
+        while let Some(cut) = self.closable(now) {
+            self.close(cut, now);
+        }
+        while let Some(topic) = self.lessons.topics.poll(now) {
+            self.actions.push_back(Action::Ask { topic });
+        }
+        if self.source_idle || self.draining {
+            self.flush_skipped();
+        }
+        self.give_up_blocked_marks(now);
+        self.go_on_serving();
+        // What was skipped so far may be foreign: no progress can be told from it.
+        if self.skipper.awaits() {
+            return;
+        }
+        if self.is_quiet() {
+            self.at_barrier = false;
+            self.front.record(self.shown.min(self.covered));
+        }
+        self.record_progress(now);
+    }
+
+    /// Rows that can't be written back must not hold up the events behind them for long.
+    fn give_up_blocked_marks(&mut self, now: Instant) {
+        let blocked = self.skipped_from.filter(|_| self.write_backs.is_full());
+        let Some(floor) = blocked else {
+            self.blocked_since = None;
+            return;
+        };
+        let since = *self.blocked_since.get_or_insert(now);
+        if now.duration_since(since) >= BLOCKED {
+            self.write_backs.drop_from(floor);
+            self.skipped_from = None;
+            self.skipped.clear();
+        }
+    }
+
+    /// Whether a window could be produced now. In a transaction it has to wait until every record
+    /// of the one before is acknowledged, or they could overtake each other.
+    fn has_free_producer(&self) -> bool {
+        let waits = self.settings.recording == Recording::InTransaction
+            && self.flight.newest_is_producing();
+        let producers = match self.lessons.caution {
+            None => self.settings.producers,
+            Some(_) => 1,
+        };
+        !waits && self.flight.len() < producers
+    }
+
+    /// Whether and how the open window can go to a producer now.
+    fn closable(&self, now: Instant) -> Option<Cut> {
+        let waited = |opened: Instant| now.duration_since(opened) >= self.settings.max_wait;
+        let ripe = self.source_idle
+            || self.draining
+            || self.at_barrier
+            || self.serving.is_some()
+            || self.window.opened_at().is_some_and(waited);
+        let cut = self.window.cut(self.bounds(), ripe)?;
+        let admitted = !(self.draining && cut == Cut::Middle);
+        (admitted && self.may_close(cut)).then_some(cut)
+    }
+
+    /// Whether a window that ends there could be produced now.
+    pub(super) fn may_close(&self, cut: Cut) -> bool {
+        let is_plain = !self.window.has_suspects(cut) && self.parking.is_empty();
+        let settled = is_plain || self.lessons.topics.is_settled();
+        settled && !self.stopped && self.has_free_producer()
+    }
+
+    fn close(&mut self, cut: Cut, now: Instant) {
+        let open = self.transaction.as_ref().and_then(|t| t.position(false));
+        let oldest = self.window.oldest_commit();
+        let empty = self.spare.pop().unwrap_or_default();
+        let taken = self.window.take(cut, open, empty, now);
+        let progress = taken.progress;
+        match self.bury(taken, now) {
+            Ok(Buried { batch, exceptions }) => {
+                let contents = Contents {
+                    oldest_commit: oldest,
+                    events: batch.len(),
+                    first: batch.get(0).map(|record| record.position),
+                    marks: self.marks_of(&batch),
+                    floor: self.handed_out.confirm.min(progress.confirm),
+                    exceptions,
+                };
+                self.hand_out(batch, progress, contents, now);
+            }
+            Err((position, halt)) => {
+                self.lost_window = true;
+                // The next session is to notice when the cause is repaired.
+                self.lessons.topics.forget_refusals();
+                self.lessons.barrier = Some(position.commit_lsn);
+                self.stop(halt);
+            }
+        }
+    }
+
+    /// The rows of a window whose tables are told of them.
+    fn marks_of(&mut self, batch: &RecordBatch) -> Option<Marks> {
+        if !self.writes_back() {
+            return None;
+        }
+        let mut marks = self.spare_marks.pop().unwrap_or_default();
+        for record in batch.iter() {
+            let policy = self.settings.tables.get(usize::from(record.table.0));
+            let write_back = policy.map_or(WriteBack::Off, |policy| policy.write_back);
+            let outcome = match (record.fate, write_back) {
+                (Fate::None, _) | (_, WriteBack::Off) | (Fate::Sent, WriteBack::Failures) => {
+                    continue;
+                }
+                (Fate::Sent, WriteBack::All) => Outcome::Sent,
+                (Fate::Revived, WriteBack::All | WriteBack::Failures) => Outcome::Revived,
+                (Fate::Dead { attempts }, WriteBack::All | WriteBack::Failures) => {
+                    let reason = super::burial::reason_of(&record);
+                    Outcome::Failed {
+                        attempts,
+                        error: reason,
+                    }
+                }
+            };
+            let (table, id) = (record.table, record.event_id);
+            if !id.is_empty() {
+                marks.push(Mark { table, id, outcome });
+                marks.push_xid(record.xid);
+            }
+        }
+        if marks.is_empty() {
+            self.keep_marks(marks);
+            return None;
+        }
+        Some(marks)
+    }
+
+    fn hand_out(
+        &mut self,
+        batch: RecordBatch,
+        progress: Progress,
+        mut contents: Contents,
+        now: Instant,
+    ) {
+        let mut exceptions = Vec::new();
+        let checkpoint = match self.settings.recording {
+            Recording::InTransaction => {
+                exceptions = std::mem::take(&mut self.exceptions);
+                exceptions.append(&mut contents.exceptions);
+                exceptions.append(&mut self.settled());
+                self.handed_out = progress;
+                self.last_record = now;
+                Some(self.checkpoint(progress))
+            }
+            Recording::Beside | Recording::Nowhere => None,
+        };
+        let window = self.flight.push(progress, contents);
+        self.actions.push_back(Action::Produce {
+            window,
+            batch,
+            checkpoint,
+            exceptions,
+        });
+    }
+
+    /// Dead letters whose rows say so by now: the slot was confirmed beyond them.
+    fn settled(&mut self) -> Vec<Exception> {
+        if self.dead.is_empty() {
+            return Vec::new();
+        }
+        let confirmed = first_position(self.front.confirmed().lsn());
+        let later = self.dead.split_off(&confirmed);
+        let settled = std::mem::replace(&mut self.dead, later);
+        settled.into_keys().map(Exception::Settled).collect()
+    }
+
+    pub(super) fn start_commit(&mut self) {
+        if let Some(window) = self.flight.start_commit() {
+            self.actions.push_back(Action::Commit { window });
+        }
+    }
+
+    /// A window is durable.
+    pub(super) fn landed(&mut self, window: Window) {
+        let Window {
+            progress, contents, ..
+        } = window;
+        self.lessons.got_through(self.settings.max_events);
+        if let Some(position) = progress.position {
+            self.lessons.passed(position.commit_lsn);
+        }
+        self.exceptions.extend(contents.exceptions);
+        if let Some(marks) = contents.marks {
+            self.submit_marks(contents.floor, marks);
+        }
+        self.forget_feed(progress);
+    }
+
+    /// Every complete transaction taken in is durable.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.flight.is_empty() && self.window.boundary_records() == 0
+    }
+
+    /// What could be recorded now: the boundary if nothing before it is under way.
+    pub(super) fn recordable(&self) -> Progress {
+        if self.is_quiet() && !self.lost_window {
+            return self.window.boundary();
+        }
+        self.durable
+    }
+
+    /// Records progress that no window carries: idle advance, and every checkpoint beside.
+    fn record_progress(&mut self, now: Instant) {
+        let progress = self.recordable();
+        // A checkpoint never goes back: the slot may be confirmed up to the last one.
+        let is_new = progress != self.handed_out || !self.exceptions.is_empty();
+        if !is_new || progress.confirm < self.handed_out.confirm {
+            return;
+        }
+        let due = now.duration_since(self.last_record) >= self.settings.checkpoint_interval;
+        let urgent = self.asked_for > self.handed_out.confirm;
+        if !(due || urgent || self.draining) {
+            return;
+        }
+        match self.settings.recording {
+            Recording::InTransaction if !self.is_quiet() => {}
+            Recording::Beside if self.recording_now.is_some() => {}
+            Recording::InTransaction | Recording::Beside | Recording::Nowhere => {
+                self.record(progress, now);
+            }
+        }
+    }
+
+    pub(super) fn record(&mut self, progress: Progress, now: Instant) {
+        self.handed_out = progress;
+        if self.is_quiet() && self.settings.recording != Recording::InTransaction {
+            self.durable = progress;
+        }
+        self.last_record = now;
+        match self.settings.recording {
+            Recording::InTransaction => {
+                let batch = self.spare.pop().unwrap_or_default();
+                self.hand_out(batch, progress, Contents::default(), now);
+            }
+            Recording::Beside => {
+                self.recording_now = Some(progress.confirm);
+                let checkpoint = self.checkpoint(progress);
+                let mut exceptions = std::mem::take(&mut self.exceptions);
+                exceptions.append(&mut self.settled());
+                self.actions.push_back(Action::Record {
+                    checkpoint,
+                    exceptions,
+                });
+                self.forget_feed(progress);
+            }
+            Recording::Nowhere => {
+                self.exceptions.clear();
+                self.front.record(progress.confirm);
+            }
+        }
+    }
+
+    fn checkpoint(&self, progress: Progress) -> Checkpoint {
+        let feed = |done| FeedProgress {
+            done,
+            ..self.feed.clone().unwrap_or_default()
+        };
+        Checkpoint {
+            format: CHECKPOINT_FORMAT,
+            kind: Kind::Progress,
+            identity: self.settings.identity.clone(),
+            position: progress.position,
+            floor: match progress.position {
+                None => self.floor,
+                Some(_) => Lsn::INVALID,
+            },
+            // Never behind an older one, up to which the slot may be confirmed.
+            confirmed_up_to: progress.confirm.max(self.covered),
+            feed: progress.fed.map(feed),
+            fingerprint: self.settings.fingerprint,
+            coverage: Some(self.settings.coverage.clone()),
+            producers: self.settings.producers,
+            transactional_id_prefix: Some(self.settings.transactional_id_prefix.clone()),
+            relay_version: self.settings.relay_version.clone(),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Why an event is not published as it is.
+
+use pgoutput::PgTimestamp;
+
+/// A verdict on one event, or on all events of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What is wrong.
+    pub class: Class,
+    /// The same for people, without any of the payload.
+    pub reason: String,
+    /// How often publishing was tried before the verdict.
+    pub attempts: u32,
+    /// When that failed first.
+    pub first_failure: PgTimestamp,
+    /// When it failed last.
+    pub last_failure: PgTimestamp,
+}
+
+/// Kinds of verdicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The row can't become an event; the mapper's code.
+    Mapping(&'static str),
+    /// The event is larger than `event.max_bytes` or than its topic allows.
+    TooLarge,
+    /// The topic does not exist.
+    TopicMissing,
+    /// The principal may not write to the topic.
+    TopicDenied,
+    /// The brokers refuse the event, alone in its batch, for another reason.
+    Refused,
+    /// The event comes behind another one of its key that is dead.
+    Parked,
+}
+
+impl Class {
+    /// The stable name, as in the dead letter's header.
+    pub fn name(self) -> String {
+        match self {
+            Self::Mapping(code) => format!("mapping/{code}"),
+            Self::TooLarge => "too-large".into(),
+            Self::TopicMissing => "topic-missing".into(),
+            Self::TopicDenied => "topic-denied".into(),
+            Self::Refused => "refused".into(),
+            Self::Parked => "parked".into(),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Rows whose outcome is being written to their tables, and how far that holds the slot.
+
+use std::collections::VecDeque;
+
+use pgoutput::Lsn;
+
+/// Numbers what is written back in one session, in order, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MarksId(pub u64);
+
+/// What an outbox table is told of its rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WriteBack {
+    /// Every outcome.
+    #[default]
+    All,
+    /// What is dead.
+    Failures,
+    /// Nothing.
+    Off,
+}
+
+#[derive(Debug)]
+struct Pending {
+    id: MarksId,
+    /// Everything that commits below is written back once what was submitted before is.
+    floor: Lsn,
+    rows: usize,
+}
+
+/// The marks that are under way, in order.
+#[derive(Debug)]
+pub(crate) struct WriteBacks {
+    pending: VecDeque<Pending>,
+    rows: usize,
+    max_rows: usize,
+    next: u64,
+    /// What was not submitted begins here: the slot is not to be confirmed beyond.
+    dropped_from: Option<Lsn>,
+}
+
+impl WriteBacks {
+    pub fn new(max_rows: usize) -> Self {
+        Self {
+            pending: VecDeque::new(),
+            rows: 0,
+            max_rows,
+            next: 0,
+            dropped_from: None,
+        }
+    }
+
+    /// Takes marks in; `None` when there are too many under way: they are left to a later session,
+    /// to which the slot sends their rows again.
+    pub fn submit(&mut self, floor: Lsn, rows: usize) -> Option<MarksId> {
+        if self.dropped_from.is_none() && self.rows > 0 && self.rows + rows > self.max_rows {
+            self.dropped_from = Some(floor);
+        }
+        if self.dropped_from.is_some() {
+            return None;
+        }
+        let id = MarksId(self.next);
+        self.next += 1;
+        self.rows += rows;
+        self.pending.push_back(Pending { id, floor, rows });
+        Some(id)
+    }
+
+    /// They are written.
+    pub fn done(&mut self, id: MarksId) {
+        let oldest = self.pending.pop_front();
+        let oldest = oldest.expect("only marks under way are done");
+        assert_eq!(oldest.id, id, "marks are written in order");
+        self.rows -= oldest.rows;
+    }
+
+    /// How far the slot may be confirmed for all that is to be written back; `None`: any far.
+    pub fn bound(&self) -> Option<Lsn> {
+        self.pending
+            .front()
+            .map(|oldest| oldest.floor)
+            .or(self.dropped_from)
+    }
+
+    /// Rows under way.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// No more fit.
+    pub fn is_full(&self) -> bool {
+        self.rows >= self.max_rows
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// The tables take marks again, and some were dropped: only a new session finds them.
+    pub fn must_start_over(&self) -> bool {
+        self.dropped_from.is_some() && self.pending.is_empty()
+    }
+
+    /// Gives up what would not fit.
+    pub fn drop_from(&mut self, floor: Lsn) {
+        self.dropped_from.get_or_insert(floor);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slot_is_held_before_the_oldest_marks_under_way() {
+        let mut backs = WriteBacks::new(10);
+        assert_eq!(backs.bound(), None);
+        assert_eq!(backs.submit(Lsn::from(5), 3), Some(MarksId(0)));
+        assert_eq!(backs.submit(Lsn::from(9), 3), Some(MarksId(1)));
+        assert_eq!(backs.bound(), Some(Lsn::from(5)));
+        backs.done(MarksId(0));
+        assert_eq!(backs.bound(), Some(Lsn::from(9)));
+        backs.done(MarksId(1));
+        assert_eq!(backs.bound(), None);
+    }
+
+    #[test]
+    fn what_does_not_fit_holds_the_slot_until_a_new_session() {
+        let mut backs = WriteBacks::new(5);
+        assert_eq!(backs.submit(Lsn::from(1), 4), Some(MarksId(0)));
+        assert_eq!(backs.submit(Lsn::from(5), 4), None);
+        assert_eq!(backs.submit(Lsn::from(9), 1), None);
+        assert!(!backs.must_start_over());
+        backs.done(MarksId(0));
+        assert!(backs.must_start_over());
+        assert_eq!(backs.bound(), Some(Lsn::from(5)));
+    }
+
+    #[test]
+    fn one_window_that_is_larger_than_the_bound_is_taken_all_the_same() {
+        let mut backs = WriteBacks::new(5);
+        assert_eq!(backs.submit(Lsn::from(1), 40), Some(MarksId(0)));
+    }
+}

@@ -1,0 +1,325 @@
+//! A state machine that is driven by hand.
+#![allow(dead_code)]
+
+use std::time::{Duration, Instant};
+
+use delivery::{
+    Action, Answer, Checkpoint, Coverage, Delivery, Exception, Fingerprint, Halt, Identity,
+    Lessons, Marks, MarksId, OnDeadLetter, Recording, Request, Resume, RetryPolicy, Settings,
+    TablePolicy, WindowId, WriteBack,
+};
+use envelope::{TableSpec, TopicPolicy, dead_letter};
+use pgoutput::{
+    Begin, Column, Commit, CommitLsn, EndLsn, Lsn, Message, PgTimestamp, Relation, Value,
+};
+use pgoutput::{encode, oid, parse};
+
+pub const TABLE: u32 = 7;
+
+pub struct Bench {
+    pub delivery: Delivery,
+    pub now: Instant,
+    pub produced: Vec<(WindowId, usize, Option<Checkpoint>)>,
+    pub commits: Vec<WindowId>,
+    pub records: Vec<Checkpoint>,
+    pub confirmed: Vec<u64>,
+    /// Everything produced: topic, key, class of a dead letter.
+    pub events: Vec<(String, String, String)>,
+    pub exceptions: Vec<Exception>,
+    pub asked: Vec<String>,
+    pub marks: Vec<(MarksId, Marks)>,
+    pub served: Vec<Request>,
+    pub feeds: Vec<(String, u64)>,
+    pub stopped: Option<Halt>,
+    /// What is not usable.
+    pub unusable: Vec<(String, Answer)>,
+}
+
+pub const DEAD_LETTERS: &str = "outbox.dead-letter";
+
+pub fn settings() -> Settings {
+    Settings {
+        recording: Recording::InTransaction,
+        producers: 2,
+        max_events: 1000,
+        max_bytes: 1 << 20,
+        max_wait: Duration::from_millis(20),
+        event_max_bytes: 1 << 20,
+        tables: vec![TablePolicy {
+            dead_letter_topic: DEAD_LETTERS.into(),
+            on_dead_letter: OnDeadLetter::Continue,
+            write_back: WriteBack::Off,
+        }],
+        dead_letter_max_bytes: 1 << 20,
+        dead_letters_per_minute: 100,
+        max_parked_keys: 10,
+        max_pending_marks: 100,
+        wall_clock: PgTimestamp(0),
+        checkpoint_interval: Duration::from_secs(1),
+        identity: Identity {
+            system_identifier: "1".into(),
+            timeline: 1,
+            database: "app".into(),
+            slot: "outboxd".into(),
+        },
+        fingerprint: Fingerprint::of("f"),
+        coverage: Coverage::default(),
+        transactional_id_prefix: "outboxd".into(),
+        relay_version: "test".into(),
+    }
+}
+
+impl Bench {
+    pub fn new(settings: Settings, resume: &Resume) -> Self {
+        Self::after(lessons(2), settings, resume)
+    }
+
+    pub fn verified_up_to(lsn: u64) -> Self {
+        Self::start(lessons(2), settings(), &Resume::default(), Lsn::from(lsn))
+    }
+
+    /// A session that knows what an earlier one has learned.
+    pub fn after(lessons: Lessons, settings: Settings, resume: &Resume) -> Self {
+        Self::start(lessons, settings, resume, Lsn::from(u64::MAX))
+    }
+
+    fn start(lessons: Lessons, settings: Settings, resume: &Resume, verified: Lsn) -> Self {
+        let now = Instant::now();
+        let (tables, policy) = (vec![TableSpec::default()], TopicPolicy::default());
+        let resume = resume.clone();
+        let delivery = Delivery::new(settings, tables, policy, resume, lessons, verified, now);
+        let mut bench = Self {
+            delivery,
+            now,
+            produced: Vec::new(),
+            commits: Vec::new(),
+            records: Vec::new(),
+            confirmed: Vec::new(),
+            events: Vec::new(),
+            exceptions: Vec::new(),
+            asked: Vec::new(),
+            marks: Vec::new(),
+            served: Vec::new(),
+            feeds: Vec::new(),
+            stopped: None,
+            unusable: Vec::new(),
+        };
+        bench.relation();
+        bench
+    }
+
+    pub fn fresh() -> Self {
+        Self::new(settings(), &Resume::default())
+    }
+
+    pub fn relation(&mut self) {
+        let column = |name: &str, type_oid| Column {
+            flags: 0,
+            name: name.into(),
+            type_oid,
+            type_modifier: -1,
+        };
+        let relation = Relation {
+            oid: TABLE,
+            namespace: "public".into(),
+            name: "outbox".into(),
+            replica_identity: b'd',
+            columns: vec![
+                column("id", oid::UUID),
+                column("event_type", oid::TEXT),
+                column("payload", oid::JSONB),
+                column("transfer_id", oid::TEXT),
+            ],
+        };
+        let mut bytes = Vec::new();
+        encode::relation(&mut bytes, &relation);
+        self.feed(&bytes).unwrap();
+    }
+
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Halt> {
+        let result = self
+            .delivery
+            .handle_message(parse(bytes).unwrap(), self.now);
+        self.poll();
+        result
+    }
+
+    pub fn begin(&mut self, lsn: u64) -> Result<(), Halt> {
+        let begin = Begin {
+            final_lsn: CommitLsn(Lsn::from(lsn)),
+            commit_time: PgTimestamp(0),
+            xid: 1,
+        };
+        let result = self
+            .delivery
+            .handle_message(Message::Begin(begin), self.now);
+        self.poll();
+        result
+    }
+
+    pub fn insert(&mut self) {
+        self.insert_payload("{}").unwrap();
+    }
+
+    pub fn insert_payload(&mut self, payload: &str) -> Result<(), Halt> {
+        self.insert_row("transfers.settled", "t1", payload)
+    }
+
+    /// A row of that type (and so for that topic) and key.
+    pub fn insert_row(&mut self, event_type: &str, key: &str, payload: &str) -> Result<(), Halt> {
+        let event_type = match event_type {
+            "" => Value::Null,
+            text => Value::Text(text.as_bytes()),
+        };
+        let row = [
+            Value::Text(b"59a42efd-b015-44a9-9dde-cb36d9002425"),
+            event_type,
+            Value::Text(payload.as_bytes()),
+            Value::Text(key.as_bytes()),
+        ];
+        let mut bytes = Vec::new();
+        encode::insert(&mut bytes, TABLE, &row);
+        self.feed(&bytes)
+    }
+
+    pub fn commit(&mut self, lsn: u64) {
+        let commit = Commit {
+            flags: 0,
+            commit_lsn: CommitLsn(Lsn::from(lsn)),
+            end_lsn: EndLsn(Lsn::from(lsn + 5)),
+            commit_time: PgTimestamp(0),
+        };
+        self.delivery
+            .handle_message(Message::Commit(commit), self.now)
+            .unwrap();
+        self.poll();
+    }
+
+    /// A whole transaction.
+    pub fn transaction(&mut self, lsn: u64, rows: usize) {
+        self.begin(lsn).unwrap();
+        for _ in 0..rows {
+            self.insert();
+        }
+        self.commit(lsn);
+    }
+
+    pub fn keepalive(&mut self, lsn: u64, reply_requested: bool) {
+        self.delivery
+            .handle_keepalive(Lsn::from(lsn), reply_requested, self.now)
+            .unwrap();
+        self.poll();
+    }
+
+    pub fn idle(&mut self) {
+        self.delivery.handle_source_idle(self.now);
+        self.poll();
+    }
+
+    pub fn acknowledge(&mut self, window: u64) {
+        self.delivery
+            .handle_acknowledged(WindowId(window), self.now);
+        self.poll();
+    }
+
+    pub fn committed(&mut self, window: u64) {
+        self.delivery.handle_committed(WindowId(window), self.now);
+        self.poll();
+    }
+
+    pub fn land(&mut self, window: u64) {
+        self.acknowledge(window);
+        self.committed(window);
+    }
+
+    pub fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.delivery.handle_timeout(self.now);
+        self.poll();
+    }
+
+    pub fn poll(&mut self) {
+        while let Some(action) = self.delivery.poll_action() {
+            match action {
+                Action::Produce {
+                    window,
+                    batch,
+                    checkpoint,
+                    exceptions,
+                } => {
+                    self.produced.push((window, batch.len(), checkpoint));
+                    self.events.extend(batch.iter().map(|record| {
+                        let text = |bytes: Option<&[u8]>| {
+                            String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+                        };
+                        let class = text(record.header(dead_letter::CLASS));
+                        (record.topic.to_owned(), text(record.key), class)
+                    }));
+                    self.exceptions.extend(exceptions);
+                    self.delivery.recycle(batch);
+                }
+                Action::Commit { window } => self.commits.push(window),
+                Action::Record {
+                    checkpoint,
+                    exceptions,
+                } => {
+                    self.records.push(checkpoint);
+                    self.exceptions.extend(exceptions);
+                }
+                Action::Confirm(lsn) => self.confirmed.push(lsn.lsn().as_u64()),
+                Action::Ask { topic } => self.answer(topic),
+                Action::WriteBack { id, marks } => self.marks.push((id, marks)),
+                Action::Serve { request } => self.served.push(request),
+                Action::Feed { request, after } => self.feeds.push((request, after)),
+                Action::Fed { .. } => {}
+                Action::Stop(halt) => self.stopped = Some(halt),
+            }
+        }
+    }
+
+    fn answer(&mut self, topic: String) {
+        let unusable = self.unusable.iter().find(|(name, _)| *name == topic);
+        let usable = Answer::Usable { max_bytes: 1 << 20 };
+        let answer = unusable.map_or(usable, |(_, answer)| answer.clone());
+        self.delivery.handle_answer(&topic, &answer, 1.0, self.now);
+        self.asked.push(topic);
+    }
+
+    /// Topic and class of every event produced.
+    pub fn fates(&self) -> Vec<(&str, &str)> {
+        let events = self.events.iter();
+        events
+            .map(|(topic, _, class)| (topic.as_str(), class.as_str()))
+            .collect()
+    }
+
+    /// Lets time pass until nothing is due any more.
+    pub fn wait(&mut self) {
+        for _ in 0..100 {
+            let Some(due) = self.delivery.poll_timeout() else {
+                return;
+            };
+            self.now = self.now.max(due);
+            self.delivery.handle_timeout(self.now);
+            self.poll();
+        }
+    }
+
+    pub fn sizes(&self) -> Vec<usize> {
+        self.produced.iter().map(|(_, size, _)| *size).collect()
+    }
+
+    pub fn last_checkpoint(&self) -> &Checkpoint {
+        self.produced.last().unwrap().2.as_ref().unwrap()
+    }
+}
+
+/// A refusal of a topic counts once it was repeated so often.
+pub fn lessons(max_retries: u32) -> Lessons {
+    let policy = RetryPolicy {
+        initial: Duration::from_millis(100),
+        max: Duration::from_secs(30),
+        multiplier: 2.0,
+    };
+    Lessons::new(policy, max_retries)
+}

@@ -1,0 +1,156 @@
+//! `outboxd prune`: removes published rows that are old enough, once.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::problem::Problem;
+use super::{Exit, Settings};
+use crate::config::{Config, Pipeline, parse_duration};
+use crate::failure::Failure;
+use crate::retention::{self, Extent, Progress, TableReport};
+use crate::source;
+use crate::source::link::Link;
+
+#[derive(Args)]
+pub(super) struct PruneArgs {
+    #[command(flatten)]
+    settings: Settings,
+    /// Only this pipeline.
+    #[arg(long, value_name = "NAME")]
+    pipeline: Option<String>,
+    /// Age at which rows go, such as 7d; without it retention.period of the configuration.
+    #[arg(long, value_name = "AGE", value_parser = parse_duration)]
+    older_than: Option<Duration>,
+    /// Say what would be removed, and remove nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was done in one pipeline.
+#[derive(Debug, Serialize)]
+struct PipelineReport {
+    pipeline: String,
+    dry_run: bool,
+    tables: Vec<TableReport>,
+}
+
+pub(super) fn prune(args: &PruneArgs) -> Result<(), Exit> {
+    let config = args.settings.load()?;
+    let pipelines = chosen(&config, args)?;
+    super::block_on(run(&pipelines, args))?
+}
+
+/// The pipelines to go through, each with the age at which rows go.
+fn chosen<'a>(config: &'a Config, args: &PruneArgs) -> Result<Vec<(&'a Pipeline, Duration)>, Exit> {
+    let is_meant = |p: &&Pipeline| args.pipeline.as_ref().is_none_or(|name| *name == p.name);
+    let meant: Vec<_> = config.pipelines.iter().filter(is_meant).collect();
+    let aged: Vec<_> = meant
+        .iter()
+        .filter_map(|p| Some((*p, args.older_than.or(p.retention.period)?)))
+        .collect();
+    let problem = match (meant.is_empty(), aged.is_empty()) {
+        (true, _) => Problem::new(
+            format!(
+                "there is no pipeline {:?}",
+                args.pipeline.as_deref().unwrap_or_default()
+            ),
+            "Correct --pipeline.",
+        ),
+        (false, true) => Problem::new(
+            "it is not said how old rows must be to be removed",
+            "Give --older-than, such as 7d, or set retention.period in the configuration.",
+        ),
+        (false, false) => return Ok(aged),
+    };
+    problem.report();
+    Err(Exit::Usage)
+}
+
+async fn run(pipelines: &[(&Pipeline, Duration)], args: &PruneArgs) -> Result<(), Exit> {
+    let mut reports = Vec::with_capacity(pipelines.len());
+    let mut outcome = Ok(());
+    for (pipeline, age) in pipelines {
+        match prune_pipeline(pipeline, *age, args).await {
+            Ok(tables) => reports.push(PipelineReport {
+                pipeline: pipeline.name.clone(),
+                dry_run: args.dry_run,
+                tables,
+            }),
+            Err(failure) => {
+                Problem::from(failure).report();
+                outcome = Err(Exit::Failure);
+            }
+        }
+    }
+    match args.json {
+        true => println!("{}", serde_json::json!({ "pipelines": reports })),
+        false => reports.iter().for_each(print),
+    }
+    outcome
+}
+
+async fn prune_pipeline(
+    pipeline: &Pipeline,
+    age: Duration,
+    args: &PruneArgs,
+) -> Result<Vec<TableReport>, Failure> {
+    let extent = match args.dry_run {
+        true => Extent::Count,
+        false => Extent::Remove,
+    };
+    // Only the catalog knows which of the hosts is the primary.
+    let primary = source::primary(&pipeline.postgres).await?;
+    let link = Link::connect(&pipeline.postgres, primary.host(), retention::PURPOSE).await?;
+    let shows = std::io::stderr().is_terminal();
+    let reports = retention::run(&link.client, pipeline, age, extent, |progress| {
+        if shows {
+            show(&progress);
+        }
+    })
+    .await;
+    if shows {
+        eprint!("\r\x1b[K");
+    }
+    reports
+}
+
+fn show(progress: &Progress<'_>) {
+    let Progress {
+        table,
+        pages,
+        pages_total,
+        removed,
+    } = progress;
+    let percent = pages * 100 / (*pages_total).max(1);
+    eprint!("\r\x1b[K{table}: {percent} %, {removed} rows");
+    let _ = std::io::stderr().flush();
+}
+
+fn print(report: &PipelineReport) {
+    let verb = if report.dry_run {
+        "would remove"
+    } else {
+        "removed"
+    };
+    for table in &report.tables {
+        let name = &table.table;
+        if table.partitions.is_empty() && table.kept.is_empty() {
+            println!("{name}: {verb} {} rows", table.rows);
+        }
+        for partition in &table.partitions {
+            println!("{name}: {verb} partition {partition}");
+        }
+        for kept in &table.kept {
+            println!(
+                "{name}: kept partition {}: {} rows in it are not known to be published",
+                kept.partition, kept.rows
+            );
+        }
+    }
+}
