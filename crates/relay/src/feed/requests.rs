@@ -1,6 +1,7 @@
 //! The tables of schema `outboxd`.
 
 use super::Connection;
+use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::source::catalog::Catalog;
 
@@ -59,6 +60,23 @@ pub async fn discard(connection: &Connection, request: &str) -> Result<(), Failu
                (SELECT min(ordinal) + $2 FROM outboxd.feed_rows WHERE request_id = $1::text::uuid)";
     while connection.change(sql, &[&request, &BATCH]).await? > 0 {}
     Ok(())
+}
+
+/// As [`discard`], in a task of its own. What it can't delete is swept later.
+pub fn discard_beside(pipeline: &Pipeline, request: String) {
+    let (postgres, name) = (pipeline.postgres.clone(), pipeline.name.clone());
+    tokio::spawn(async move {
+        let discarding = async {
+            let connection = Connection::open(&postgres).await?;
+            discard(&connection, &request).await
+        };
+        match discarding.await {
+            Ok(()) => tracing::info!(pipeline = name, request, "feed published"),
+            Err(failure) => {
+                tracing::warn!(pipeline = name, request, %failure, "the rows of a published feed were not deleted");
+            }
+        }
+    });
 }
 
 /// Deletes what backfills and repairs that did not come to their end, or feeds that did, have left
