@@ -213,6 +213,26 @@ impl RecordBatch {
         self.truncate(from);
     }
 
+    /// Adds the record of `other` at `index`, as it stands there.
+    pub fn push_from(&mut self, other: &RecordBatch, index: usize) {
+        let Some(record) = other.stored.get(index) else {
+            return;
+        };
+        let start = record.start;
+        let next = other.stored.get(index + 1);
+        let end = next.map_or_else(|| other.end(), |next| next.start);
+        let new = self.end();
+        self.text.push_str(&other.text[start.text..end.text]);
+        self.binary
+            .extend_from_slice(&other.binary[start.binary..end.binary]);
+        self.headers
+            .extend_from_slice(&other.headers[start.headers..end.headers]);
+        self.stored.push(StoredRecord {
+            start: new,
+            fields: record.fields,
+        });
+    }
+
     /// The record at `index`, counted from 0.
     pub fn get(&self, index: usize) -> Option<Record<'_>> {
         let StoredRecord { start, fields } = *self.stored.get(index)?;

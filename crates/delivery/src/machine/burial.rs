@@ -46,11 +46,14 @@ impl Delivery {
             Some((index, _)) => *index,
             None => return Ok(Buried { batch, exceptions }),
         };
+        if self.parking.is_empty() && !self.has_verdict(&batch, &suspects, now) {
+            return Ok(Buried { batch, exceptions });
+        }
         let mut rest = self.spare.pop().unwrap_or_default();
         batch.move_tail(first, &mut rest);
         for (offset, record) in rest.iter().enumerate() {
             match self.verdict_on(&record, first + offset, &suspects, now) {
-                None => batch.push(&record),
+                None => batch.push_from(&rest, offset),
                 Some(verdict) => {
                     let buried = self.bury_one(&record, &verdict, &mut batch, &mut exceptions, now);
                     buried.map_err(|halt| (record.position, halt))?;
@@ -59,6 +62,20 @@ impl Delivery {
         }
         self.recycle(rest);
         Ok(Buried { batch, exceptions })
+    }
+
+    /// Whether any suspect is more than one.
+    fn has_verdict(
+        &mut self,
+        batch: &RecordBatch,
+        suspects: &BTreeMap<usize, Option<Verdict>>,
+        now: Instant,
+    ) -> bool {
+        let mut indices = suspects.keys();
+        indices.any(|index| {
+            let record = batch.get(*index);
+            record.is_some_and(|r| self.verdict_on(&r, *index, suspects, now).is_some())
+        })
     }
 
     fn verdict_on(

@@ -1,5 +1,7 @@
 //! Settings with a fixed set of names.
 
+use delivery::OnDeadLetter;
+
 use super::LogFormat;
 use super::error::{Fault, quoted};
 use super::nearest::nearest;
@@ -35,6 +37,14 @@ impl Choice for SslMode {
         ("require", Self::Require),
         ("verify-ca", Self::VerifyCa),
         ("verify-full", Self::VerifyFull),
+    ];
+}
+
+impl Choice for OnDeadLetter {
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("continue", Self::Continue),
+        ("park-key", Self::ParkKey),
+        ("halt", Self::Halt),
     ];
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use envelope::{ColumnMap, Format, TableSpec, TopicPolicy};
 
 use super::Config;
+use super::dead_letter::{DeadLetterBounds, DeadLetterSpec};
 use super::error::{Fault, Faults, Place};
 use super::field::Sources;
 use super::kafka::{Kafka, Property, TopicDefaults};
@@ -154,6 +155,7 @@ pub(super) struct PipelineDraft {
     pub event: Event,
     pub retry: Retry,
     pub sla: Sla,
+    pub dead_letter_bounds: DeadLetterBounds,
     pub write_back: WriteBackBounds,
     pub retention: Retention,
     pub backfill: Backfill,
@@ -209,6 +211,7 @@ pub(super) struct TableDraft {
     pub format: Format,
     pub columns: ColumnMap,
     pub state: StateSpec,
+    pub dead_letter: DeadLetterSpec,
     pub header_columns: BTreeMap<String, String>,
 }
 
@@ -252,8 +255,13 @@ impl Default for KafkaDraft {
 
 impl Default for TableDraft {
     fn default() -> Self {
-        let mut draft = Self::from((&TableSpec::default(), &StateSpec::default()));
+        let mut draft = Self::from((
+            &TableSpec::default(),
+            &StateSpec::default(),
+            &DeadLetterSpec::default(),
+        ));
         draft.service = None;
+        draft.dead_letter.topic = "{service}.dead-letter".into();
         draft
     }
 }
@@ -272,6 +280,7 @@ impl From<&Pipeline> for PipelineDraft {
             event: pipeline.event.clone(),
             retry: pipeline.retry.clone(),
             sla: pipeline.sla.clone(),
+            dead_letter_bounds: pipeline.dead_letter_bounds.clone(),
             write_back: pipeline.write_back.clone(),
             retention: pipeline.retention.clone(),
             backfill: pipeline.backfill.clone(),
@@ -324,8 +333,8 @@ impl From<&TopicPolicy> for TopicsDraft {
     }
 }
 
-impl From<(&TableSpec, &StateSpec)> for TableDraft {
-    fn from((table, state): (&TableSpec, &StateSpec)) -> Self {
+impl From<(&TableSpec, &StateSpec, &DeadLetterSpec)> for TableDraft {
+    fn from((table, state, dead_letter): (&TableSpec, &StateSpec, &DeadLetterSpec)) -> Self {
         let header = |h: &envelope::HeaderColumn| (h.header.clone(), h.column.clone());
         Self {
             schema: table.schema.clone(),
@@ -336,6 +345,7 @@ impl From<(&TableSpec, &StateSpec)> for TableDraft {
             format: table.format,
             columns: table.columns.clone(),
             state: state.clone(),
+            dead_letter: dead_letter.clone(),
             header_columns: table.headers.iter().map(header).collect(),
         }
     }

@@ -23,6 +23,7 @@ use draft::Draft;
 use error::{Fault, Faults};
 use field::Sources;
 
+pub use dead_letter::{DeadLetterBounds, DeadLetterSpec};
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use flags::Overrides;
 pub use kafka::{Kafka, Property, TopicDefaults};
@@ -39,6 +40,7 @@ mod allowed;
 mod choice;
 mod connection;
 mod connection_url;
+mod dead_letter;
 mod draft;
 mod environment;
 mod error;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use envelope::{TableSpec, TopicPolicy};
 
+use super::dead_letter::{DeadLetterBounds, DeadLetterSpec};
 use super::kafka::Kafka;
 use super::postgres::Postgres;
 use super::write_back::{Retention, StateSpec, WriteBackBounds};
@@ -37,6 +38,10 @@ pub struct Pipeline {
     pub retry: Retry,
     /// When the pipeline counts as late.
     pub sla: Sla,
+    /// Their dead letters, in the same order.
+    pub dead_letters: Vec<DeadLetterSpec>,
+    /// Bounds of the dead letters.
+    pub dead_letter_bounds: DeadLetterBounds,
     /// Bounds of the write-back.
     pub write_back: WriteBackBounds,
     /// How long published rows are kept.
@@ -57,7 +62,11 @@ impl Default for Pipeline {
             tables: vec![TableSpec::default()],
             states: vec![StateSpec::default()],
             topics: TopicPolicy {
-                deny: [kafka.checkpoint_topic.clone()].into(),
+                deny: [
+                    kafka.checkpoint_topic.clone(),
+                    DeadLetterSpec::default().topic,
+                ]
+                .into(),
                 ..TopicPolicy::default()
             },
             kafka,
@@ -65,6 +74,8 @@ impl Default for Pipeline {
             event: Event::default(),
             retry: Retry::default(),
             sla: Sla::default(),
+            dead_letters: vec![DeadLetterSpec::default()],
+            dead_letter_bounds: DeadLetterBounds::default(),
             write_back: WriteBackBounds::default(),
             retention: Retention::default(),
             backfill: Backfill::default(),

@@ -21,12 +21,12 @@ pub fn print(config: &Config) -> String {
             &mut PipelineDraft::from(pipeline),
             "pipelines.",
         );
-        for (_, table, state) in pipeline.outboxes() {
+        for (id, table, state) in pipeline.outboxes() {
             text.push_str("\n[[pipelines.tables]]\n");
             section(
                 &mut text,
                 TABLE,
-                &mut TableDraft::from((table, state)),
+                &mut TableDraft::from((table, state, pipeline.dead_letter(id))),
                 "pipelines.tables.",
             );
         }

@@ -9,6 +9,7 @@ use envelope::{HeaderColumn, TableSpec, TopicPattern, TopicPolicy, TopicTemplate
 
 use super::Config;
 use super::connection;
+use super::dead_letter::DeadLetterSpec;
 use super::draft::{Draft, PipelineDraft, PipelineScope, Scope, TableDraft};
 use super::error::{Fault, Faults};
 use super::field::Sources;
@@ -34,8 +35,11 @@ pub(super) fn finish(draft: &Draft, sources: &Sources<'_>, faults: &mut Faults) 
         .map(|pipeline| pipeline.kafka.checkpoint_topic.clone())
         .collect();
     for pipeline in &mut pipelines {
-        // An event among the checkpoints of any pipeline would corrupt them.
-        pipeline.topics.deny.extend(checkpoints.iter().cloned());
+        // An event among the checkpoints of any pipeline would corrupt them; one among the dead
+        // letters would be taken for one.
+        let dead_letters = pipeline.dead_letters.iter().map(|spec| spec.topic.clone());
+        let denied = checkpoints.iter().cloned().chain(dead_letters);
+        pipeline.topics.deny.extend(denied);
     }
     Config {
         pipelines,
@@ -70,6 +74,12 @@ fn pipeline(scope: &PipelineScope, sources: &Sources<'_>, faults: &mut Faults) -
         event: draft.event.clone(),
         retry: draft.retry.clone(),
         sla: draft.sla.clone(),
+        dead_letters: scope
+            .tables
+            .iter()
+            .map(|table| dead_letter(table, faults))
+            .collect(),
+        dead_letter_bounds: draft.dead_letter_bounds.clone(),
         write_back: draft.write_back.clone(),
         retention: draft.retention.clone(),
         backfill: draft.backfill.clone(),
@@ -111,6 +121,24 @@ fn kafka(scope: &Scope<PipelineDraft>, faults: &mut Faults) -> Kafka {
         scope.fault(scope.place(path), path, fault, faults);
     }
     kafka
+}
+
+fn dead_letter(scope: &Scope<TableDraft>, faults: &mut Faults) -> DeadLetterSpec {
+    let draft = &scope.draft;
+    let service = draft.service.as_ref().unwrap_or(&draft.table);
+    let topic = draft.dead_letter.topic.replace("{service}", service);
+    if !is_topic_name(&topic) {
+        let path = "dead_letter_topic";
+        let fault = Fault::new(
+            format!("{topic:?} is no valid name of a topic"),
+            "give dead_letter_topic 1 to 249 of a-z, A-Z, 0-9, ., _ and -",
+        );
+        scope.fault(scope.place(path), path, fault, faults);
+    }
+    DeadLetterSpec {
+        topic,
+        ..draft.dead_letter.clone()
+    }
 }
 
 /// Checks keys of one pipeline against each other.

@@ -98,6 +98,21 @@ pub static CODES: &[Code] = &[
         "Another producer has taken over the transactional ids, or the broker timed the transaction out.",
         "Nothing, after a takeover. If two relays run with the same pipeline name against different slots, rename one.",
     ),
+    transient(
+        "window-refused",
+        "The brokers refused a window for what is in it, which no look at its topics had shown.",
+        "Nothing: outboxd publishes it again in ever smaller parts, and sends the event that is at fault to the dead letters.",
+    ),
+    transient(
+        "batch-limit",
+        "A topic takes only smaller batches of records than outboxd makes.",
+        "Nothing: outboxd goes on with smaller batches. Raise the topic's max.message.bytes if throughput matters.",
+    ),
+    transient(
+        "write-back-behind",
+        "More rows than write_back.max_pending waited for their state to be written back. The table can be written again.",
+        "Nothing: the slot sends these rows again; they are not published twice.",
+    ),
     // Postgres set-up.
     stopped(
         "postgres-auth",
@@ -265,12 +280,27 @@ pub static CODES: &[Code] = &[
     stopped(
         "unpublishable-event",
         "A row can't become an event.",
-        "Correct the mapping, topics.allow or the row's producer. The row is named by its position; nothing behind it is published until then.",
+        "Correct the mapping, topics.allow or the row's producer. Or set on_dead_letter of the table to continue or park-key: the event then goes to the dead letters.",
     ),
     stopped(
         "event-too-large",
         "An event is larger than event.max_bytes, or than the topic's max.message.bytes.",
         "Raise event.max_bytes together with the topic's max.message.bytes, or make the payload smaller.",
+    ),
+    stopped(
+        "dead-letter-topic",
+        "An event can't be published, and the topic for such events is missing or may not be written to.",
+        "Run `outboxd init --apply`, which makes the topic, or grant WRITE on it. outboxd then goes on by itself.",
+    ),
+    stopped(
+        "dead-letter-surge",
+        "So many events can't be published that something else must be wrong, such as a mapping, an ACL or a deployment of the service.",
+        "Mend the cause: outboxd goes on by itself once the event that it stopped at can be published. If the events really are bad, raise dead_letter.max_per_minute and restart outboxd.",
+    ),
+    stopped(
+        "parked-keys",
+        "More keys would be parked than park.max_keys allows.",
+        "Release keys with `outboxd dlq release`, or raise park.max_keys and restart outboxd.",
     ),
     stopped(
         "protocol",
@@ -305,7 +335,7 @@ pub static CODES: &[Code] = &[
     ),
     stopped(
         "checkpoint-topic",
-        "The checkpoint topic does not have the shape that it must have: one partition, compacted.",
+        "The checkpoint topic does not have the shape that it must have: two partitions, compacted.",
         "Correct it as the message says; `outboxd init` shows the right settings.",
     ),
     stopped(

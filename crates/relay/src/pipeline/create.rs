@@ -26,7 +26,8 @@ pub(super) async fn slot(pipeline: &Pipeline, session: &mut Session) -> Result<(
         return session.refresh_slot().await;
     }
     let _lock = Lock::take(&pipeline.postgres, &pipeline.slot_name()).await?;
-    let (mut sink, checkpoint) = Sink::open(pipeline, &session.facts.identity).await?;
+    let (mut sink, recorded) = Sink::open(pipeline, &session.facts.identity).await?;
+    let checkpoint = recorded.checkpoint;
     // Another relay may have made it meanwhile.
     session.refresh_slot().await?;
     if session.facts.slot.is_some() {

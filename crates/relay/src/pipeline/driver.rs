@@ -4,17 +4,20 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use delivery::{Action, Delivery, WindowId};
+use delivery::{Action, Answer, Delivery, MarksId, WindowId};
 use envelope::RecordBatch;
 use tokio::sync::watch as signal;
 
 use super::open::{Opened, open};
+use super::service::{Served, Service, hand_in};
 use super::watch::{Sighting, Watcher};
-use super::{Backlog, Context};
+use super::{Backlog, Context, Memory};
 use crate::failure::Failure;
+use crate::feed::{self, Fed};
 use crate::sink::{Report, Sink};
 use crate::source::{self, Frame, PgStream, WalSource};
 use crate::telemetry::State;
+use crate::writeback::{Done, WriteBack};
 
 /// Frames taken in before the sink's reports are looked at again.
 const FRAMES_PER_TURN: usize = 256;
@@ -33,16 +36,18 @@ const HEARTBEAT: Duration = Duration::from_millis(250);
 pub(super) async fn session(
     context: &Context,
     backlog: &mut Backlog,
+    memory: &mut Memory,
     shutdown: &mut signal::Receiver<bool>,
 ) -> Result<(), Failure> {
     let opened = tokio::select! {
-        opened = open(context, backlog) => opened?,
+        opened = open(context, backlog, memory) => opened?,
         _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
     };
     let Opened {
         stream,
         mut watcher,
         sink,
+        write_back,
         delivery,
     } = opened;
     context.vitals.enter(State::Streaming);
@@ -53,7 +58,11 @@ pub(super) async fn session(
         backlog,
         stream,
         sink,
+        write_back,
+        service: None,
         delivery,
+        memory,
+        halted: None,
         flight: VecDeque::new(),
         heard: Instant::now(),
         probed: Instant::now(),
@@ -66,6 +75,8 @@ pub(super) async fn session(
         driver.courtesy(&ended)
     };
     driver.stream.close(courtesy).await;
+    let lessons = driver.delivery.into_lessons();
+    memory.lessons = Some(lessons);
     ended
 }
 
@@ -81,7 +92,13 @@ struct Driver<'a> {
     backlog: &'a mut Backlog,
     stream: PgStream,
     sink: Sink,
+    write_back: WriteBack,
+    /// What the stream waits for.
+    service: Option<Service>,
     delivery: Delivery,
+    memory: &'a mut Memory,
+    /// Why the state machine wants the session to end.
+    halted: Option<Failure>,
     flight: VecDeque<Flying>,
     /// When the server last said anything, or when we last were not listening.
     heard: Instant,
@@ -109,6 +126,8 @@ enum Turn {
     Frame(Result<Frame, Failure>),
     Report(Report),
     Sighting(Sighting),
+    WrittenBack(Done),
+    Served(Result<Served, Failure>),
     Due,
     Shutdown,
 }
@@ -121,6 +140,9 @@ impl Driver<'_> {
     ) -> Result<(), Failure> {
         let end = loop {
             self.carry_out();
+            if let Some(failure) = self.halted.take() {
+                break End::Source(failure);
+            }
             self.show_vitals();
             let turn = self.turn(watcher, shutdown).await;
             if let Err(end) = self.handle(turn).await {
@@ -154,6 +176,11 @@ impl Driver<'_> {
             Turn::Frame(Ok(frame)) => self.take_in(frame).await.map_err(End::Source),
             Turn::Frame(Err(failure)) => Err(End::Source(failure)),
             Turn::Sighting(sighting) => self.sighted(sighting).map_err(End::Source),
+            Turn::WrittenBack(done) => {
+                self.written_back(done);
+                Ok(())
+            }
+            Turn::Served(served) => self.served(served).map_err(End::Source),
             Turn::Due => self.due().map_err(End::Source),
             Turn::Shutdown => Err(End::Shutdown),
         }
@@ -165,6 +192,7 @@ impl Driver<'_> {
         if !listening {
             self.heard = Instant::now();
         }
+        let serving = self.delivery.wants_more();
         let heartbeat = Instant::now() + HEARTBEAT;
         let due = self
             .delivery
@@ -175,7 +203,9 @@ impl Driver<'_> {
             report = self.sink.report() => Turn::Report(report),
             _ = shutdown.wait_for(|stop| *stop) => Turn::Shutdown,
             sighting = watcher.sighting() => Turn::Sighting(sighting),
+            done = self.write_back.done() => Turn::WrittenBack(done),
             frame = self.stream.next(), if listening => Turn::Frame(frame),
+            served = next_of(&mut self.service), if serving => Turn::Served(served),
             () = tokio::time::sleep_until(due.into()) => Turn::Due,
         }
     }
@@ -231,6 +261,7 @@ impl Driver<'_> {
                     window,
                     batch,
                     checkpoint,
+                    exceptions,
                 } => {
                     self.backlog.taken_in(&batch);
                     self.context.metrics.window(&batch);
@@ -239,10 +270,26 @@ impl Driver<'_> {
                         since: Instant::now(),
                         batch: None,
                     });
-                    self.sink.produce(window, batch, checkpoint.as_ref());
+                    self.sink
+                        .produce(window, batch, checkpoint.as_ref(), &exceptions);
                 }
                 Action::Commit { window } => self.sink.commit(window),
-                Action::Record { checkpoint } => self.sink.record(&checkpoint),
+                Action::Record {
+                    checkpoint,
+                    exceptions,
+                } => self.sink.record(&checkpoint, &exceptions),
+                Action::Ask { topic } => self.sink.ask(topic),
+                Action::WriteBack { id, marks } => self.write_back.submit(id.0, marks),
+                Action::Serve { request } => {
+                    self.service = Some(Service::of(self.context, &request));
+                }
+                Action::Feed { request, after } => {
+                    self.service = Some(Service::of_feed(self.context, &request, after));
+                }
+                Action::Fed { request } => {
+                    feed::discard_beside(&self.context.pipeline, request);
+                }
+                Action::Stop(halt) => self.halted = Some(halt.into()),
                 Action::Confirm(lsn) => {
                     self.stream.confirm(lsn);
                     self.context.metrics.confirmed(lsn.lsn());
@@ -275,8 +322,62 @@ impl Driver<'_> {
                 self.delivery.handle_recorded(now);
                 self.context.vitals.committed();
             }
+            Report::Answered { topic, answer } => {
+                self.delivery
+                    .handle_answer(&topic, &answer, fastrand::f64(), now);
+                self.fit_batches(&answer)?;
+            }
+            Report::Refused(failure) => {
+                self.delivery.handle_refused(&failure.message, now);
+                return Err(failure);
+            }
             Report::Failed(failure) => return Err(failure),
             Report::Trouble(failure) => self.context.vitals.trouble(&failure),
+        }
+        Ok(())
+    }
+
+    /// Producers make batches of several records: none may be larger than a topic takes.
+    fn fit_batches(&mut self, answer: &Answer) -> Result<(), Failure> {
+        let Answer::Usable { max_bytes } = *answer else {
+            return Ok(());
+        };
+        if self.memory.fit_batches(&self.context.pipeline, max_bytes) {
+            return Ok(());
+        }
+        let message = format!("a topic takes batches of {max_bytes} bytes only");
+        Err(Failure::new("batch-limit", message))
+    }
+
+    fn written_back(&mut self, Done { id, marks }: Done) {
+        let now = Instant::now();
+        self.delivery.handle_written_back(MarksId(id), marks, now);
+    }
+
+    fn served(&mut self, served: Result<Served, Failure>) -> Result<(), Failure> {
+        let now = Instant::now();
+        match served? {
+            Served::Letter(letter, dropped) => {
+                hand_in(&mut self.delivery, &letter, dropped, now)?;
+            }
+            Served::Fed(fed) => self.fed(fed, now)?,
+            Served::End => {
+                self.service = None;
+                self.delivery.handle_served(now);
+            }
+        }
+        Ok(())
+    }
+
+    fn fed(&mut self, fed: Fed, now: Instant) -> Result<(), Failure> {
+        match fed {
+            Fed::Relation(relation) => self.delivery.handle_fed_relation(&relation)?,
+            Fed::Row(row) => self.delivery.handle_fed_row(&row.as_fed()?, now)?,
+            Fed::End { missing } => {
+                self.service = None;
+                self.context.metrics.feed_missing(missing);
+                self.delivery.handle_feed_end(now);
+            }
         }
         Ok(())
     }
@@ -344,8 +445,15 @@ impl Driver<'_> {
         let draining = async {
             self.carry_out();
             while !done(&self.delivery) {
-                let report = self.sink.report().await;
-                if let Err(failure) = self.reported(report) {
+                let reported = tokio::select! {
+                    biased;
+                    report = self.sink.report() => self.reported(report),
+                    done = self.write_back.done() => {
+                        self.written_back(done);
+                        Ok(())
+                    }
+                };
+                if let Err(failure) = reported {
                     tracing::warn!(%failure, "not everything was published before the end");
                     return;
                 }
@@ -376,5 +484,13 @@ impl Driver<'_> {
             self.backlog.is_caught_up(),
         );
         self.context.metrics.backlog(self.backlog);
+    }
+}
+
+/// What the service has next; nothing while there is none.
+async fn next_of(service: &mut Option<Service>) -> Result<Served, Failure> {
+    match service {
+        Some(service) => service.next().await,
+        None => std::future::pending().await,
     }
 }

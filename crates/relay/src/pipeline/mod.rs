@@ -3,7 +3,9 @@
 mod backlog;
 mod create;
 mod driver;
+mod memory;
 mod open;
+mod service;
 mod standby;
 mod watch;
 
@@ -21,6 +23,8 @@ use crate::telemetry::{PipelineMetrics, State, Vitals};
 pub use backlog::Backlog;
 pub use create::{drop_slot, record_genesis};
 pub use open::bootstrap;
+
+use memory::Memory;
 
 /// How often a stopped pipeline looks whether its cause has been repaired.
 const RECHECK: Duration = Duration::from_secs(5);
@@ -81,9 +85,10 @@ impl Drop for Alarm {
 async fn supervise(context: Context, mut shutdown: signal::Receiver<bool>) {
     let mut backoff = Backoff::new(policy(&context.pipeline.retry));
     let mut backlog = Backlog::new(&context.pipeline.tables);
+    let mut memory = Memory::default();
     while !*shutdown.borrow() {
         context.vitals.enter(State::Starting);
-        let ended = driver::session(&context, &mut backlog, &mut shutdown).await;
+        let ended = driver::session(&context, &mut backlog, &mut memory, &mut shutdown).await;
         let Err(failure) = ended else {
             break;
         };
@@ -111,6 +116,12 @@ fn policy(retry: &Retry) -> RetryPolicy {
 async fn pause(context: &Context, failure: &Failure, backoff: &mut Backoff) {
     if failure.code.name == "slot-active" {
         return standby::stand_by(context, failure).await;
+    }
+    // Nothing to wait for: the next session goes about it otherwise.
+    if ["window-refused", "batch-limit", "write-back-behind"].contains(&failure.code.name) {
+        let (pipeline, code) = (context.pipeline.name.as_str(), failure.code.name);
+        tracing::info!(pipeline, code, reason = failure.message, "starting over");
+        return;
     }
     tokio::time::sleep(wait_after(context, failure, backoff)).await;
 }

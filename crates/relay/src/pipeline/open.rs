@@ -1,21 +1,21 @@
 //! From nothing to a stream: acquire the slot, fence, read the checkpoint, compare.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use delivery::{
     Checkpoint, Consent, Delivery, Kind, Recording, Resume, ServerFacts, Settings, Start,
     check_start,
 };
-use pgoutput::Lsn;
+use pgoutput::{Lsn, PgTimestamp};
 
 use super::watch::{Sighting, Watcher};
-use super::{Backlog, Context, create};
+use super::{Backlog, Context, Memory, create};
 use crate::config::{Mode, Pipeline, SinkKind};
 use crate::failure::Failure;
 use crate::feed;
-use crate::sink::{Sink, opening_checkpoint};
+use crate::sink::{Recorded, Sink, opening_checkpoint};
 use crate::source::{self, PgStream};
-use crate::writeback;
+use crate::writeback::{self, WriteBack};
 
 /// How often progress without events is recorded in Kafka.
 const CHECKPOINT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
@@ -25,11 +25,16 @@ pub(super) struct Opened {
     pub stream: PgStream,
     pub watcher: Watcher,
     pub sink: Sink,
+    pub write_back: WriteBack,
     pub delivery: Delivery,
 }
 
 /// Opens a session: the same steps in the same order at start, reconnect and takeover.
-pub(super) async fn open(context: &Context, backlog: &mut Backlog) -> Result<Opened, Failure> {
+pub(super) async fn open(
+    context: &Context,
+    backlog: &mut Backlog,
+    memory: &mut Memory,
+) -> Result<Opened, Failure> {
     let pipeline = &context.pipeline;
     let mut session = source::connect(pipeline).await?;
     feed::held(&session.catalog, &pipeline.slot_name()).await?;
@@ -40,11 +45,12 @@ pub(super) async fn open(context: &Context, backlog: &mut Backlog) -> Result<Ope
     }
     tracing::debug!(pipeline = pipeline.name, "connected");
     let verified = session.verified;
+    let host = session.host.clone();
     // From here on nobody else holds the slot, so fencing hits no living relay.
     let (stream, catalog, facts) = session.start().await?;
     tracing::debug!(pipeline = pipeline.name, "slot held");
     let mut watcher = Watcher::start(context, catalog, facts.coverage.clone());
-    let joining = join_kafka(context, &facts);
+    let joining = join_kafka(context, memory, &facts);
     let joined = count_meanwhile(context, backlog, &mut watcher, joining).await;
     let (sink, resume) = match joined {
         Err(failure) if failure.code.name == "backfill-unfinished" => {
@@ -63,11 +69,16 @@ pub(super) async fn open(context: &Context, backlog: &mut Backlog) -> Result<Ope
     );
     let settings = settings(pipeline, &facts);
     let (tables, topics) = (pipeline.tables.clone(), pipeline.topics.clone());
-    let delivery = Delivery::new(settings, tables, topics, &resume, verified, Instant::now());
+    let identity = facts.identity.clone();
+    let server = writeback::Server { host, identity };
+    let lessons = memory.take_lessons(&pipeline.retry);
+    let now = Instant::now();
+    let delivery = Delivery::new(settings, tables, topics, resume, lessons, verified, now);
     Ok(Opened {
         stream,
         watcher,
         sink,
+        write_back: WriteBack::start(context, server),
         delivery,
     })
 }
@@ -111,9 +122,17 @@ async fn count_meanwhile<T>(
 }
 
 /// Fences older relays, reads the checkpoint, and decides where the stream is taken up.
-async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Resume), Failure> {
-    let pipeline = &context.pipeline;
-    let (mut sink, checkpoint) = Sink::open(pipeline, &facts.identity).await?;
+async fn join_kafka(
+    context: &Context,
+    memory: &Memory,
+    facts: &ServerFacts,
+) -> Result<(Sink, Resume), Failure> {
+    let pipeline = &memory.fitted(&context.pipeline);
+    let (mut sink, recorded) = Sink::open(pipeline, &facts.identity).await?;
+    let Recorded {
+        checkpoint,
+        exceptions,
+    } = recorded;
     let consent = Consent {
         adopt_slot: context.consent.adopt_slot || pipeline.sink == SinkKind::Stdout,
         ..context.consent
@@ -122,6 +141,10 @@ async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Res
         Start::Resume(resume) => {
             warn_of_voided(checkpoint.as_ref(), resume.void_from);
             record_coverage(&mut sink, checkpoint, facts, pipeline).await?;
+            let resume = Resume {
+                exceptions,
+                ..resume
+            };
             return Ok((sink, resume));
         }
         Start::Adopt { at } => at,
@@ -159,7 +182,8 @@ fn warn_of_voided(checkpoint: Option<&Checkpoint>, void_from: Option<Lsn>) {
             to = %published,
             old_timeline = checkpoint.identity.timeline,
             "this server has left the timeline that events were published from: those between \
-             these LSNs are in the topics, but not in the database any more"
+             these LSNs are in the topics, but not in the database any more; \
+             `outboxd repair --phantoms-from {void_from}` lists them"
         );
     }
 }
@@ -194,6 +218,12 @@ async fn record_coverage(
     sink.record_now(&renewed).await
 }
 
+fn wall_clock() -> PgTimestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let micros = since.unwrap_or_default().as_micros();
+    PgTimestamp::from_unix_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+}
+
 fn settings(pipeline: &Pipeline, facts: &ServerFacts) -> Settings {
     let recording = match (pipeline.sink, pipeline.mode) {
         (SinkKind::Stdout, _) => Recording::Nowhere,
@@ -207,6 +237,12 @@ fn settings(pipeline: &Pipeline, facts: &ServerFacts) -> Settings {
         max_bytes: pipeline.batch.max_bytes,
         max_wait: pipeline.batch.max_wait,
         event_max_bytes: pipeline.event.max_bytes,
+        tables: pipeline.table_policies(),
+        dead_letter_max_bytes: pipeline.dead_letter_bounds.max_bytes,
+        dead_letters_per_minute: pipeline.dead_letter_bounds.max_per_minute,
+        max_parked_keys: pipeline.dead_letter_bounds.max_parked_keys,
+        max_pending_marks: pipeline.write_back.max_pending,
+        wall_clock: wall_clock(),
         checkpoint_interval: CHECKPOINT_INTERVAL,
         identity: facts.identity.clone(),
         fingerprint: facts.fingerprint,

@@ -41,7 +41,8 @@ pub async fn apply(pipeline: &Pipeline, ways: &Ways) -> Result<Option<Done>, Fai
     let slot = pipeline.slot_name();
     let lock = Lock::take(&pipeline.postgres, &slot).await?;
     refuse_holder(&session, &slot).await?;
-    let (mut sink, checkpoint) = Sink::open(pipeline, &session.facts.identity).await?;
+    let (mut sink, recorded) = Sink::open(pipeline, &session.facts.identity).await?;
+    let checkpoint = recorded.checkpoint;
     session.refresh_slot().await?;
     let Some(diagnosis) = diagnose(checkpoint.as_ref(), &session.facts, ways)? else {
         return Ok(None);

@@ -30,7 +30,7 @@ use self::survey::Survey;
 /// What would be done, without changing or fencing anything. `None` if there is nothing to repair.
 pub async fn plan(pipeline: &Pipeline, ways: &Ways) -> Result<Option<Plan>, Failure> {
     let session = source::connect(pipeline).await?;
-    let checkpoint = sink::read_latest(pipeline).await?;
+    let checkpoint = sink::read_latest(pipeline).await?.checkpoint;
     let diagnosis = diagnosis::diagnose(checkpoint.as_ref(), &session.facts, ways)?;
     let Some(diagnosis) = diagnosis else {
         return Ok(None);

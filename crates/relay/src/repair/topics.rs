@@ -216,10 +216,8 @@ impl Reading {
 
 /// Where the events of the pipeline's services end up that can't be published.
 fn dead_letter_topics(pipeline: &Pipeline) -> HashSet<String> {
-    let tables = pipeline.tables.iter();
-    tables
-        .map(|spec| format!("{}.dead-letter", spec.service))
-        .collect()
+    let policies = pipeline.table_policies().into_iter();
+    policies.map(|policy| policy.dead_letter_topic).collect()
 }
 
 fn high_watermark(consumer: &BaseConsumer, (topic, partition): &Place) -> Result<i64, Failure> {

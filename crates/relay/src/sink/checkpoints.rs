@@ -1,8 +1,9 @@
-//! Reading the newest committed checkpoint.
+//! Reading what earlier sessions have recorded: the newest checkpoint, and all exceptions.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use delivery::Checkpoint;
+use delivery::{Checkpoint, Exceptions};
 use producer::Record;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
@@ -12,7 +13,12 @@ use super::{error, kafka};
 use crate::config::Pipeline;
 use crate::failure::Failure;
 
-const PARTITION: i32 = 0;
+/// Partition of checkpoints and claims, of which only the newest count.
+const CHECKPOINTS: i32 = 0;
+/// Partition of exceptions (and claims), of which all count.
+const EXCEPTIONS: i32 = 1;
+/// Partitions of the topic.
+pub const PARTITIONS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(30);
 const REQUEST: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(50);
@@ -88,41 +94,68 @@ impl Found {
     }
 }
 
-/// A record for the checkpoint topic.
-pub(super) fn record<'a>(topic: &'a str, key: &'a [u8], value: &'a [u8]) -> Record<'a> {
+/// A record of checkpoints and claims.
+pub(super) fn checkpoint_record<'a>(topic: &'a str, key: &'a [u8], value: &'a [u8]) -> Record<'a> {
+    record(topic, CHECKPOINTS, key, Some(value))
+}
+
+/// A record of exceptions and claims.
+pub(super) fn exception_record<'a>(
+    topic: &'a str,
+    key: &'a [u8],
+    value: Option<&'a [u8]>,
+) -> Record<'a> {
+    record(topic, EXCEPTIONS, key, value)
+}
+
+fn record<'a>(
+    topic: &'a str,
+    partition: i32,
+    key: &'a [u8],
+    value: Option<&'a [u8]>,
+) -> Record<'a> {
     Record {
         topic,
-        partition: Some(PARTITION),
+        partition: Some(partition),
         key: Some(key),
-        value: Some(value),
+        value,
         timestamp_ms: 0,
     }
 }
 
-/// The newest committed checkpoint of the pipeline as it looks now. A relay that runs may be
-/// committing the next one.
-pub async fn read_latest(pipeline: &Pipeline) -> Result<Option<Checkpoint>, Failure> {
-    Ok(look(pipeline).await?.checkpoint)
+/// What earlier sessions have recorded.
+#[derive(Debug, Default)]
+pub struct Recorded {
+    /// The newest checkpoint.
+    pub checkpoint: Option<Checkpoint>,
+    /// What holds beside it.
+    pub exceptions: Exceptions,
 }
 
-/// As [`read_latest`], and whose ring it may be to fence.
+/// What is recorded as it looks now. A relay that runs may be committing the next checkpoint.
+pub async fn read_latest(pipeline: &Pipeline) -> Result<Recorded, Failure> {
+    read(pipeline, None, Reader::recorded).await
+}
+
+/// The newest checkpoint as it looks now, and whose ring it may be to fence.
 pub(super) async fn look(pipeline: &Pipeline) -> Result<Found, Failure> {
-    read(pipeline, None).await
+    read(pipeline, None, Reader::checkpoint).await
 }
 
-/// The newest committed checkpoint of the pipeline, after which none can come from older producers:
-/// all of them are fenced, and the claim was committed since.
-pub(super) async fn read_claimed(
+/// What is recorded, and can't be added to by older producers: all of them are fenced, and the claim
+/// was committed since.
+pub(super) async fn read_claimed(pipeline: &Pipeline, claim: Claim) -> Result<Recorded, Failure> {
+    read(pipeline, Some(claim), Reader::recorded).await
+}
+
+async fn read<T: Send + 'static>(
     pipeline: &Pipeline,
-    claim: Claim,
-) -> Result<Option<Checkpoint>, Failure> {
-    Ok(read(pipeline, Some(claim)).await?.checkpoint)
-}
-
-async fn read(pipeline: &Pipeline, claim: Option<Claim>) -> Result<Found, Failure> {
+    claim: Option<Claim>,
+    what: impl FnOnce(&Reader) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
     let config = kafka::client_config(pipeline);
     let topic = pipeline.kafka.checkpoint_topic.clone();
-    let reading = tokio::task::spawn_blocking(move || Reader::open(&config, &topic, claim)?.read());
+    let reading = tokio::task::spawn_blocking(move || what(&Reader::open(&config, topic, claim)?));
     reading
         .await
         .map_err(|e| Failure::caused("internal", "reading the checkpoint", &e))?
@@ -130,17 +163,23 @@ async fn read(pipeline: &Pipeline, claim: Option<Claim>) -> Result<Found, Failur
 
 struct Reader {
     consumer: BaseConsumer,
+    /// Knows where the partitions really end.
+    uncommitted: Option<BaseConsumer>,
     topic: String,
     /// To be seen before an end counts.
     claim: Option<Claim>,
-    low: i64,
-    high: i64,
     deadline: Instant,
 }
 
+/// A partition's committed records.
+struct Range {
+    partition: i32,
+    low: i64,
+    high: i64,
+}
+
 impl Reader {
-    fn open(config: &ClientConfig, topic: &str, claim: Option<Claim>) -> Result<Self, Failure> {
-        let deadline = Instant::now() + PATIENCE;
+    fn open(config: &ClientConfig, topic: String, claim: Option<Claim>) -> Result<Self, Failure> {
         let isolated = |level: &str| -> Result<BaseConsumer, Failure> {
             let mut config = config.clone();
             config
@@ -153,34 +192,40 @@ impl Reader {
                 .create()
                 .map_err(|e| error::client("creating a checkpoint reader", &e))
         };
-        let consumer = isolated("read_committed")?;
-        let (low, high) = match claim {
-            Some(_) => watermarks(&isolated("read_uncommitted")?, topic)?,
-            None => watermarks(&consumer, topic)?,
-        };
-        let reader = Self {
-            consumer,
-            topic: topic.to_owned(),
+        let uncommitted = claim.is_some().then(|| isolated("read_uncommitted"));
+        Ok(Self {
+            consumer: isolated("read_committed")?,
+            uncommitted: uncommitted.transpose()?,
+            topic,
             claim,
-            low,
-            high,
-            deadline,
-        };
-        reader.await_stable()?;
-        Ok(reader)
+            deadline: Instant::now() + PATIENCE,
+        })
     }
 
-    /// Waits until everything below the high watermark is settled.
-    fn await_stable(&self) -> Result<(), Failure> {
+    fn recorded(&self) -> Result<Recorded, Failure> {
+        Ok(Recorded {
+            checkpoint: self.checkpoint()?.checkpoint,
+            exceptions: self.exceptions()?,
+        })
+    }
+
+    /// The extent of a partition, once everything in it is settled.
+    fn range(&self, partition: i32) -> Result<Range, Failure> {
+        let end = self.uncommitted.as_ref().unwrap_or(&self.consumer);
+        let (low, high) = self.watermarks(end, partition)?;
         loop {
-            let (_, stable) = watermarks(&self.consumer, &self.topic)?;
-            if stable >= self.high {
-                return Ok(());
+            let (_, stable) = self.watermarks(&self.consumer, partition)?;
+            if stable >= high {
+                return Ok(Range {
+                    partition,
+                    low,
+                    high,
+                });
             }
             if Instant::now() > self.deadline {
                 let message = format!(
-                    "{}: a transaction below offset {} is still open",
-                    self.topic, self.high
+                    "{}: a transaction below offset {high} of partition {partition} is still open",
+                    self.topic
                 );
                 return Err(Failure::new("checkpoint-blocked", message));
             }
@@ -189,20 +234,24 @@ impl Reader {
     }
 
     /// Looks from the end backwards, ever farther, until a checkpoint is found.
-    fn read(&self) -> Result<Found, Failure> {
+    fn checkpoint(&self) -> Result<Found, Failure> {
+        let range = self.range(CHECKPOINTS)?;
         let mut reach = FIRST_REACH;
         loop {
-            let from = self.high.saturating_sub(reach).max(self.low);
-            let Last { checkpoint, claim } = self.last_from(from)?;
-            if checkpoint.is_none() && from > self.low {
+            let from = range.high.saturating_sub(reach).max(range.low);
+            let mut last = Last::default();
+            self.scan(&range, from, |key, value| {
+                last.take(key, value.unwrap_or_default());
+            })?;
+            let Last { checkpoint, claim } = last;
+            if checkpoint.is_none() && from > range.low {
                 reach = reach.saturating_mul(16);
                 continue;
             }
             let decoded = checkpoint.map(|value| Checkpoint::decode(&value));
-            let attempt = format!("reading {}", self.topic);
             let checkpoint = decoded
                 .transpose()
-                .map_err(|e| Failure::caused("checkpoint-unreadable", &attempt, &e))?;
+                .map_err(|e| Failure::caused("checkpoint-unreadable", &self.attempt(), &e))?;
             let claimed = claim.map(|claim| claim.ring);
             return Ok(Found {
                 checkpoint,
@@ -211,24 +260,56 @@ impl Reader {
         }
     }
 
-    /// The last committed records at or after an offset.
-    fn last_from(&self, from: i64) -> Result<Last, Failure> {
-        let attempt = format!("reading {}", self.topic);
+    /// All of them, for each is the newest of its key.
+    fn exceptions(&self) -> Result<Exceptions, Failure> {
+        let range = self.range(EXCEPTIONS)?;
+        let mut newest: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        self.scan(&range, range.low, |key, value| match (key, value) {
+            (Some(Claim::KEY) | None, _) => {}
+            (Some(key), Some(value)) => {
+                newest.insert(key.to_vec(), value.to_vec());
+            }
+            (Some(key), None) => {
+                newest.remove(key);
+            }
+        })?;
+        let mut exceptions = Exceptions::default();
+        for value in newest.values() {
+            if !exceptions.take(value) {
+                let message = format!(
+                    "{}: a record of partition {EXCEPTIONS} is not understood",
+                    self.attempt()
+                );
+                return Err(Failure::new("checkpoint-unreadable", message));
+            }
+        }
+        Ok(exceptions)
+    }
+
+    /// Shows the committed records from an offset on, up to the claim and the end behind it.
+    fn scan(
+        &self,
+        range: &Range,
+        from: i64,
+        mut take: impl FnMut(Option<&[u8]>, Option<&[u8]>),
+    ) -> Result<(), Failure> {
+        let attempt = self.attempt();
         let failed = |e| error::client(&attempt, &e);
         let mut assignment = TopicPartitionList::new();
         assignment
-            .add_partition_offset(&self.topic, PARTITION, Offset::Offset(from))
+            .add_partition_offset(&self.topic, range.partition, Offset::Offset(from))
             .map_err(failed)?;
         self.consumer.assign(&assignment).map_err(failed)?;
-        let mut last = Last::default();
         let mut claimed = self.claim.is_none();
         while Instant::now() < self.deadline {
             match self.consumer.poll(STEP) {
                 Some(Ok(message)) => {
-                    last.take(message.key(), message.payload().unwrap_or_default());
-                    claimed |= last.claim == self.claim;
+                    let (key, value) = (message.key(), message.payload());
+                    claimed |= key == Some(Claim::KEY)
+                        && self.claim.as_ref().map(Claim::value).as_deref() == value;
+                    take(key, value);
                 }
-                Some(Err(e)) if error::is_partition_end(&e) && claimed => return Ok(last),
+                Some(Err(e)) if error::is_partition_end(&e) && claimed => return Ok(()),
                 // The broker is behind, or no leader any more.
                 Some(Err(e)) if error::is_partition_end(&e) => {}
                 Some(Err(e)) => return Err(failed(e)),
@@ -244,6 +325,16 @@ impl Reader {
             "kafka-unreachable",
             format!("{attempt}: timed out{missing}"),
         ))
+    }
+
+    fn watermarks(&self, consumer: &BaseConsumer, partition: i32) -> Result<(i64, i64), Failure> {
+        consumer
+            .fetch_watermarks(&self.topic, partition, REQUEST)
+            .map_err(|e| error::client(&format!("asking for the end of {}", self.topic), &e))
+    }
+
+    fn attempt(&self) -> String {
+        format!("reading {}", self.topic)
     }
 }
 
@@ -264,12 +355,6 @@ impl Last {
             self.claim = serde_json::from_slice(value).ok();
         }
     }
-}
-
-fn watermarks(consumer: &BaseConsumer, topic: &str) -> Result<(i64, i64), Failure> {
-    consumer
-        .fetch_watermarks(topic, PARTITION, REQUEST)
-        .map_err(|e| error::client(&format!("asking for the end of {topic}"), &e))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use producer::{
 };
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::Report;
 use crate::failure::Failure;
 
 /// What an error code means, whichever call it came from. Codes: `rdkafka.h`, `RD_KAFKA_RESP_ERR`.
@@ -56,6 +57,21 @@ pub(super) fn produce(error: &ProduceError) -> Failure {
 pub(super) fn trouble(error: &ClientError) -> Failure {
     let code = by_code(error.code).unwrap_or("kafka-unreachable");
     Failure::new(code, format!("{} ({})", error.message, error.name))
+}
+
+/// What a lane's end means: that of a window which was refused for what is in it, or another one.
+pub(super) fn report(failure: Failure) -> Report {
+    const OF_EVENTS: [&str; 4] = [
+        "topic-missing",
+        "topic-denied",
+        "event-too-large",
+        "unpublishable-event",
+    ];
+    if !OF_EVENTS.contains(&failure.code.name) {
+        return Report::Failed(failure);
+    }
+    let reason = failure.message;
+    Report::Refused(Failure::new("window-refused", reason))
 }
 
 /// An error of the safe client: metadata, admin, reader.

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use delivery::{Checkpoint, Identity};
+use delivery::Identity;
 use producer::Producer;
 
-use super::checkpoints::{self, Claim, Found, Ring};
+use super::checkpoints::{self, Claim, Found, Recorded, Ring};
 use super::transactional;
 use crate::config::Pipeline;
 use crate::failure::Failure;
@@ -19,7 +19,7 @@ pub(super) async fn take_over(
     pipeline: &Pipeline,
     identity: &Identity,
     count: usize,
-) -> Result<(Vec<Producer>, Option<Checkpoint>), Failure> {
+) -> Result<(Vec<Producer>, Recorded), Failure> {
     let mut found = checkpoints::look(pipeline).await?;
     if let Some(checkpoint) = &found.checkpoint {
         delivery::check_identity(&checkpoint.identity, identity)?;
@@ -35,12 +35,12 @@ pub(super) async fn take_over(
         tracing::debug!(pipeline = pipeline.name, "older producers fenced");
         let claim = Claim::new(own.clone());
         producers = transactional::claim(pipeline, producers, &claim).await?;
-        let checkpoint = checkpoints::read_claimed(pipeline, claim).await?;
+        let recorded = checkpoints::read_claimed(pipeline, claim).await?;
         tracing::debug!(pipeline = pipeline.name, "checkpoint read");
         // One that was committed between the look and the fencing.
-        found = Found::of(checkpoint);
+        found = Found::of(recorded.checkpoint.clone());
         if fenced.covers(found.ring(&own.prefix)) {
-            return Ok((producers, found.checkpoint));
+            return Ok((producers, recorded));
         }
     }
 }

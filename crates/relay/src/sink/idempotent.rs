@@ -8,7 +8,7 @@ use producer::Producer;
 
 use super::lane::{Command, LaneEnd, Next};
 use super::transactional::{queue_batch, report_trouble};
-use super::{Directory, Report, error, kafka};
+use super::{Report, error, kafka};
 use crate::config::Pipeline;
 use crate::failure::Failure;
 
@@ -33,7 +33,7 @@ pub(super) fn open(pipeline: &Pipeline) -> Result<Producer, Failure> {
 type Pending = Vec<(WindowId, RecordBatch)>;
 
 /// The lane's thread.
-pub(super) fn run(mut producer: Producer, mut lane: LaneEnd, directory: &Directory) {
+pub(super) fn run(mut producer: Producer, mut lane: LaneEnd) {
     let mut pending = Pending::new();
     loop {
         let next = if pending.is_empty() {
@@ -44,7 +44,7 @@ pub(super) fn run(mut producer: Producer, mut lane: LaneEnd, directory: &Directo
         let outcome = match next {
             Next::Over => return,
             Next::Idle => Ok(()),
-            Next::Command(command) => take(command, &mut producer, &mut pending, &lane, directory),
+            Next::Command(command) => take(command, &mut producer, &mut pending, &lane),
         };
         let step = if pending.is_empty() {
             Duration::ZERO
@@ -54,7 +54,7 @@ pub(super) fn run(mut producer: Producer, mut lane: LaneEnd, directory: &Directo
         if let Err(failure) = outcome.and_then(|()| serve(&mut producer, &mut pending, &lane, step))
         {
             finish(&mut producer, &mut pending, &lane);
-            lane.report(Report::Failed(failure));
+            lane.report(error::report(failure));
             return;
         }
     }
@@ -75,15 +75,14 @@ fn take(
     producer: &mut Producer,
     pending: &mut Pending,
     lane: &LaneEnd,
-    directory: &Directory,
 ) -> Result<(), Failure> {
     match command {
         Command::Produce {
             window,
             batch,
             checkpoint: _,
+            exceptions: _,
         } => {
-            directory.require_topics(&batch)?;
             if queue_batch(&batch, producer, lane)? {
                 pending.push((window, batch));
             }

@@ -28,7 +28,7 @@ pub fn client_config(pipeline: &Pipeline) -> ClientConfig {
 }
 
 /// For a producer: defaults, then the user's properties, then what the guarantees rest on.
-pub(super) fn producer_config<'a>(
+pub(crate) fn producer_config<'a>(
     pipeline: &'a Pipeline,
     fixed: &'a [(&'a str, String)],
 ) -> Vec<(&'a str, String)> {
@@ -72,6 +72,11 @@ fn common(pipeline: &Pipeline) -> Vec<(&'static str, String)> {
         // An outage ends when the broker is back, not when a long pause is over.
         ("reconnect.backoff.max.ms", "2000".to_owned()),
     ]
+}
+
+/// Whether a reader has merely reached the end of a partition.
+pub(crate) fn is_partition_end(error: &KafkaError) -> bool {
+    error::is_partition_end(error)
 }
 
 /// A Kafka error of a command.

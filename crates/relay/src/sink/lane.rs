@@ -24,6 +24,8 @@ pub enum Command {
         batch: RecordBatch,
         /// The checkpoint record's value.
         checkpoint: Option<Vec<u8>>,
+        /// Keys and values of the exceptions.
+        exceptions: Exceptions,
     },
     /// Commit the window's transaction.
     Commit {
@@ -34,8 +36,13 @@ pub enum Command {
     Record {
         /// The checkpoint record's value.
         checkpoint: Vec<u8>,
+        /// Keys and values of the exceptions.
+        exceptions: Exceptions,
     },
 }
+
+/// Keys and values of exception records.
+pub type Exceptions = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 /// The session's end of a lane.
 pub struct Lane {

@@ -7,6 +7,7 @@ mod fencing;
 mod idempotent;
 pub mod kafka;
 mod lane;
+mod prober;
 mod stdout;
 mod topics;
 mod transactional;
@@ -14,7 +15,7 @@ mod transactional;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use delivery::{Checkpoint, Identity, Kind, ServerFacts, WindowId};
+use delivery::{Answer, Checkpoint, Exception, Identity, Kind, ServerFacts, WindowId};
 use envelope::RecordBatch;
 use pgoutput::Lsn;
 use tokio::sync::mpsc;
@@ -22,7 +23,9 @@ use tokio::sync::mpsc;
 use crate::config::{Mode, Pipeline, SinkKind};
 use crate::failure::Failure;
 
-pub use checkpoints::read_latest;
+use prober::Prober;
+
+pub use checkpoints::{PARTITIONS as CHECKPOINT_PARTITIONS, Recorded, read_latest};
 pub use lane::{Command, Lane};
 pub use topics::Directory;
 
@@ -43,6 +46,15 @@ pub enum Report {
     },
     /// A checkpoint written beside the events is committed.
     Recorded,
+    /// The brokers were asked about a topic.
+    Answered {
+        /// The topic.
+        topic: String,
+        /// What they say.
+        answer: Answer,
+    },
+    /// A window was refused for what is in it. The session cannot go on.
+    Refused(Failure),
     /// The session cannot go on; what was under way has an unknown outcome.
     Failed(Failure),
     /// librdkafka is in trouble and goes on trying.
@@ -53,6 +65,7 @@ pub enum Report {
 pub struct Sink {
     lanes: Vec<Lane>,
     recorder: Option<Lane>,
+    prober: Prober,
     reports: mpsc::UnboundedReceiver<Report>,
     abandoned: Arc<AtomicBool>,
 }
@@ -63,12 +76,13 @@ impl Sink {
     pub async fn open(
         pipeline: &Pipeline,
         identity: &Identity,
-    ) -> Result<(Self, Option<Checkpoint>), Failure> {
+    ) -> Result<(Self, Recorded), Failure> {
         let (reports_tx, reports) = mpsc::unbounded_channel();
         let abandoned = Arc::default();
         let mut sink = Self {
             lanes: Vec::new(),
             recorder: None,
+            prober: Prober::new(pipeline, &reports_tx),
             reports,
             abandoned,
         };
@@ -79,68 +93,66 @@ impl Sink {
                 &sink.abandoned,
                 stdout::run,
             )];
-            return Ok((sink, None));
+            return Ok((sink, Recorded::default()));
         }
         let directory = Directory::connect(pipeline).await?;
         directory.require_checkpoint_topic()?;
         tracing::debug!(pipeline = pipeline.name, "topics known");
-        let checkpoint = match pipeline.mode {
+        let recorded = match pipeline.mode {
             Mode::ExactlyOnce => {
-                let (producers, checkpoint) =
+                let (producers, recorded) =
                     fencing::take_over(pipeline, identity, pipeline.concurrency).await?;
                 for producer in producers {
-                    sink.lanes.push(sink.transactional(
-                        producer,
-                        pipeline,
-                        &directory,
-                        &reports_tx,
-                    ));
+                    sink.lanes
+                        .push(sink.transactional(producer, pipeline, &reports_tx));
                 }
-                checkpoint
+                recorded
             }
             Mode::AtLeastOnce => {
-                let (producers, checkpoint) = fencing::take_over(pipeline, identity, 1).await?;
+                let (producers, recorded) = fencing::take_over(pipeline, identity, 1).await?;
                 for producer in producers {
-                    sink.recorder =
-                        Some(sink.transactional(producer, pipeline, &directory, &reports_tx));
+                    sink.recorder = Some(sink.transactional(producer, pipeline, &reports_tx));
                 }
                 let producer = idempotent::open(pipeline)?;
                 sink.lanes = vec![Lane::spawn(
                     "producer",
                     &reports_tx,
                     &sink.abandoned,
-                    move |end| {
-                        idempotent::run(producer, end, &directory);
-                    },
+                    move |end| idempotent::run(producer, end),
                 )];
-                checkpoint
+                recorded
             }
         };
-        Ok((sink, checkpoint))
+        Ok((sink, recorded))
     }
 
     fn transactional(
         &self,
         producer: producer::Producer,
         pipeline: &Pipeline,
-        directory: &Directory,
         reports: &mpsc::UnboundedSender<Report>,
     ) -> Lane {
-        let directory = directory.clone();
         let topic = pipeline.kafka.checkpoint_topic.clone();
         let timeout = pipeline.kafka.transaction_timeout;
         Lane::spawn("transactional", reports, &self.abandoned, move |end| {
-            transactional::run(producer, end, &directory, &topic, timeout);
+            transactional::run(producer, end, &topic, timeout);
         })
     }
 
     /// Sends a window on its way.
-    pub fn produce(&self, window: WindowId, batch: RecordBatch, checkpoint: Option<&Checkpoint>) {
+    pub fn produce(
+        &self,
+        window: WindowId,
+        batch: RecordBatch,
+        checkpoint: Option<&Checkpoint>,
+        exceptions: &[Exception],
+    ) {
         let checkpoint = checkpoint.map(Checkpoint::encode);
         self.lane(window).send(Command::Produce {
             window,
             batch,
             checkpoint,
+            exceptions: encode(exceptions),
         });
     }
 
@@ -150,11 +162,17 @@ impl Sink {
     }
 
     /// Writes a checkpoint in a transaction of its own.
-    pub fn record(&self, checkpoint: &Checkpoint) {
+    pub fn record(&self, checkpoint: &Checkpoint, exceptions: &[Exception]) {
         let lane = self.recorder.as_ref().unwrap_or(&self.lanes[0]);
         lane.send(Command::Record {
             checkpoint: checkpoint.encode(),
+            exceptions: encode(exceptions),
         });
+    }
+
+    /// Asks the brokers about a topic; reports [`Report::Answered`].
+    pub fn ask(&mut self, topic: String) {
+        self.prober.ask(topic);
     }
 
     /// The next report; cancel-safe.
@@ -167,12 +185,15 @@ impl Sink {
 
     /// Writes a checkpoint and waits until it is committed.
     pub async fn record_now(&mut self, checkpoint: &Checkpoint) -> Result<(), Failure> {
-        self.record(checkpoint);
+        self.record(checkpoint, &[]);
         loop {
             match self.report().await {
                 Report::Recorded => return Ok(()),
-                Report::Failed(failure) => return Err(failure),
-                Report::Trouble(_) | Report::Acknowledged { .. } | Report::Committed { .. } => {}
+                Report::Failed(failure) | Report::Refused(failure) => return Err(failure),
+                Report::Trouble(_)
+                | Report::Answered { .. }
+                | Report::Acknowledged { .. }
+                | Report::Committed { .. } => {}
             }
         }
     }
@@ -191,6 +212,11 @@ impl Drop for Sink {
     }
 }
 
+fn encode(exceptions: &[Exception]) -> lane::Exceptions {
+    let record = |exception: &Exception| (exception.key(), exception.value());
+    exceptions.iter().map(record).collect()
+}
+
 /// A checkpoint that is not progress: intent or genesis.
 pub fn opening_checkpoint(
     kind: Kind,
@@ -205,11 +231,11 @@ pub fn opening_checkpoint(
         position: None,
         floor: Lsn::INVALID,
         confirmed_up_to: at,
+        feed: None,
         fingerprint: facts.fingerprint,
         coverage: Some(facts.coverage.clone()),
         producers: pipeline.concurrency,
         transactional_id_prefix: Some(pipeline.kafka.transactional_id_prefix.clone()),
-        feed: None,
         relay_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

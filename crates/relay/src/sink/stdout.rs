@@ -30,6 +30,7 @@ pub(super) fn run(mut lane: LaneEnd) {
                 window,
                 batch,
                 checkpoint: _,
+                exceptions: _,
             }) => match print(&batch) {
                 Ok(()) => lane.report(Report::Acknowledged { window, batch }),
                 Err(e) => {

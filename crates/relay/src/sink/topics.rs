@@ -1,14 +1,14 @@
-//! Which topics exist. They are looked up before anything is produced to them, by a request that
-//! asks for all topics: naming one could create it on brokers that allow that.
+//! Which topics exist, by a request that asks for all of them: naming one could create it on brokers
+//! that allow that.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use envelope::RecordBatch;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use super::checkpoints::PARTITIONS;
 use super::{error, kafka};
 use crate::config::Pipeline;
 use crate::failure::Failure;
@@ -63,35 +63,18 @@ impl Directory {
             .copied()
     }
 
-    /// The checkpoint topic must exist and have one partition.
+    /// The checkpoint topic must exist and have its partitions.
     pub fn require_checkpoint_topic(&self) -> Result<(), Failure> {
         let topic = &self.checkpoint_topic;
         match self.partitions(topic) {
-            Some(1) => Ok(()),
+            Some(PARTITIONS) => Ok(()),
             Some(count) => Err(Failure::new(
                 "checkpoint-topic",
-                format!("checkpoint topic {topic} has {count} partitions instead of one"),
+                format!("checkpoint topic {topic} has {count} partitions instead of {PARTITIONS}"),
             )),
             None => Err(Failure::new(
                 "topic-missing",
                 format!("checkpoint topic {topic} does not exist: run `outboxd init --apply`"),
-            )),
-        }
-    }
-
-    /// Every topic of the batch must exist. Blocks while asking for one not seen yet.
-    pub(super) fn require_topics(&self, batch: &RecordBatch) -> Result<(), Failure> {
-        let distinct: HashSet<&str> = batch.iter().map(|record| record.topic).collect();
-        let missing = || distinct.iter().find(|name| self.partitions(name).is_none());
-        if missing().is_none() {
-            return Ok(());
-        }
-        self.refresh()?;
-        match missing() {
-            None => Ok(()),
-            Some(topic) => Err(Failure::new(
-                "topic-missing",
-                format!("topic {topic} does not exist"),
             )),
         }
     }

@@ -10,8 +10,8 @@ use envelope::RecordBatch;
 use producer::{ProduceError, Producer, Record};
 
 use super::checkpoints::{self, CHECKPOINT_KEY, Claim};
-use super::lane::{Command, LaneEnd, Next};
-use super::{Directory, Report, error, kafka};
+use super::lane::{Command, Exceptions, LaneEnd, Next};
+use super::{Report, error, kafka};
 use crate::config::Pipeline;
 use crate::failure::Failure;
 
@@ -100,7 +100,7 @@ fn acquire(producer: &mut Producer) -> Result<(), Failure> {
     })
 }
 
-/// Commits a claim with the first producer, and gives the producers back.
+/// Commits a claim with the first producer, in each partition that is read up to it, and gives the producers back.
 pub(super) async fn claim(
     pipeline: &Pipeline,
     mut producers: Vec<Producer>,
@@ -109,7 +109,11 @@ pub(super) async fn claim(
     let (topic, value) = (pipeline.kafka.checkpoint_topic.clone(), claim.value());
     let claiming = tokio::task::spawn_blocking(move || {
         if let Some(producer) = producers.first_mut() {
-            commit_alone(&checkpoints::record(&topic, Claim::KEY, &value), producer)?;
+            let records = [
+                checkpoints::checkpoint_record(&topic, Claim::KEY, &value),
+                checkpoints::exception_record(&topic, Claim::KEY, Some(&value)),
+            ];
+            commit_alone(&records, producer)?;
         }
         Ok(producers)
     });
@@ -118,15 +122,17 @@ pub(super) async fn claim(
         .map_err(|e| Failure::caused("internal", "claiming the checkpoint topic", &e))?
 }
 
-/// Commits one record in a transaction of its own.
-fn commit_alone(record: &Record<'_>, producer: &mut Producer) -> Result<(), Failure> {
+/// Commits some records in a transaction of their own.
+fn commit_alone(records: &[Record<'_>], producer: &mut Producer) -> Result<(), Failure> {
     let until = Instant::now() + FENCE_PATIENCE;
     producer
         .begin_transaction()
         .map_err(|e| error::transaction(&e))?;
-    producer
-        .produce(record, std::iter::empty())
-        .map_err(|e| error::produce(&e))?;
+    for record in records {
+        producer
+            .produce(record, std::iter::empty())
+            .map_err(|e| error::produce(&e))?;
+    }
     while producer.poll(STEP) > 0 && Instant::now() < until {}
     if let Some(failed) = producer.take_failure() {
         return Err(error::delivery(&failed));
@@ -161,12 +167,10 @@ fn commit(producer: &mut Producer, patience: Duration) -> Result<Option<Failure>
 pub(super) fn run(
     mut producer: Producer,
     mut lane: LaneEnd,
-    directory: &Directory,
     checkpoint_topic: &str,
     timeout: Duration,
 ) {
     let writer = Writer {
-        directory,
         checkpoint_topic,
         timeout,
     };
@@ -184,7 +188,7 @@ pub(super) fn run(
             Ok(Some(report)) => lane.report(report),
             Ok(None) => return,
             Err(failure) => {
-                lane.report(Report::Failed(failure));
+                lane.report(error::report(failure));
                 return;
             }
         }
@@ -192,7 +196,6 @@ pub(super) fn run(
 }
 
 struct Writer<'a> {
-    directory: &'a Directory,
     checkpoint_topic: &'a str,
     timeout: Duration,
 }
@@ -210,16 +213,24 @@ impl Writer<'_> {
                 window,
                 batch,
                 checkpoint,
-            } => self.produce(window, batch, checkpoint.as_deref(), producer, lane),
+                exceptions,
+            } => {
+                let recorded = (checkpoint.as_deref(), &exceptions);
+                self.produce(window, batch, recorded, producer, lane)
+            }
             Command::Commit { window } => {
                 let retried = commit(producer, self.timeout)?;
                 finished(Report::Committed { window }, retried, lane)
             }
-            Command::Record { checkpoint } => {
+            Command::Record {
+                checkpoint,
+                exceptions,
+            } => {
                 producer
                     .begin_transaction()
                     .map_err(|e| error::transaction(&e))?;
-                let queued = self.queue_checkpoint(&checkpoint, producer, lane)?;
+                let recorded = (Some(checkpoint.as_slice()), &exceptions);
+                let queued = self.queue_recorded(recorded, producer, lane)?;
                 if !queued || !await_deliveries(producer, lane)? {
                     return Ok(None);
                 }
@@ -233,30 +244,37 @@ impl Writer<'_> {
         &self,
         window: WindowId,
         batch: RecordBatch,
-        checkpoint: Option<&[u8]>,
+        recorded: (Option<&[u8]>, &Exceptions),
         producer: &mut Producer,
         lane: &LaneEnd,
     ) -> Result<Option<Report>, Failure> {
-        self.directory.require_topics(&batch)?;
         producer
             .begin_transaction()
             .map_err(|e| error::transaction(&e))?;
-        let mut queued = queue_batch(&batch, producer, lane)?;
-        if let Some(checkpoint) = checkpoint {
-            queued = queued && self.queue_checkpoint(checkpoint, producer, lane)?;
-        }
+        let queued = queue_batch(&batch, producer, lane)?
+            && self.queue_recorded(recorded, producer, lane)?;
         let delivered = queued && await_deliveries(producer, lane)?;
         Ok(delivered.then_some(Report::Acknowledged { window, batch }))
     }
 
-    fn queue_checkpoint(
+    fn queue_recorded(
         &self,
-        value: &[u8],
+        (checkpoint, exceptions): (Option<&[u8]>, &Exceptions),
         producer: &mut Producer,
         lane: &LaneEnd,
     ) -> Result<bool, Failure> {
-        let record = checkpoints::record(self.checkpoint_topic, CHECKPOINT_KEY, value);
-        queue(&record, std::iter::empty(), producer, lane)
+        let topic = self.checkpoint_topic;
+        let exceptions = exceptions
+            .iter()
+            .map(|(key, value)| checkpoints::exception_record(topic, key, value.as_deref()));
+        let checkpoint =
+            checkpoint.map(|value| checkpoints::checkpoint_record(topic, CHECKPOINT_KEY, value));
+        for record in exceptions.chain(checkpoint) {
+            if !queue(&record, std::iter::empty(), producer, lane)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -15,6 +15,8 @@ const ERROR_CHARS: usize = 1_000;
 pub(super) struct TableRows<'a> {
     /// Ids of published rows.
     pub sent: Vec<&'a str>,
+    /// Ids of rows that are published from their dead letters.
+    pub revived: Vec<&'a str>,
     /// Ids of rows that can't be published.
     pub failed: Vec<&'a str>,
     /// How often that was tried, of each of them.
@@ -35,6 +37,9 @@ pub(super) fn gather<'a>(
             (WriteBackMode::Off, _) | (WriteBackMode::Failures, Outcome::Sent) => {}
             (WriteBackMode::All, Outcome::Sent) => {
                 tables.entry(mark.table).or_default().sent.push(mark.id);
+            }
+            (WriteBackMode::All | WriteBackMode::Failures, Outcome::Revived) => {
+                tables.entry(mark.table).or_default().revived.push(mark.id);
             }
             (WriteBackMode::All | WriteBackMode::Failures, Outcome::Failed { attempts, error }) => {
                 let rows = tables.entry(mark.table).or_default();
@@ -113,6 +118,7 @@ mod tests {
         let found = gather([&one, &other].into_iter(), &modes.into());
         let rows = |sent: &[&'static str], id| TableRows {
             sent: sent.to_vec(),
+            revived: Vec::new(),
             failed: vec![id],
             attempts: vec![6],
             errors: vec!["too large".into()],

@@ -59,6 +59,7 @@ pub(super) struct Updated {
 
 struct Statements {
     sent: Statement,
+    revived: Statement,
     failed: Statement,
 }
 
@@ -85,6 +86,7 @@ impl Session {
             };
             let statements = Statements {
                 sent: prepare(statement::sent(&outbox)).await?,
+                revived: prepare(statement::revived(&outbox)).await?,
                 failed: prepare(statement::failed(&outbox)).await?,
             };
             session.tables.insert(id, statements);
@@ -147,6 +149,9 @@ impl Session {
         for ids in rows.sent.chunks(STATEMENT_ROWS) {
             updated.sent += self.execute(&statements.sent, &[&ids]).await?;
         }
+        for ids in rows.revived.chunks(STATEMENT_ROWS) {
+            updated.sent += self.execute(&statements.revived, &[&ids]).await?;
+        }
         let attempts = rows.attempts.chunks(STATEMENT_ROWS);
         let errors = rows.errors.chunks(STATEMENT_ROWS);
         let ids = rows.failed.chunks(STATEMENT_ROWS);
@@ -154,7 +159,7 @@ impl Session {
             let params: [&(dyn ToSql + Sync); 3] = [&ids, &attempts, &errors];
             updated.failed += self.execute(&statements.failed, &params).await?;
         }
-        let asked = (rows.sent.len() + rows.failed.len()) as u64;
+        let asked = (rows.sent.len() + rows.revived.len() + rows.failed.len()) as u64;
         updated.passed_over = asked.saturating_sub(updated.sent + updated.failed);
         Ok(updated)
     }

@@ -1,11 +1,20 @@
 //! The statements that write outcomes back. Nothing but state columns is touched, so that without an
-//! index on them the new version of a row stays on its page (HOT). Only a pending row is touched, so
-//! that repeating a statement does nothing.
+//! index on them the new version of a row stays on its page (HOT). Only a row that is not yet in its new
+//! state is touched, so that repeating a statement does nothing.
 
 use super::table::Outbox;
 
 /// For rows that are published; `$1` are their ids in text form.
 pub(super) fn sent(outbox: &Outbox) -> String {
+    to_sent(outbox, "= 'PENDING'")
+}
+
+/// For rows that are published from their dead letters; `$1` are their ids in text form.
+pub(super) fn revived(outbox: &Outbox) -> String {
+    to_sent(outbox, "<> 'SENT'")
+}
+
+fn to_sent(outbox: &Outbox, before: &str) -> String {
     let Outbox {
         name,
         id,
@@ -17,7 +26,7 @@ pub(super) fn sent(outbox: &Outbox) -> String {
     let error = set(outbox.last_error.as_deref(), "NULL");
     format!(
         "UPDATE {name} SET {state} = 'SENT'{attempts}{error} \
-         WHERE {id} = ANY ($1::text[]::{id_type}[]) AND {state} = 'PENDING'"
+         WHERE {id} = ANY ($1::text[]::{id_type}[]) AND {state} {before}"
     )
 }
 

@@ -153,6 +153,8 @@ fn push(message: &Message, batch: &mut RecordBatch) {
             index: 0,
         },
         commit_time: PgTimestamp(0),
+        xid: 0,
+        fate: envelope::Fate::Sent,
         headers: headers.as_slice().into(),
     });
 }

@@ -6,7 +6,7 @@ mod filter;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use delivery::{Action, Delivery, WindowId};
+use delivery::{Action, Answer, Delivery, WindowId};
 use envelope::RecordBatch;
 use pgoutput::{Lsn, Message};
 
@@ -34,6 +34,8 @@ pub(super) struct Driver<'c> {
     watcher: Watcher,
     sink: Sink,
     delivery: Delivery,
+    /// Why the state machine wants the session to end.
+    halted: Option<Failure>,
     ledger: Ledger,
     /// Buffers of acknowledged windows that are not committed yet.
     acknowledged: BTreeMap<WindowId, RecordBatch>,
@@ -74,6 +76,7 @@ impl<'c> Driver<'c> {
             watcher: opened.watcher,
             sink: opened.sink,
             delivery: opened.delivery,
+            halted: None,
             ledger,
             acknowledged: BTreeMap::new(),
             heard: now,
@@ -94,6 +97,9 @@ impl<'c> Driver<'c> {
     pub async fn run(&mut self) -> Result<(), Failure> {
         let end = loop {
             self.carry_out();
+            if let Some(failure) = self.halted.take() {
+                break End::Source(failure);
+            }
             pause().await;
             let turn = self.turn();
             if let Err(end) = self.handle(turn) {
@@ -237,12 +243,16 @@ impl<'c> Driver<'c> {
                     window,
                     batch,
                     checkpoint,
+                    exceptions: _,
                 } => self.produce(window, batch, checkpoint.as_ref()),
                 Action::Commit { window } => {
                     self.context.say(|| format!("commits w{}", window.0));
                     self.sink.commit(window);
                 }
-                Action::Record { checkpoint } => {
+                Action::Record {
+                    checkpoint,
+                    exceptions: _,
+                } => {
                     self.context
                         .say(|| format!("records {}", checkpoint.confirmed_up_to));
                     if self.context.has(Bug::ConfirmsUnrecorded) {
@@ -250,6 +260,18 @@ impl<'c> Driver<'c> {
                     }
                     self.sink.record(&checkpoint);
                 }
+                Action::Ask { topic } => {
+                    let answer = Answer::Usable {
+                        max_bytes: usize::MAX,
+                    };
+                    let now = self.context.now();
+                    self.delivery.handle_answer(&topic, &answer, 0.5, now);
+                }
+                Action::WriteBack { .. }
+                | Action::Serve { .. }
+                | Action::Feed { .. }
+                | Action::Fed { .. } => unreachable!("no table is written back to"),
+                Action::Stop(halt) => self.halted = Some(halt.into()),
                 Action::Confirm(lsn) => self.report_flushed(lsn.lsn()),
             }
         }

@@ -1,11 +1,14 @@
 //! From nothing to a stream: acquire the slot, fence, read the checkpoint, compare.
 
+use std::time::Duration;
+
 use delivery::{
     CHECKPOINT_FORMAT, Checkpoint, Consent, Coverage, Delivery, Fingerprint, Halt, Identity, Kind,
-    Recording, Resume, ServerFacts, Settings, Start, check_slot, check_start,
+    Lessons, OnDeadLetter, Recording, Resume, RetryPolicy, ServerFacts, Settings, Start,
+    TablePolicy, WriteBack, check_slot, check_start,
 };
 use envelope::{TableSpec, TopicPolicy};
-use pgoutput::Lsn;
+use pgoutput::{Lsn, PgTimestamp};
 
 use super::reader::read_latest;
 use super::sink::Sink;
@@ -126,10 +129,19 @@ fn machine(context: &Context, identity: Identity, resume: &Resume, verified: Lsn
         settings(context, identity),
         tables,
         policy,
-        resume,
+        resume.clone(),
+        Lessons::new(policy_of_retries(), 5),
         verified,
         context.now(),
     )
+}
+
+fn policy_of_retries() -> RetryPolicy {
+    RetryPolicy {
+        initial: Duration::from_millis(100),
+        max: Duration::from_secs(30),
+        multiplier: 2.0,
+    }
 }
 
 fn settings(context: &Context, identity: Identity) -> Settings {
@@ -144,6 +156,16 @@ fn settings(context: &Context, identity: Identity) -> Settings {
         max_bytes: limits.max_bytes,
         max_wait: limits.max_wait,
         event_max_bytes: EVENT_MAX_BYTES,
+        tables: vec![TablePolicy {
+            dead_letter_topic: "outbox.dead-letter".to_owned(),
+            on_dead_letter: OnDeadLetter::Halt,
+            write_back: WriteBack::Off,
+        }],
+        dead_letter_max_bytes: EVENT_MAX_BYTES,
+        dead_letters_per_minute: 1000,
+        max_parked_keys: 1000,
+        max_pending_marks: 1000,
+        wall_clock: PgTimestamp(0),
         checkpoint_interval: context.checkpoint_interval,
         identity,
         fingerprint: fingerprint(),
@@ -276,6 +298,7 @@ fn opening_checkpoint(context: &Context, facts: &ServerFacts, kind: Kind, at: Ls
         identity: facts.identity.clone(),
         position: None,
         floor: Lsn::INVALID,
+        feed: None,
         confirmed_up_to: at,
         fingerprint: fingerprint(),
         coverage: Some(facts.coverage.clone()),

@@ -113,7 +113,7 @@ pub(super) async fn check_start(pipeline: &Pipeline, has_checkpoints: bool) -> V
 /// The slot was read when the session was opened, so before the checkpoint: while a relay moves
 /// both, the slot is never ahead. For the same reason the WAL's end is read after it.
 async fn agree(pipeline: &Pipeline, session: source::Session) -> Result<String, Failure> {
-    let checkpoint = sink::read_latest(pipeline).await?;
+    let checkpoint = sink::read_latest(pipeline).await?.checkpoint;
     let mut facts = session.facts;
     facts.wal_end = session.catalog.wal_end().await?;
     let start = delivery::check_start(checkpoint.as_ref(), &facts, Consent::default())?;

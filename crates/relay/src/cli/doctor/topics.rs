@@ -8,6 +8,7 @@ use crate::cli::problem::Problem;
 use crate::cli::routing;
 use crate::config::Pipeline;
 use crate::failure::Failure;
+use crate::sink::CHECKPOINT_PARTITIONS;
 
 /// Where the coordinators keep the state of transactions.
 const TRANSACTIONS: &str = "__transaction_state";
@@ -16,6 +17,7 @@ const TRANSACTIONS: &str = "__transaction_state";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Checkpoints,
+    DeadLetters,
     Events { max_bytes: usize },
 }
 
@@ -29,7 +31,10 @@ pub(super) async fn check(cluster: &Cluster, pipeline: &Pipeline, named: &[Strin
         .keys()
         .filter(|t| pipeline.topics.check(t).is_ok());
     let events: BTreeSet<&String> = required.iter().chain(possible).collect();
+    let dead_letters = pipeline.dead_letters.iter().map(|spec| &spec.topic);
+    let dead_letters: BTreeSet<&String> = dead_letters.collect();
     let present: Vec<&str> = std::iter::once(checkpoint)
+        .chain(dead_letters.iter().copied())
         .chain(events.iter().copied())
         .filter(|name| cluster.topics.contains_key(*name))
         .map(String::as_str)
@@ -49,6 +54,11 @@ pub(super) async fn check(cluster: &Cluster, pipeline: &Pipeline, named: &[Strin
         Purpose::Checkpoints,
     )];
     checks.extend(
+        dead_letters
+            .iter()
+            .map(|name| examine("dead-letter-topic", name, Purpose::DeadLetters)),
+    );
+    checks.extend(
         events
             .iter()
             .map(|name| examine("event-topic", name, Purpose::Events { max_bytes })),
@@ -67,7 +77,7 @@ fn required(pipeline: &Pipeline, named: &[String]) -> BTreeSet<String> {
 fn missing(check: &'static str, name: &str, purpose: Purpose) -> Check {
     let failure = Failure::new("topic-missing", format!("topic {name} does not exist"));
     let remedy = match purpose {
-        Purpose::Checkpoints => "Run `outboxd init --apply`.".to_owned(),
+        Purpose::Checkpoints | Purpose::DeadLetters => "Run `outboxd init --apply`.".to_owned(),
         Purpose::Events { .. } => {
             format!("Create it, or run `outboxd init --apply --topic {name}`.")
         }
@@ -169,9 +179,12 @@ fn examine(
 ) -> Check {
     let mut findings = Findings::default();
     availability(name, topic, &mut findings);
-    if purpose == Purpose::Checkpoints && topic.partitions != 1 {
+    if purpose == Purpose::Checkpoints && topic.partitions != CHECKPOINT_PARTITIONS {
         findings.fail(
-            format!("it has {} partitions instead of one", topic.partitions),
+            format!(
+                "it has {} partitions instead of {CHECKPOINT_PARTITIONS}",
+                topic.partitions
+            ),
             "Delete it while it holds no checkpoint, or name another one (kafka.checkpoint_topic), \
              and run `outboxd init --apply`.",
         );
@@ -233,11 +246,16 @@ fn examine_settings(
             ),
             set("cleanup.policy", "compact"),
         ),
-        Purpose::Events { .. } if policy.contains("compact") => findings.warn(
-            "it is compacted: of the events of one key only the newest stays",
-            set("cleanup.policy", "delete"),
+        Purpose::DeadLetters if text("retention.ms") != "-1" => findings.warn(
+            "what nobody has looked at is deleted with age",
+            set("retention.ms", "-1"),
         ),
-        Purpose::Checkpoints | Purpose::Events { .. } => {}
+        Purpose::Events { .. } | Purpose::DeadLetters if policy.contains("compact") => findings
+            .warn(
+                "it is compacted: of the events of one key only the newest stays",
+                set("cleanup.policy", "delete"),
+            ),
+        Purpose::Checkpoints | Purpose::DeadLetters | Purpose::Events { .. } => {}
     }
     if let Purpose::Events { max_bytes } = purpose
         && let Ok(limit) = text("max.message.bytes").parse::<usize>()

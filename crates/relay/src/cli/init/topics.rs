@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::cli::routing::literal_topic;
 use crate::config::Pipeline;
+use crate::sink::CHECKPOINT_PARTITIONS;
 
 /// Replicas where the configuration leaves them open and there are brokers enough.
 const REPLICAS: usize = 3;
@@ -28,9 +29,11 @@ pub(super) struct TopicPlan {
 }
 
 impl TopicPlan {
-    /// The topic of the checkpoints. It always has one partition and is compacted.
+    /// The topic of the checkpoints. It always has the same partitions and is compacted.
     pub fn checkpoint(pipeline: &Pipeline, brokers: usize) -> Self {
-        let mut plan = Self::replicated(&pipeline.kafka.checkpoint_topic, 1, pipeline, brokers);
+        let name = &pipeline.kafka.checkpoint_topic;
+        let partitions = i32::try_from(CHECKPOINT_PARTITIONS).unwrap_or(i32::MAX);
+        let mut plan = Self::replicated(name, partitions, pipeline, brokers);
         plan.settings.extend([
             ("cleanup.policy", "compact".to_owned()),
             ("segment.bytes", CHECKPOINT_SEGMENT_BYTES.to_string()),
@@ -52,6 +55,19 @@ impl TopicPlan {
             plan.settings
                 .push(("max.message.bytes", largest.to_string()));
         }
+        plan
+    }
+
+    /// A topic of dead letters. They are kept until they are removed on purpose, and in one order.
+    pub fn dead_letters(pipeline: &Pipeline, name: &str, brokers: usize) -> Self {
+        let mut plan = Self::replicated(name, 1, pipeline, brokers);
+        let largest = pipeline.dead_letter_bounds.max_bytes;
+        let largest = largest.saturating_add(BATCH_OVERHEAD_BYTES);
+        plan.settings.extend([
+            ("cleanup.policy", "delete".to_owned()),
+            ("retention.ms", "-1".to_owned()),
+            ("max.message.bytes", largest.to_string()),
+        ]);
         plan
     }
 
@@ -87,15 +103,24 @@ impl TopicPlan {
     }
 }
 
-/// Every topic that the pipeline is known to need: the checkpoints', those that the user names, and
-/// those of templates that always give the same one.
+/// Every topic that the pipeline is known to need: those of checkpoints and dead letters, those that
+/// the user names, and those of templates that always give the same one.
 pub(super) fn needed(pipeline: &Pipeline, named: &[String], brokers: usize) -> Vec<TopicPlan> {
     let literal = pipeline.tables.iter().filter_map(literal_topic);
     let events: BTreeSet<String> = named.iter().cloned().chain(literal).collect();
     let events = events
         .iter()
         .map(|name| TopicPlan::events(pipeline, name, brokers));
+    let dead_letters: BTreeSet<&String> = pipeline
+        .dead_letters
+        .iter()
+        .map(|spec| &spec.topic)
+        .collect();
+    let dead_letters = dead_letters
+        .into_iter()
+        .map(|name| TopicPlan::dead_letters(pipeline, name, brokers));
     std::iter::once(TopicPlan::checkpoint(pipeline, brokers))
+        .chain(dead_letters)
         .chain(events)
         .collect()
 }
@@ -136,7 +161,7 @@ mod tests {
         let plan = TopicPlan::events(&pipeline, "ledger.posted", 9);
         assert_eq!((plan.partitions, plan.replicas), (12, 5));
         assert_eq!(setting(&plan, "min.insync.replicas"), Some("3"));
-        assert_eq!(TopicPlan::checkpoint(&pipeline, 9).partitions, 1);
+        assert_eq!(TopicPlan::checkpoint(&pipeline, 9).partitions, 2);
     }
 
     #[test]
@@ -162,7 +187,12 @@ mod tests {
         let names: Vec<_> = plans.iter().map(|plan| plan.name.as_str()).collect();
         assert_eq!(
             names,
-            ["outboxd.checkpoint.outbox", "ledger.all", "recon.done"]
+            [
+                "outboxd.checkpoint.outbox",
+                "outbox.dead-letter",
+                "ledger.all",
+                "recon.done"
+            ]
         );
     }
 
@@ -172,7 +202,7 @@ mod tests {
         assert_eq!(
             command,
             "kafka-topics.sh --bootstrap-server b:9092 --create --topic outboxd.checkpoint.outbox \
-             --partitions 1 --replication-factor 3 \\\n    --config min.insync.replicas=2 \\\n    \
+             --partitions 2 --replication-factor 3 \\\n    --config min.insync.replicas=2 \\\n    \
              --config unclean.leader.election.enable=false \\\n    \
              --config cleanup.policy=compact \\\n    --config segment.bytes=16777216 \\\n    \
              --config min.cleanable.dirty.ratio=0.01 \\\n    --config delete.retention.ms=300000"

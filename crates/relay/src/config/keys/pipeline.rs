@@ -306,6 +306,26 @@ pub(in super::super) static PIPELINE: &[Key<PipelineDraft>] = &[
         "Unpublished events above which the pipeline counts as late.",
     ),
     key(
+        "dead_letter.max_bytes",
+        |p| Field::Bytes(&mut p.dead_letter_bounds.max_bytes),
+        Allowed::Bytes(1 << 10, 64 << 20),
+        "Largest dead letter, if its topic takes that. A larger event is only described there: its \
+         row stays in the table.",
+    ),
+    key(
+        "dead_letter.max_per_minute",
+        |p| Field::Whole(&mut p.dead_letter_bounds.max_per_minute),
+        Allowed::Whole(1, 100_000_000),
+        "More dead letters in a minute stop the pipeline: something else must be wrong. Parked \
+         events do not count.",
+    ),
+    key(
+        "park.max_keys",
+        |p| Field::Whole(&mut p.dead_letter_bounds.max_parked_keys),
+        Allowed::Whole(1, 1_000_000),
+        "More parked keys stop the pipeline.",
+    ),
+    key(
         "write_back.max_pending",
         |p| Field::Whole(&mut p.write_back.max_pending),
         Allowed::Whole(10_000, 10_000_000),

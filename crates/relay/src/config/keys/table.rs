@@ -53,6 +53,19 @@ pub(in super::super) static TABLE: &[Key<TableDraft>] = &[
          publishes the payload alone, with the rest in headers.",
     ),
     key(
+        "dead_letter_topic",
+        |t| Field::Text(&mut t.dead_letter.topic),
+        Allowed::NonEmpty,
+        "Topic of the events that can't be published; `{service}` is the service.",
+    ),
+    key(
+        "on_dead_letter",
+        |t| Field::Choice(&mut t.dead_letter.on_dead_letter),
+        Allowed::Anything,
+        "What happens behind a dead letter: `continue` goes on, `park-key` sends later events of the \
+         same key after it until `outboxd dlq release`, `halt` stops the pipeline instead.",
+    ),
+    key(
         "write_back",
         |t| Field::Choice(&mut t.state.mode),
         Allowed::Anything,

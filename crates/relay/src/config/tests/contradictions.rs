@@ -101,7 +101,11 @@ fn pipelines_share_neither_name_nor_slot_nor_topics() {
         let denied: Vec<_> = pipeline.topics.deny.iter().map(String::as_str).collect();
         assert_eq!(
             denied,
-            ["outboxd.checkpoint.outbox", "outboxd.checkpoint.second"]
+            [
+                "outbox.dead-letter",
+                "outboxd.checkpoint.outbox",
+                "outboxd.checkpoint.second"
+            ]
         );
     }
 }

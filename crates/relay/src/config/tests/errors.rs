@@ -43,7 +43,7 @@ fn unknown_keys_name_the_nearest() {
     check(
         "columns.typ = 'x'",
         "columns.typ",
-        "remove it; known here are id, event_type, transfer_id, payload, headers, occurred_at, seq",
+        "remove it; known here are id, event_type, transfer_id, payload, headers, occurred_at, seq, state, attempts, last_error",
     );
     check(
         "columns.event_typ = 'x'",

@@ -1,0 +1,78 @@
+//! What happens to events that can't be published.
+
+use std::sync::LazyLock;
+
+use delivery::{OnDeadLetter, TablePolicy};
+use envelope::TableId;
+
+use super::pipeline::{Pipeline, SinkKind};
+use super::write_back::WriteBackMode;
+
+/// The dead letters of one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterSpec {
+    /// Their topic.
+    pub topic: String,
+    /// What happens to later events.
+    pub on_dead_letter: OnDeadLetter,
+}
+
+impl Default for DeadLetterSpec {
+    fn default() -> Self {
+        Self {
+            topic: "outbox.dead-letter".into(),
+            on_dead_letter: OnDeadLetter::default(),
+        }
+    }
+}
+
+/// Bounds of all dead letters of a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterBounds {
+    /// Largest one; what is larger is only described.
+    pub max_bytes: usize,
+    /// More in a minute halt the pipeline.
+    pub max_per_minute: usize,
+    /// More parked keys halt it.
+    pub max_parked_keys: usize,
+}
+
+impl Default for DeadLetterBounds {
+    fn default() -> Self {
+        Self {
+            max_bytes: 8 << 20,
+            max_per_minute: 10_000,
+            max_parked_keys: 10_000,
+        }
+    }
+}
+
+static DEFAULT: LazyLock<DeadLetterSpec> = LazyLock::new(DeadLetterSpec::default);
+
+impl Pipeline {
+    /// The dead letters of a table.
+    pub fn dead_letter(&self, table: TableId) -> &DeadLetterSpec {
+        self.dead_letters
+            .get(usize::from(table.0))
+            .unwrap_or(&DEFAULT)
+    }
+
+    /// For the state machine.
+    pub fn table_policies(&self) -> Vec<TablePolicy> {
+        let policy = |(id, _, state): (TableId, _, &super::StateSpec)| {
+            let dead_letter = self.dead_letter(id);
+            TablePolicy {
+                dead_letter_topic: dead_letter.topic.clone(),
+                on_dead_letter: dead_letter.on_dead_letter,
+                write_back: match (self.sink, state.mode) {
+                    (SinkKind::Stdout, _) | (SinkKind::Kafka, WriteBackMode::Off) => {
+                        delivery::WriteBack::Off
+                    }
+                    (SinkKind::Kafka, WriteBackMode::All) => delivery::WriteBack::All,
+                    (SinkKind::Kafka, WriteBackMode::Failures) => delivery::WriteBack::Failures,
+                },
+            }
+        };
+        self.outboxes().map(policy).collect()
+    }
+}
