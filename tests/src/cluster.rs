@@ -41,10 +41,10 @@ pub async fn delete_topic(bootstrap: &str, topic: &str) -> Result<()> {
     .map(drop)
 }
 
-/// Makes a topic with one partition that is compacted.
+/// Makes a topic with two partitions that is compacted.
 pub async fn create_compacted(bootstrap: &str, topic: &str) -> Result<()> {
     let admin = admin(bootstrap)?;
-    let plan = NewTopic::new(topic, 1, TopicReplication::Fixed(1)).set("cleanup.policy", "compact");
+    let plan = NewTopic::new(topic, 2, TopicReplication::Fixed(1)).set("cleanup.policy", "compact");
     let options = AdminOptions::new().operation_timeout(Some(WITHIN));
     for outcome in admin.create_topics([&plan], &options).await? {
         outcome.map_err(|(topic, code)| anyhow!("creating {topic}: {code}"))?;
