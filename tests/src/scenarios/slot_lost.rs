@@ -68,8 +68,8 @@ async fn run(figures: &mut Figures) -> Result<()> {
     let done = feeds::json(&stage, &["repair", "--apply"])?;
     ensure!(done["feeds"].as_u64() >= Some(u64::from(GAP)), "{done}");
     relay.ready().await?;
-    feeds::no_feed_left(&stage, &relay).await?;
     writers.stop().await?;
+    feeds::no_feed_left(&stage, &relay).await?;
     stage.caught_up(&relay).await?;
     feeds::none_pending(&stage).await?;
     relay.stop().await?;
