@@ -1,6 +1,7 @@
 //! One pipeline: a thread of its own, on which sessions follow each other until shutdown.
 
 mod backlog;
+mod create;
 mod driver;
 mod memory;
 mod open;
@@ -21,6 +22,7 @@ use crate::source::catalog::SlotUse;
 use crate::telemetry::{News, PipelineMetrics, State, Vitals, stands_by};
 
 pub use backlog::Backlog;
+pub use create::{drop_slot, record_genesis};
 pub use open::bootstrap;
 
 use memory::Memory;
