@@ -321,13 +321,11 @@ impl Delivery {
 
     /// Whether the driver may feed more messages: bounds the memory.
     pub fn wants_input(&self) -> bool {
-        !self.draining
-            && !self.stopped
-            && !self.at_barrier
-            && self.serving.is_none()
-            && !self.is_full()
-            // What was published before comes faster than rows can be written back.
-            && !(self.skipped_from.is_some() && self.write_backs.is_full())
+        let is_over = self.draining || self.stopped;
+        let waits = self.at_barrier || self.serving.is_some();
+        // What was published before comes faster than rows can be written back.
+        let is_ahead = self.skipped_from.is_some() && self.write_backs.is_full();
+        !(is_over || waits || is_ahead || self.is_full())
     }
 
     /// Nothing that was taken in is left to be made durable, save an incomplete transaction.

@@ -326,7 +326,7 @@ mod tests {
         }
     }
 
-    fn headers_of<'a>(batch: &'a RecordBatch) -> Vec<(&'a str, Option<&'a [u8]>)> {
+    fn headers_of(batch: &RecordBatch) -> Vec<(&str, Option<&[u8]>)> {
         batch.get(0).unwrap().headers().collect()
     }
 
