@@ -11,7 +11,7 @@ use scenarios::scenarios::ALL;
 
 const PAGE: &str = include_str!("../../docs/guarantees.md");
 /// Measure, and are no proof of a promise about delivery.
-const MEASURE: [&str; 2] = ["backlog", "latency"];
+const MEASURE: [&str; 3] = ["backlog", "latency", "write-back-cost"];
 /// Of the product, but not of its delivery.
 const ELSEWHERE: [&str; 4] = ["smoke", "logs", "tls", "tuning"];
 

@@ -5,8 +5,8 @@
 
 use envelope::dead_letter::Entry;
 use envelope::{
-    ColumnMap, Fate, Format, OptionalColumn, Origin, RecordBatch, RowMapper, TableId, TableSpec,
-    TopicPolicy, TopicTemplate,
+    ColumnMap, CompileError, Fate, Format, OptionalColumn, Origin, RecordBatch, RowMapper, TableId,
+    TableSpec, TopicPolicy, TopicTemplate,
 };
 use pgoutput::{Relation, Tuple};
 use serde::{Deserialize, Serialize};
@@ -105,8 +105,8 @@ pub(crate) struct ControlRows {
 }
 
 impl ControlRows {
-    /// `None` if the relation is not the table that `init` makes.
-    pub fn compile(relation: &Relation) -> Option<Self> {
+    /// Fails if the relation is not the table that `init` makes.
+    pub fn compile(relation: &Relation) -> Result<Self, CompileError> {
         let spec = TableSpec {
             schema: CONTROL_SCHEMA.into(),
             table: CONTROL_TABLE.into(),
@@ -120,17 +120,18 @@ impl ControlRows {
                 occurred_at: OptionalColumn::Unmapped,
                 seq: OptionalColumn::Unmapped,
             },
-            topic: CONTROL_TABLE.parse::<TopicTemplate>().ok()?,
+            topic: CONTROL_TABLE.parse::<TopicTemplate>().unwrap_or_default(),
             key: None,
             format: Format::Payload,
             headers: Vec::new(),
         };
+        // Nothing is routed: the command alone counts.
         let policy = TopicPolicy {
-            allow: vec![CONTROL_TABLE.parse().ok()?],
+            allow: "*".parse().into_iter().collect(),
             ..TopicPolicy::default()
         };
-        let mapper = RowMapper::compile(&spec, TableId(u16::MAX), &policy, relation).ok()?;
-        Some(Self {
+        let mapper = RowMapper::compile(&spec, TableId(u16::MAX), &policy, relation)?;
+        Ok(Self {
             mapper,
             scratch: RecordBatch::new(),
         })

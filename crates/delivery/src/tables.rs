@@ -52,10 +52,7 @@ impl Tables {
         let is_control = relation.namespace == CONTROL_SCHEMA && relation.name == CONTROL_TABLE;
         let (table, role) = match self.id_of(&relation) {
             Some(id) => (Some(id), Role::Outbox(self.compile(id, &relation)?)),
-            None if is_control => (
-                None,
-                ControlRows::compile(&relation).map_or(Role::Other, Role::Control),
-            ),
+            None if is_control => (None, Role::Control(ControlRows::compile(&relation)?)),
             None => (None, Role::Other),
         };
         self.relations.insert(relation.oid, Known { table, role });

@@ -101,6 +101,11 @@ impl WriteBacks {
         self.dropped_from.is_some() && self.pending.is_empty()
     }
 
+    /// Some were given up: what comes now is left to the next session, too.
+    pub fn has_dropped(&self) -> bool {
+        self.dropped_from.is_some()
+    }
+
     /// Gives up what would not fit.
     pub fn drop_from(&mut self, floor: Lsn) {
         self.dropped_from.get_or_insert(floor);

@@ -3,6 +3,8 @@
 
 mod bench;
 
+use std::time::Duration;
+
 use bench::{Bench, DEAD_LETTERS, lessons, settings};
 use delivery::{
     Answer, Class, Exception, Exceptions, FedRow, FeedProgress, Halt, MarksId, OnDeadLetter,
@@ -338,6 +340,40 @@ fn too_many_rows_to_write_back_are_left_to_the_next_session() {
     bench.poll();
     assert!(matches!(bench.stopped, Some(Halt::WriteBackBehind)));
     assert_eq!(bench.confirmed, [15]);
+}
+
+#[test]
+fn rows_that_can_not_be_written_back_hold_up_the_events_behind_them_only_for_a_while() {
+    let settings = Settings {
+        max_pending_marks: 1,
+        ..writing_back()
+    };
+    let position = TransactionPosition {
+        commit_lsn: CommitLsn(Lsn::from(60)),
+        xid: 1,
+        commit_time_us: PgTimestamp(0).unix_micros(),
+        index: 1,
+        complete: true,
+    };
+    let resume = Resume {
+        position: Some(position),
+        confirmed_up_to: Lsn::from(65),
+        ..Resume::default()
+    };
+    let mut bench = Bench::new(settings, &resume);
+    let mut waits = 0;
+    for lsn in [10, 20, 30, 40, 50, 60] {
+        bench.transaction(lsn, 1);
+        bench.idle();
+        while !bench.delivery.wants_input() {
+            waits += 1;
+            assert!(waits <= 2, "{lsn}");
+            bench.pass(Duration::from_secs(5));
+        }
+    }
+    bench.transaction(70, 1);
+    bench.idle();
+    assert_eq!(bench.fates(), [GOOD]);
 }
 
 const CONTROL: u32 = 9;

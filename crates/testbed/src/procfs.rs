@@ -26,10 +26,27 @@ pub fn cpu_seconds(pid: u32) -> io::Result<f64> {
     Ok(stat.cpu_ticks as f64 / ticks_per_second)
 }
 
+/// As [`cpu_seconds`], with all of its children, also those that have ended.
+///
+/// # Errors
+/// When there is no such process.
+pub fn family_cpu_seconds(pid: u32) -> io::Result<f64> {
+    let own = Stat::of(pid)?;
+    let living = descendants(pid).into_iter();
+    let living: u64 = living
+        .filter_map(|child| Stat::of(child).ok())
+        .map(|stat| stat.cpu_ticks + stat.children_ticks)
+        .sum();
+    let ticks = own.cpu_ticks + own.children_ticks + living;
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
 struct Stat {
     state: char,
     parent: u32,
     cpu_ticks: u64,
+    /// Of children that have ended and were waited for.
+    children_ticks: u64,
 }
 
 impl Stat {
@@ -47,6 +64,7 @@ impl Stat {
             state: fields.first()?.chars().next()?,
             parent: u32::try_from(number(1)?).ok()?,
             cpu_ticks: number(11)?.checked_add(number(12)?)?,
+            children_ticks: number(13)?.checked_add(number(14)?)?,
         })
     }
 }

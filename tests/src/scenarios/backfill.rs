@@ -24,7 +24,11 @@ const OLD_ROWS: u32 = 100_000;
 const LIFE: f64 = 8_000.0;
 const LIVES: u32 = 4;
 const WITHIN: Duration = Duration::from_secs(120);
-const ALL: &[(&str, &str)] = &[("OUTBOXD_BACKFILL_ROWS", "all")];
+/// Small windows, so that no relay is through with the feed before it is killed.
+const ALL: &[(&str, &str)] = &[
+    ("OUTBOXD_BACKFILL_ROWS", "all"),
+    ("OUTBOXD_BATCH_MAX_EVENTS", "100"),
+];
 
 async fn run(figures: &mut Figures) -> Result<()> {
     let stage = Stage::builder().patient().start().await?;

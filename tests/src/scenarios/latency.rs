@@ -1,17 +1,12 @@
 //! From insert to a `read_committed` consumer, at 1,000 events a second.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use hdrhistogram::Histogram;
-use serde_json::Value;
-use tokio_postgres::Client;
+use anyhow::{Result, ensure};
 
-use crate::reader::{Reader, Seen};
+use crate::load::{self, Load};
 use crate::scenario::{Figures, Group, Scenario};
-use crate::stage::{Stage, TOPICS};
+use crate::stage::Stage;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "latency",
@@ -31,19 +26,9 @@ const P99_MAX_MS: f64 = 50.0;
 async fn run(figures: &mut Figures) -> Result<()> {
     let stage = Stage::start().await?;
     let relay = stage.relay(&[]).await?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut writers = Vec::new();
-    for _ in 0..WRITERS {
-        let client = stage.client().await?;
-        let stop = Arc::clone(&stop);
-        writers.push(tokio::spawn(async move { write(&client, &stop).await }));
-    }
-    let bootstrap = stage.bootstrap();
-    let latencies = tokio::task::spawn_blocking(move || read(&bootstrap)).await??;
-    stop.store(true, Ordering::Relaxed);
-    for writer in writers {
-        writer.await??;
-    }
+    let load = Load::start(&stage, WRITERS, 1, PERIOD).await?;
+    let latencies = load::latencies(&stage, WARM_UP, MEASURED).await?;
+    load.stop().await?;
     relay.stop().await?;
     let ms = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1000.0;
     let rate = latencies.len() as f64 / MEASURED.as_secs_f64();
@@ -55,53 +40,4 @@ async fn run(figures: &mut Figures) -> Result<()> {
     ensure!(ms(0.5) < P50_MAX_MS, "p50 is {:.1} ms", ms(0.5));
     ensure!(ms(0.99) < P99_MAX_MS, "p99 is {:.1} ms", ms(0.99));
     Ok(())
-}
-
-fn now_us() -> Result<u64> {
-    Ok(u64::try_from(
-        SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros(),
-    )?)
-}
-
-/// Inserts at a fixed rate; the payload says when the insert began.
-async fn write(client: &Client, stop: &AtomicBool) -> Result<()> {
-    let sql = "INSERT INTO outbox (event_type, transfer_id, payload) \
-               VALUES ($1, $2, jsonb_build_object('began_us', $3::bigint))";
-    let insert = client.prepare(sql).await?;
-    let mut ticks = tokio::time::interval(PERIOD);
-    let mut number = 0_usize;
-    while !stop.load(Ordering::Relaxed) {
-        ticks.tick().await;
-        let began = i64::try_from(now_us()?)?;
-        let key = format!("t-{}", number % 1000);
-        client
-            .execute(&insert, &[&TOPICS[number % TOPICS.len()], &key, &began])
-            .await?;
-        number += 1;
-    }
-    Ok(())
-}
-
-/// Microseconds from insert to reading, after the warm-up.
-fn read(bootstrap: &str) -> Result<Histogram<u64>> {
-    let reader = Reader::open(bootstrap, &TOPICS)?;
-    let mut latencies = Histogram::new_with_bounds(1, 60_000_000, 3)?;
-    let from = SystemTime::now() + WARM_UP;
-    let until = from + MEASURED;
-    while SystemTime::now() < until {
-        let seen = reader.next(Duration::from_secs(10))?.context("no events")?;
-        if seen.read_at >= from {
-            latencies.record(latency_us(&seen)?)?;
-        }
-    }
-    Ok(latencies)
-}
-
-fn latency_us(seen: &Seen) -> Result<u64> {
-    let envelope: Value = serde_json::from_str(&seen.value)?;
-    let began = envelope["payload"]["began_us"]
-        .as_u64()
-        .context("began_us")?;
-    let read = u64::try_from(seen.read_at.duration_since(UNIX_EPOCH)?.as_micros())?;
-    Ok(read.saturating_sub(began).max(1))
 }

@@ -50,6 +50,7 @@ mod topic_deleted;
 mod transaction_cut;
 mod tuning;
 mod write_back;
+mod write_back_cost;
 mod yielding;
 
 use crate::scenario::Scenario;
@@ -108,4 +109,5 @@ pub static ALL: &[Scenario] = &[
     stale_walsender::SCENARIO,
     quiet_keepalives::SCENARIO,
     write_back::SCENARIO,
+    write_back_cost::SCENARIO,
 ];

@@ -232,7 +232,7 @@ impl Delivery {
 
     /// A row that was published before this session: the table may not have been told.
     fn mark_skipped(&mut self, insert: &Insert<'_>, origin: Origin) -> Result<(), Halt> {
-        if !self.writes_back() {
+        if !self.writes_back() || self.write_backs.has_dropped() {
             return Ok(());
         }
         let Some(known) = self.tables.get(insert.relation_oid) else {

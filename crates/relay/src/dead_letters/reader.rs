@@ -119,11 +119,9 @@ impl Reader {
         }
         let attempt = format!("reading {topic}");
         let failed = |e| kafka::failure(&attempt, &e);
-        let mut assignment = TopicPartitionList::new();
-        assignment
-            .add_partition_offset(topic, partition, Offset::Offset(offsets.start))
-            .map_err(failed)?;
-        self.consumer.assign(&assignment).map_err(failed)?;
+        self.seek(topic, partition, offsets.start)?;
+        let mut next = offsets.start;
+        let mut is_complete = false;
         let mut heard = Instant::now();
         while heard.elapsed() < SILENCE {
             match self.consumer.poll(STEP) {
@@ -132,13 +130,20 @@ impl Reader {
                     if message.offset() >= offsets.end {
                         return Ok(());
                     }
-                    let is_last = message.offset() + 1 == offsets.end;
+                    next = message.offset() + 1;
+                    let is_last = next == offsets.end;
                     show(Letter::copy(&message))?;
                     if is_last {
                         return Ok(());
                     }
                 }
-                Some(Err(e)) if kafka::is_partition_end(&e) => return Ok(()),
+                Some(Err(e)) if kafka::is_partition_end(&e) && is_complete => return Ok(()),
+                // A leader that was behind may have said so: what it has once it has everything
+                // is read to its end again.
+                Some(Err(e)) if kafka::is_partition_end(&e) => {
+                    is_complete = self.ends(topic, partition)?.1 >= offsets.end;
+                    self.seek(topic, partition, next)?;
+                }
                 Some(Err(e)) => return Err(failed(e)),
                 None => {}
             }
@@ -147,6 +152,15 @@ impl Reader {
             "kafka-unreachable",
             format!("{attempt}: timed out"),
         ))
+    }
+
+    fn seek(&self, topic: &str, partition: i32, offset: i64) -> Result<(), Failure> {
+        let failed = |e| kafka::failure(&format!("reading {topic}"), &e);
+        let mut assignment = TopicPartitionList::new();
+        assignment
+            .add_partition_offset(topic, partition, Offset::Offset(offset))
+            .map_err(failed)?;
+        self.consumer.assign(&assignment).map_err(failed)
     }
 
     fn partitions(&self, topic: &str) -> Result<Vec<i32>, Failure> {

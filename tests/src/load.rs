@@ -1,0 +1,107 @@
+//! Events at a fixed rate, and how long each of them takes to a `read_committed` consumer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+
+use crate::reader::{Reader, Seen};
+use crate::stage::{Stage, TOPICS};
+
+/// Writers that insert at a fixed rate until they are stopped.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    writers: Vec<JoinHandle<Result<()>>>,
+}
+
+impl Load {
+    /// Each of `writers` inserts `rows` in one statement, every `period`.
+    pub async fn start(stage: &Stage, writers: u32, rows: u32, period: Duration) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut tasks = Vec::new();
+        for _ in 0..writers {
+            let client = stage.client().await?;
+            let stop = Arc::clone(&stop);
+            let writing = async move { write(&client, rows, period, &stop).await };
+            tasks.push(tokio::spawn(writing));
+        }
+        Ok(Self {
+            stop,
+            writers: tasks,
+        })
+    }
+
+    /// Stops them, each after its statement.
+    pub async fn stop(self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        for writer in self.writers {
+            writer.await??;
+        }
+        Ok(())
+    }
+}
+
+/// Microseconds from insert to reading, in the time from `warm_up` on.
+pub async fn latencies(
+    stage: &Stage,
+    warm_up: Duration,
+    measured: Duration,
+) -> Result<Histogram<u64>> {
+    let bootstrap = stage.bootstrap();
+    tokio::task::spawn_blocking(move || read(&bootstrap, warm_up, measured)).await?
+}
+
+fn now_us() -> Result<u64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    Ok(u64::try_from(now.as_micros())?)
+}
+
+/// The payload says when the insert began.
+async fn write(client: &Client, rows: u32, period: Duration, stop: &AtomicBool) -> Result<()> {
+    let sql = "INSERT INTO outbox (event_type, transfer_id, payload) \
+               SELECT $1, 't-' || ($2::int8 + i) % 1000, \
+                 jsonb_build_object('began_us', $3::int8) FROM generate_series(1, $4::int4) i";
+    let insert = client.prepare(sql).await?;
+    let mut ticks = tokio::time::interval(period);
+    let mut number = 0_usize;
+    let count = i32::try_from(rows)?;
+    while !stop.load(Ordering::Relaxed) {
+        ticks.tick().await;
+        let began = i64::try_from(now_us()?)?;
+        let first = i64::try_from(number)?;
+        let topic = TOPICS[number % TOPICS.len()];
+        client
+            .execute(&insert, &[&topic, &first, &began, &count])
+            .await?;
+        number += 1;
+    }
+    Ok(())
+}
+
+fn read(bootstrap: &str, warm_up: Duration, measured: Duration) -> Result<Histogram<u64>> {
+    let reader = Reader::open(bootstrap, &TOPICS)?;
+    let mut latencies = Histogram::new_with_bounds(1, 60_000_000, 3)?;
+    let from = SystemTime::now() + warm_up;
+    let until = from + measured;
+    while SystemTime::now() < until {
+        let seen = reader.next(Duration::from_secs(10))?.context("no events")?;
+        if seen.read_at >= from {
+            latencies.record(latency_us(&seen)?)?;
+        }
+    }
+    Ok(latencies)
+}
+
+fn latency_us(seen: &Seen) -> Result<u64> {
+    let envelope: Value = serde_json::from_str(&seen.value)?;
+    let began = envelope["payload"]["began_us"]
+        .as_u64()
+        .context("began_us")?;
+    let read = u64::try_from(seen.read_at.duration_since(UNIX_EPOCH)?.as_micros())?;
+    Ok(read.saturating_sub(began).max(1))
+}
