@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
 use crate::wait;
@@ -36,6 +36,21 @@ pub async fn delete_topic(bootstrap: &str, topic: &str) -> Result<()> {
     }
     wait::until("the topic is gone", WITHIN, async || {
         Ok(!topics(bootstrap)?.iter().any(|known| known == topic))
+    })
+    .await
+    .map(drop)
+}
+
+/// Makes a topic with two partitions that is compacted.
+pub async fn create_compacted(bootstrap: &str, topic: &str) -> Result<()> {
+    let admin = admin(bootstrap)?;
+    let plan = NewTopic::new(topic, 2, TopicReplication::Fixed(1)).set("cleanup.policy", "compact");
+    let options = AdminOptions::new().operation_timeout(Some(WITHIN));
+    for outcome in admin.create_topics([&plan], &options).await? {
+        outcome.map_err(|(topic, code)| anyhow!("creating {topic}: {code}"))?;
+    }
+    wait::until("the topic is known", WITHIN, async || {
+        Ok(topics(bootstrap)?.iter().any(|known| known == topic))
     })
     .await
     .map(drop)

@@ -230,6 +230,7 @@ mod tests {
             value: format!(r#"{{"payload":{{"n":{n}}}}}"#),
             event_id: id.into(),
             position: position.into(),
+            replay: None,
             read_at: SystemTime::UNIX_EPOCH,
         }
     }

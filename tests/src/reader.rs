@@ -28,6 +28,8 @@ pub struct Seen {
     pub event_id: String,
     /// The `position` header.
     pub position: String,
+    /// The `replay` header: the request by which it was published again.
+    pub replay: Option<String>,
     /// When it was read.
     pub read_at: SystemTime,
 }
@@ -198,6 +200,7 @@ fn seen(message: &impl Message) -> Result<Seen> {
         key: text(message.key())?,
         value: text(message.payload())?,
         event_id: header("eventId")?,
+        replay: header("replay").ok(),
         position: header("position")?,
         read_at: SystemTime::now(),
     })

@@ -47,6 +47,9 @@ pub enum Kind {
     Genesis,
     /// Progress of the stream.
     Progress,
+    /// A repair is under way, which drops the slot and makes another. The rest of the record is what
+    /// it began with.
+    Repair,
 }
 
 /// The record's value, as JSON.
@@ -67,7 +70,8 @@ pub struct Checkpoint {
     pub floor: Lsn,
     /// The slot may be confirmed up to here, and is never confirmed beyond it.
     pub confirmed_up_to: Lsn,
-    /// A feed is under way, which goes on before the stream does.
+    /// A feed is under way, which goes on before the stream does. In an intent: the slot is to be made
+    /// together with this feed, so without its genesis it is of no use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feed: Option<FeedProgress>,
     /// Of what decides the number and order of changes inside a transaction, and so the meaning of

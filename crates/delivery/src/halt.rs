@@ -54,6 +54,20 @@ pub enum Halt {
         /// The slot.
         slot: String,
     },
+    /// The slot was made, but the rows that were to come before its stream are not known.
+    #[error(
+        "replication slot {slot:?} was made by a start that did not come to its end: the rows of its backfill are not known"
+    )]
+    BackfillUnfinished {
+        /// The slot.
+        slot: String,
+    },
+    /// A repair was begun and did not come to its end.
+    #[error("a repair of replication slot {slot:?} was begun and did not come to its end")]
+    RepairUnfinished {
+        /// The slot.
+        slot: String,
+    },
     /// The checkpoint was written for another cluster, database or slot.
     #[error("the checkpoint belongs to {recorded}, but the server is {found}")]
     ForeignSystem {
@@ -184,6 +198,8 @@ impl Halt {
             Self::SlotForeign { .. } => "slot-foreign",
             Self::SlotAhead { .. } => "slot-ahead",
             Self::SlotWithoutRecord { .. } => "slot-without-record",
+            Self::BackfillUnfinished { .. } => "backfill-unfinished",
+            Self::RepairUnfinished { .. } => "repair-unfinished",
             Self::ForeignSystem { .. } => "foreign-system",
             Self::TimelineLost { .. } => "timeline-lost",
             Self::WalBehind { .. } => "wal-behind",

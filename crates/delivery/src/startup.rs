@@ -80,11 +80,18 @@ pub fn check_start(
         return start_without_record(server, consent.adopt_slot);
     };
     check_identity(&checkpoint.identity, &server.identity)?;
+    if checkpoint.kind == Kind::Repair {
+        return Err(repair_unfinished(server));
+    }
     if let Some(before) = &checkpoint.coverage {
         check_coverage(before, &server.coverage, consent)?;
     }
     match (checkpoint.kind, &server.slot) {
+        (Kind::Repair, _) => Err(repair_unfinished(server)),
         (Kind::Intent, None) => Ok(Start::Create),
+        (Kind::Intent, Some(_)) if checkpoint.feed.is_some() => Err(Halt::BackfillUnfinished {
+            slot: server.identity.slot.clone(),
+        }),
         (Kind::Intent, Some(slot)) => Ok(Start::Adopt {
             at: slot.confirmed_flush,
         }),
@@ -95,6 +102,12 @@ pub fn check_start(
         (Kind::Genesis | Kind::Progress, Some(slot)) => {
             resume(checkpoint, server, slot).map(Start::Resume)
         }
+    }
+}
+
+fn repair_unfinished(server: &ServerFacts) -> Halt {
+    Halt::RepairUnfinished {
+        slot: server.identity.slot.clone(),
     }
 }
 
@@ -274,7 +287,7 @@ mod tests {
     use pgoutput::CommitLsn;
 
     use super::*;
-    use crate::{CHECKPOINT_FORMAT, TransactionPosition};
+    use crate::{CHECKPOINT_FORMAT, FeedProgress, TransactionPosition};
 
     fn identity() -> Identity {
         Identity {
@@ -375,6 +388,43 @@ mod tests {
             ..checkpoint()
         };
         assert_eq!(check(Some(intent), server()), "adopt 90");
+    }
+
+    #[test]
+    fn a_slot_without_the_feed_that_belongs_to_it_is_not_adopted() {
+        let intent = Checkpoint {
+            kind: Kind::Intent,
+            feed: Some(FeedProgress {
+                request: "r".into(),
+                ..FeedProgress::default()
+            }),
+            ..checkpoint()
+        };
+        assert_eq!(check(Some(intent.clone()), server()), "backfill-unfinished");
+        let slotless = ServerFacts {
+            slot: None,
+            ..server()
+        };
+        assert_eq!(check(Some(intent), slotless), "create");
+    }
+
+    #[test]
+    fn a_repair_that_was_begun_is_ended_before_anything_else() {
+        let repair = Checkpoint {
+            kind: Kind::Repair,
+            ..checkpoint()
+        };
+        let slotless = ServerFacts {
+            slot: None,
+            ..server()
+        };
+        let replaced = ServerFacts {
+            coverage: coverage("b"),
+            ..server()
+        };
+        for server in [server(), slotless, replaced] {
+            assert_eq!(check(Some(repair.clone()), server), "repair-unfinished");
+        }
     }
 
     #[test]

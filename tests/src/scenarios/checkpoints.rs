@@ -27,6 +27,11 @@ pub(super) async fn delete(stage: &Stage) -> Result<()> {
     cluster::delete_topic(&stage.bootstrap(), CHECKPOINTS).await
 }
 
+/// Makes the topic again, as `init` does.
+pub(super) async fn create(stage: &Stage) -> Result<()> {
+    cluster::create_compacted(&stage.bootstrap(), CHECKPOINTS).await
+}
+
 /// Changes settings of the topic with Kafka's own tool.
 pub(super) fn configure(stage: &Stage, settings: &str) -> Result<()> {
     let mut tool = stage.kafka.tool("kafka.admin.ConfigCommand")?;

@@ -1,5 +1,6 @@
 //! The registry: one file a scenario.
 
+mod backfill;
 mod backlog;
 mod before_slot;
 mod blind_watch;
@@ -9,6 +10,7 @@ mod checkpoints;
 mod dead_peer;
 mod endtxn_unknown;
 mod fast_stop;
+mod feeds;
 mod foreign_relay;
 mod idle_slot;
 mod keepalive_in_flight;
@@ -21,6 +23,7 @@ mod logs;
 mod misconfiguration;
 mod poison_stop;
 mod postgres_restart;
+mod promotion;
 mod promotion_reuse;
 mod publication_altered_midway;
 mod publication_changes;
@@ -28,11 +31,13 @@ mod publication_flicker;
 mod publication_replaced;
 mod quiet_keepalives;
 mod rare_keepalives;
+mod replay;
 mod restart_storm;
 mod restored;
 mod row_shapes;
 mod silent_host;
 mod slot_identity;
+mod slot_lost;
 mod slow_reader_memory;
 mod smoke;
 mod stale_walsender;
@@ -81,6 +86,10 @@ pub static ALL: &[Scenario] = &[
     publication_changes::SCENARIO,
     publication_flicker::SCENARIO,
     before_slot::SCENARIO,
+    backfill::SCENARIO,
+    slot_lost::SCENARIO,
+    promotion::SCENARIO,
+    replay::SCENARIO,
     slow_reader_memory::SCENARIO,
     large_event::SCENARIO,
     endtxn_unknown::SCENARIO,

@@ -23,9 +23,9 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 /// Events that only the old server has, and that are published before it dies.
-const PHANTOMS: u32 = 40;
+pub(super) const PHANTOMS: u32 = 40;
 /// Events that the new server writes at the LSNs of the phantoms: more of them.
-const NEWCOMERS: u32 = 60;
+pub(super) const NEWCOMERS: u32 = 60;
 const WITHIN: Duration = Duration::from_secs(60);
 
 async fn run(figures: &mut Figures) -> Result<()> {
@@ -91,7 +91,7 @@ async fn slotless() -> Result<Verdict> {
 /// Everything that was published on the old server but for the phantoms, and everything of the new
 /// one but for what a stop was about. Positions go back where LSNs are used again, so the order is
 /// not judged.
-async fn judge(stage: &Stage, phantoms: u32, missing: u32) -> Result<Verdict> {
+pub(super) async fn judge(stage: &Stage, phantoms: u32, missing: u32) -> Result<Verdict> {
     let verdict = oracle::judge(stage).await?;
     let (lost, doubled) = (verdict.lost, verdict.duplicated);
     let as_expected =
@@ -106,7 +106,7 @@ async fn judge(stage: &Stage, phantoms: u32, missing: u32) -> Result<Verdict> {
 }
 
 /// A standby that has missed the last events, all of which are published.
-async fn lagging(stage: &Stage, synchronise: bool) -> Result<Postgres> {
+pub(super) async fn lagging(stage: &Stage, synchronise: bool) -> Result<Postgres> {
     flowing(stage, &[]).await?.stop().await?;
     let copy = copied(stage)?;
     let primary = Arc::clone(&stage.postgres);
@@ -173,7 +173,7 @@ async fn cut_off(standby: &Postgres) -> Result<()> {
 }
 
 /// The primary dies and the standby takes its place; where the WAL of the dead one ended.
-fn promote(stage: &mut Stage, standby: Postgres) -> Result<String> {
+pub(super) fn promote(stage: &mut Stage, standby: Postgres) -> Result<String> {
     let end = stage.value("SELECT pg_current_wal_lsn()")?;
     stage.postgres.kill9()?;
     ensure!(

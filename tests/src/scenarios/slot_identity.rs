@@ -131,14 +131,7 @@ async fn release(stage: &Stage) -> Result<()> {
 async fn invalidated(stage: &Stage) -> Result<()> {
     let relay = flowing(stage, &[]).await?;
     relay.program().pause();
-    keep_size(stage, "1MB")?;
-    wait::until("the slot is lost", Duration::from_secs(60), async || {
-        stage.value("SELECT pg_logical_emit_message(false, 'churn', repeat('x', 1000000))")?;
-        stage.value("SELECT pg_switch_wal()")?;
-        stage.postgres.sql(DATABASE, "CHECKPOINT")?;
-        Ok(stage.value("SELECT wal_status FROM pg_replication_slots")? == "lost")
-    })
-    .await?;
+    invalidate(stage).await?;
     let log = std::fs::read_to_string(stage.postgres.log_path())?;
     let killed = log.contains("to release replication slot \"outboxd\"");
     ensure!(killed, "the server did not end the walsender by itself");
@@ -148,6 +141,24 @@ async fn invalidated(stage: &Stage) -> Result<()> {
     keep_size(stage, "-1")?;
     stage.value(DROP)?;
     remedy(stage, relay, "slot-missing").await
+}
+
+async fn invalidate(stage: &Stage) -> Result<()> {
+    keep_size(stage, "1MB")?;
+    wait::until("the slot is lost", Duration::from_secs(60), async || {
+        stage.value("SELECT pg_logical_emit_message(false, 'churn', repeat('x', 1000000))")?;
+        stage.value("SELECT pg_switch_wal()")?;
+        stage.postgres.sql(DATABASE, "CHECKPOINT")?;
+        Ok(stage.value("SELECT wal_status FROM pg_replication_slots")? == "lost")
+    })
+    .await?;
+    Ok(())
+}
+
+/// The server gives the slot up while no relay runs; later ones are not.
+pub(super) async fn lose_slot(stage: &Stage) -> Result<()> {
+    invalidate(stage).await?;
+    keep_size(stage, "-1")
 }
 
 fn keep_size(stage: &Stage, size: &str) -> Result<()> {

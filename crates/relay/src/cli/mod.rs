@@ -7,6 +7,8 @@ mod exit;
 mod init;
 mod problem;
 mod prune;
+mod repair;
+mod replay;
 mod routing;
 mod run;
 mod status;
@@ -14,7 +16,7 @@ mod status;
 use clap::{Args, Parser, Subcommand};
 
 use self::problem::Problem;
-use crate::config::{self, Config, ConfigErrors, Overrides};
+use crate::config::{self, Config, ConfigErrors, Overrides, Pipeline};
 use crate::failure::CODES;
 use crate::sink::kafka;
 
@@ -38,6 +40,10 @@ enum Command {
     Run(run::RunArgs),
     /// Show how a running relay is doing.
     Status(status::StatusArgs),
+    /// Show what a lost slot or checkpoint has left unpublished; publish it with --apply.
+    Repair(repair::RepairArgs),
+    /// Publish events again, on purpose.
+    Replay(replay::ReplayArgs),
     /// Remove published rows that are old enough, once.
     Prune(prune::PruneArgs),
     /// Check or print the configuration.
@@ -144,6 +150,22 @@ impl Settings {
     }
 }
 
+/// The pipeline that a command is for: the one of that name, or the only one.
+fn one_pipeline<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a Pipeline, Exit> {
+    let named = |p: &&Pipeline| name.is_none_or(|name| p.name == name);
+    let mut found = config.pipelines.iter().filter(named);
+    if let (Some(pipeline), None) = (found.next(), found.next()) {
+        return Ok(pipeline);
+    }
+    let names: Vec<_> = config.pipelines.iter().map(|p| p.name.as_str()).collect();
+    let problem = Problem::new(
+        "the command is for one pipeline",
+        format!("Name it with --pipeline: {}.", names.join(", ")),
+    );
+    problem.report();
+    Err(Exit::Usage)
+}
+
 /// Values that only librdkafka can judge.
 fn check_properties(config: &Config) -> Result<(), Problem> {
     for pipeline in &config.pipelines {
@@ -174,6 +196,8 @@ pub fn main() -> Exit {
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Run(args) => run::run(&args),
         Command::Status(args) => status::status(&args),
+        Command::Repair(args) => repair::repair(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Prune(args) => prune::prune(&args),
         Command::Config {
             command: ConfigCommand::Check(settings),

@@ -58,6 +58,7 @@ pub(super) fn resolve(
         sslkey,
         slot: draft.slot.clone(),
         publication: draft.publication.clone(),
+        failover_slot: draft.failover_slot,
         connect_timeout: connect_timeout.unwrap_or(draft.connect_timeout),
         wal_sender_timeout: draft.wal_sender_timeout,
     };

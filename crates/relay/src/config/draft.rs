@@ -13,7 +13,7 @@ use super::error::{Fault, Faults, Place};
 use super::field::Sources;
 use super::kafka::{Kafka, Property, TopicDefaults};
 use super::keys::Key;
-use super::pipeline::{Batch, Event, Mode, Pipeline, Retry, SinkKind, Sla};
+use super::pipeline::{Backfill, Batch, Event, Mode, Pipeline, Retry, SinkKind, Sla};
 use super::postgres::{Host, Postgres, SslMode};
 use super::secret::Secret;
 use super::value::Value;
@@ -158,6 +158,7 @@ pub(super) struct PipelineDraft {
     pub dead_letter_bounds: DeadLetterBounds,
     pub write_back: WriteBackBounds,
     pub retention: Retention,
+    pub backfill: Backfill,
 }
 
 /// The connection as given: by URL, by separate settings, or by both.
@@ -176,6 +177,7 @@ pub(super) struct PostgresDraft {
     pub sslkey: Option<PathBuf>,
     pub slot: String,
     pub publication: String,
+    pub failover_slot: bool,
     pub connect_timeout: Duration,
     pub wal_sender_timeout: Duration,
 }
@@ -281,6 +283,7 @@ impl From<&Pipeline> for PipelineDraft {
             dead_letter_bounds: pipeline.dead_letter_bounds.clone(),
             write_back: pipeline.write_back.clone(),
             retention: pipeline.retention.clone(),
+            backfill: pipeline.backfill.clone(),
         }
     }
 }
@@ -301,6 +304,7 @@ impl From<&Postgres> for PostgresDraft {
             sslkey: postgres.sslkey.clone(),
             slot: postgres.slot.clone(),
             publication: postgres.publication.clone(),
+            failover_slot: postgres.failover_slot,
             connect_timeout: postgres.connect_timeout,
             wal_sender_timeout: postgres.wal_sender_timeout,
         }

@@ -27,7 +27,9 @@ pub use dead_letter::{DeadLetterBounds, DeadLetterSpec};
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use flags::Overrides;
 pub use kafka::{Kafka, Property, TopicDefaults};
-pub use pipeline::{Batch, Event, Mode, Pipeline, Retry, SinkKind, Sla};
+pub use pipeline::{
+    Backfill, Batch, Event, Mode, Pipeline, Retry, Rows, SinkKind, Sla, is_timestamp,
+};
 pub use postgres::{Host, HostAddr, Postgres, SslMode};
 pub use print::print;
 pub use reference::{example, reference};

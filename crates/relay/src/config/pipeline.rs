@@ -46,6 +46,8 @@ pub struct Pipeline {
     pub write_back: WriteBackBounds,
     /// How long published rows are kept.
     pub retention: Retention,
+    /// Which rows from before the slot are published.
+    pub backfill: Backfill,
 }
 
 impl Default for Pipeline {
@@ -76,6 +78,7 @@ impl Default for Pipeline {
             dead_letter_bounds: DeadLetterBounds::default(),
             write_back: WriteBackBounds::default(),
             retention: Retention::default(),
+            backfill: Backfill::default(),
         }
     }
 }
@@ -174,6 +177,106 @@ impl Default for Sla {
         Self {
             publish_lag: Duration::from_secs(30),
             backlog: 10_000,
+        }
+    }
+}
+
+/// Which rows from before the slot are published, and in which order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backfill {
+    /// As it was given: `none`, `pending`, `all` or `since:TIMESTAMP`.
+    pub rows: String,
+    /// Column of the order; the event's id decides between equals.
+    pub order_by: Option<String>,
+}
+
+/// Rows of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows<'a> {
+    /// None of them.
+    None,
+    /// Those whose state says that they are not published.
+    Pending,
+    /// All of them.
+    All,
+    /// Those of events that occurred at this time or later.
+    Since(&'a str),
+}
+
+impl Default for Backfill {
+    fn default() -> Self {
+        Self {
+            rows: "none".into(),
+            order_by: None,
+        }
+    }
+}
+
+impl Backfill {
+    /// Which rows.
+    pub fn rows(&self) -> Rows<'_> {
+        Rows::read(&self.rows).unwrap_or(Rows::None)
+    }
+
+    /// Whether there may be any.
+    pub fn is_wanted(&self) -> bool {
+        self.rows() != Rows::None
+    }
+}
+
+impl<'a> Rows<'a> {
+    /// Reads the text form.
+    pub fn read(text: &'a str) -> Option<Self> {
+        match text {
+            "none" => Some(Self::None),
+            "pending" => Some(Self::Pending),
+            "all" => Some(Self::All),
+            since => {
+                let time = since.strip_prefix("since:")?;
+                is_timestamp(time).then_some(Self::Since(time))
+            }
+        }
+    }
+}
+
+/// Begins as an ISO date does; Postgres reads the rest.
+pub fn is_timestamp(text: &str) -> bool {
+    let date = text.get(..10).unwrap_or_default().as_bytes();
+    let is_date = date.len() == 10
+        && date.iter().enumerate().all(|(index, byte)| match index {
+            4 | 7 => *byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+    is_date
+        && text.len() <= 40
+        && text
+            .chars()
+            .all(|c| c.is_ascii_digit() || "-+:. TZ".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_a_backfill_are_read_from_their_text() {
+        let cases = [
+            ("none", Some(Rows::None)),
+            ("pending", Some(Rows::Pending)),
+            ("all", Some(Rows::All)),
+            ("since:2026-01-31", Some(Rows::Since("2026-01-31"))),
+            (
+                "since:2026-01-31T10:00:00.5+02:00",
+                Some(Rows::Since("2026-01-31T10:00:00.5+02:00")),
+            ),
+            ("since:", None),
+            ("since:yesterday", None),
+            ("since:2026-01-31' OR true", None),
+            ("everything", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Rows::read(text), expected, "{text}");
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Postgres {
     pub slot: String,
     /// Publication: any identifier, to be quoted wherever it is used.
     pub publication: String,
+    /// Whether the slot is made a failover slot, where the server can (17 and later).
+    pub failover_slot: bool,
     /// Time allowed for connecting to one host.
     pub connect_timeout: Duration,
     /// `wal_sender_timeout` of the replication session: silence for that long ends it.
@@ -51,6 +53,7 @@ impl Default for Postgres {
             sslkey: None,
             slot: "outboxd".into(),
             publication: "outboxd".into(),
+            failover_slot: true,
             connect_timeout: Duration::from_secs(5),
             wal_sender_timeout: Duration::from_secs(10),
         }

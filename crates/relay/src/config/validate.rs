@@ -82,6 +82,7 @@ fn pipeline(scope: &PipelineScope, sources: &Sources<'_>, faults: &mut Faults) -
         dead_letter_bounds: draft.dead_letter_bounds.clone(),
         write_back: draft.write_back.clone(),
         retention: draft.retention.clone(),
+        backfill: draft.backfill.clone(),
     }
 }
 

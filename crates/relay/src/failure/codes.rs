@@ -79,6 +79,11 @@ pub static CODES: &[Code] = &[
         "Nothing, if this is a standby or a restart: outboxd waits for the slot. Otherwise find the holder with: SELECT active_pid FROM pg_replication_slots.",
     ),
     transient(
+        "backfill-unfinished",
+        "A first start with a backfill did not come to its end, so which rows come before the slot's stream is not known. Nothing has been published.",
+        "Nothing: outboxd drops the slot and begins the first start anew.",
+    ),
+    transient(
         "kafka-unreachable",
         "No broker answers.",
         "Check that the brokers run and that kafka.bootstrap and the firewall are right. outboxd goes on when they are back; the slot holds.",
@@ -197,14 +202,29 @@ pub static CODES: &[Code] = &[
     ),
     // Slot and identity.
     stopped(
+        "control-missing",
+        "The tables of schema outboxd do not exist: backfill, repair and replay keep their rows and requests there.",
+        "Create them with `outboxd init --apply`, which also adds outboxd.control to the publication.",
+    ),
+    stopped(
+        "repair-too-large",
+        "More rows may be unpublished than a repair can hold in memory.",
+        "Give --since TIMESTAMP: rows of older events are taken as published. Or set write_back = \"all\", so that the state of rows tells.",
+    ),
+    stopped(
+        "repair-unfinished",
+        "`outboxd repair --apply` was begun and did not come to its end. Nothing is published until it does.",
+        "Run `outboxd repair --apply` again: it begins anew, with what it knew before.",
+    ),
+    stopped(
         "slot-missing",
         "The replication slot was dropped. WAL written since is not held for outboxd.",
-        "Rows committed since the recorded LSN may be unpublished: compare the table with the topics. Then delete the checkpoint topic and run `outboxd init --apply` to start with a new slot.",
+        "Rows committed since the recorded LSN may be unpublished: `outboxd repair` shows them, and with --apply publishes them and goes on with a new slot.",
     ),
     stopped(
         "slot-lost",
         "The server has invalidated the slot, usually because it kept more WAL than max_slot_wal_keep_size allows.",
-        "Raise max_slot_wal_keep_size. Rows committed since the recorded LSN may be unpublished: compare the table with the topics, drop the slot, delete the checkpoint topic, and run `outboxd init --apply`.",
+        "Raise max_slot_wal_keep_size. Rows committed since the recorded LSN may be unpublished: `outboxd repair` shows them, and with --apply publishes them and goes on with a new slot.",
     ),
     stopped(
         "slot-foreign",
@@ -214,12 +234,12 @@ pub static CODES: &[Code] = &[
     stopped(
         "slot-ahead",
         "The slot was advanced past the checkpoint by somebody else, or was dropped and made again, or the checkpoint topic was restored from an older state.",
-        "The rows between the two LSNs may be unpublished: compare the table with the topics. Then delete the checkpoint topic and run with --adopt-slot to go on from the slot.",
+        "The rows between the two LSNs may be unpublished: `outboxd repair` shows them, and with --apply publishes them and goes on with a new slot.",
     ),
     stopped(
         "slot-without-record",
         "The slot exists but the checkpoint topic knows nothing of it: the topic was lost, or the slot was made by hand.",
-        "If the slot was made for outboxd and nothing has been read from it, run with --adopt-slot. If the checkpoint topic was lost, rows may be published twice: compare table and topics first.",
+        "If the slot was made for outboxd and nothing has been read from it, run with --adopt-slot. If the checkpoint topic was lost, `outboxd repair` shows which rows are not in the topics, and with --apply publishes them and goes on with a new slot.",
     ),
     stopped(
         "foreign-system",
@@ -229,22 +249,22 @@ pub static CODES: &[Code] = &[
     stopped(
         "timeline-lost",
         "The server's history does not contain the timeline of the checkpoint: it is not a descendant of the server that was streamed.",
-        "Point outboxd at the right server. If this one is right, compare table and topics, then start anew with a fresh checkpoint topic and slot.",
+        "Point outboxd at the right server. If this one is right, `outboxd repair` shows which rows are not in the topics and which events have no row here; with --apply it publishes the rows and goes on with a new slot.",
     ),
     stopped(
         "wal-behind",
         "The server's WAL ends before what has been published: it was restored from a backup or a snapshot.",
-        "Events were published for rows that this server does not have. Compare table and topics, then start anew with a fresh checkpoint topic and slot.",
+        "Events were published for rows that this server does not have: `outboxd repair` lists them, and rows that are not in the topics; with --apply it publishes those and goes on with a new slot.",
     ),
     stopped(
         "transaction-missing",
         "The slot says that the last published transaction must come again, but it did not.",
-        "The server was restored, or the publication was narrowed. Compare table and topics before you go on with a fresh checkpoint topic and slot.",
+        "The server was restored, or the publication was narrowed. `outboxd repair --anyway` shows which rows are not in the topics and which events have no row here; with --apply it publishes the rows and goes on with a new slot.",
     ),
     stopped(
         "transaction-foreign",
         "Another transaction stands at the LSN of the last published one: the server was restored and reuses LSNs.",
-        "Compare table and topics, then start anew with a fresh checkpoint topic and slot.",
+        "`outboxd repair --anyway` shows which rows are not in the topics and which events have no row here; with --apply it publishes the rows and goes on with a new slot.",
     ),
     stopped(
         "fingerprint-changed",

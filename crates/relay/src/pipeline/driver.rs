@@ -13,6 +13,7 @@ use super::service::{Served, Service, hand_in};
 use super::watch::{Sighting, Watcher};
 use super::{Backlog, Context, Memory};
 use crate::failure::Failure;
+use crate::feed::{self, Fed};
 use crate::sink::{Report, Sink};
 use crate::source::{self, Frame, PgStream, WalSource};
 use crate::telemetry::State;
@@ -288,7 +289,12 @@ impl Driver<'_> {
                 Action::Serve { request } => {
                     self.service = Some(Service::of(self.context, &request));
                 }
-                Action::Feed { .. } | Action::Fed { .. } => {}
+                Action::Feed { request, after } => {
+                    self.service = Some(Service::of_feed(self.context, &request, after));
+                }
+                Action::Fed { request } => {
+                    feed::discard_beside(&self.context.pipeline, request);
+                }
                 Action::Stop(halt) => self.halted = Some(halt.into()),
                 Action::Confirm(lsn) => {
                     self.stream.confirm(lsn);
@@ -360,9 +366,23 @@ impl Driver<'_> {
             Served::Letter(letter, dropped) => {
                 hand_in(&mut self.delivery, &letter, dropped, now)?;
             }
+            Served::Fed(fed) => self.fed(fed, now)?,
             Served::End => {
                 self.service = None;
                 self.delivery.handle_served(now);
+            }
+        }
+        Ok(())
+    }
+
+    fn fed(&mut self, fed: Fed, now: Instant) -> Result<(), Failure> {
+        match fed {
+            Fed::Relation(relation) => self.delivery.handle_fed_relation(&relation)?,
+            Fed::Row(row) => self.delivery.handle_fed_row(&row.as_fed()?, now)?,
+            Fed::End { missing } => {
+                self.service = None;
+                self.context.metrics.feed_missing(missing);
+                self.delivery.handle_feed_end(now);
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! One pipeline: a thread of its own, on which sessions follow each other until shutdown.
 
 mod backlog;
+mod create;
 mod driver;
 mod memory;
 mod open;
@@ -20,6 +21,7 @@ use crate::source::catalog::SlotUse;
 use crate::telemetry::{PipelineMetrics, State, Vitals};
 
 pub use backlog::Backlog;
+pub use create::{drop_slot, record_genesis};
 pub use open::bootstrap;
 
 use memory::Memory;

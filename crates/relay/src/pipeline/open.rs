@@ -9,12 +9,13 @@ use delivery::{
 use pgoutput::{Lsn, PgTimestamp};
 
 use super::watch::{Sighting, Watcher};
-use super::{Backlog, Context, Memory};
+use super::{Backlog, Context, Memory, create};
 use crate::config::{Mode, Pipeline, SinkKind};
 use crate::failure::Failure;
+use crate::feed;
 use crate::retention::Retention;
 use crate::sink::{Recorded, Sink, opening_checkpoint};
-use crate::source::{self, PgStream, Session};
+use crate::source::{self, PgStream};
 use crate::writeback::{self, WriteBack};
 
 /// How often progress without events is recorded in Kafka.
@@ -39,10 +40,11 @@ pub(super) async fn open(
 ) -> Result<Opened, Failure> {
     let pipeline = &context.pipeline;
     let mut session = source::connect(pipeline).await?;
+    feed::held(&session.catalog, &pipeline.slot_name()).await?;
     writeback::check(&session.catalog, pipeline).await?;
     delivery::check_slot(&session.facts)?;
     if session.facts.slot.is_none() {
-        create_slot(pipeline, &mut session).await?;
+        create::slot(pipeline, &mut session).await?;
     }
     tracing::debug!(pipeline = pipeline.name, "connected");
     let verified = session.verified;
@@ -52,7 +54,15 @@ pub(super) async fn open(
     let server = writeback::Server::new(&catalog, &facts.identity);
     let mut watcher = Watcher::start(context, catalog, facts.coverage.clone());
     let joining = join_kafka(context, memory, &facts);
-    let (sink, resume) = count_meanwhile(context, backlog, &mut watcher, joining).await?;
+    let joined = count_meanwhile(context, backlog, &mut watcher, joining).await;
+    let (sink, resume) = match joined {
+        Err(failure) if failure.code.name == "backfill-unfinished" => {
+            drop((stream, watcher));
+            create::again(pipeline).await?;
+            return Err(failure);
+        }
+        joined => joined?,
+    };
     tracing::info!(
         pipeline = pipeline.name,
         slot = facts.identity.slot,
@@ -82,39 +92,8 @@ pub async fn bootstrap(pipeline: &Pipeline) -> Result<bool, Failure> {
     if session.facts.slot.is_some() {
         return Ok(false);
     }
-    create_slot(pipeline, &mut session).await?;
+    create::slot(pipeline, &mut session).await?;
     Ok(true)
-}
-
-/// The slot does not exist: unless a checkpoint says that it did, this is a first start.
-///
-/// The intent is recorded before the slot is made, so that after a crash in between the slot is
-/// known to be ours.
-async fn create_slot(pipeline: &Pipeline, session: &mut Session) -> Result<(), Failure> {
-    if pipeline.sink == SinkKind::Stdout {
-        session.create_slot(true).await?;
-        return session.refresh_slot().await;
-    }
-    let (mut sink, recorded) = Sink::open(pipeline, &session.facts.identity).await?;
-    // Another relay may have made it meanwhile.
-    session.refresh_slot().await?;
-    if session.facts.slot.is_some() {
-        return Ok(());
-    }
-    check_start(
-        recorded.checkpoint.as_ref(),
-        &session.facts,
-        Consent::default(),
-    )?;
-    let record = |kind: Kind, at: Lsn| opening_checkpoint(kind, &session.facts, at, pipeline);
-    let intent = record(Kind::Intent, Lsn::INVALID);
-    let mut genesis = record(Kind::Genesis, Lsn::INVALID);
-    sink.record_now(&intent).await?;
-    genesis.confirmed_up_to = session.create_slot(false).await?;
-    sink.record_now(&genesis).await?;
-    let slot = genesis.identity.slot;
-    tracing::info!(pipeline = pipeline.name, slot, lsn = %genesis.confirmed_up_to, "slot created: rows committed before it are not published");
-    session.refresh_slot().await
 }
 
 /// While Kafka is awaited, which may take as long as an outage, the backlog goes on growing.
@@ -205,7 +184,8 @@ fn warn_of_voided(checkpoint: Option<&Checkpoint>, void_from: Option<Lsn>) {
             to = %published,
             old_timeline = checkpoint.identity.timeline,
             "this server has left the timeline that events were published from: those between \
-             these LSNs are in the topics, but not in the database any more"
+             these LSNs are in the topics, but not in the database any more; \
+             `outboxd repair --phantoms-from {void_from}` lists them"
         );
     }
 }

@@ -6,11 +6,14 @@ use envelope::dead_letter::Found;
 use super::Context;
 use crate::dead_letters::{Letter, Letters, Wanted};
 use crate::failure::Failure;
+use crate::feed::{self, Fed};
 
 /// A source beside the stream.
 pub(super) enum Service {
     /// Dead letters.
     Letters(Letters),
+    /// The rows of a feed.
+    Feed(feed::Reader),
     /// Nothing: the request is not understood, or names nothing.
     Nothing,
 }
@@ -19,6 +22,8 @@ pub(super) enum Service {
 pub(super) enum Served {
     /// A dead letter, and whether it is dropped.
     Letter(Box<Letter>, bool),
+    /// What comes of a feed.
+    Fed(Fed),
     /// Everything has been handed over.
     End,
 }
@@ -47,6 +52,13 @@ impl Service {
         }
     }
 
+    /// Reads a feed behind one of its rows.
+    pub fn of_feed(context: &Context, request: &str, after: u64) -> Self {
+        let pipeline = context.pipeline.name.as_str();
+        tracing::info!(pipeline, request, after, "feed begun");
+        Self::Feed(feed::Reader::start(&context.pipeline, request, after))
+    }
+
     /// The next thing; cancel-safe.
     pub async fn next(&mut self) -> Result<Served, Failure> {
         match self {
@@ -54,6 +66,7 @@ impl Service {
                 Some(letter) => Ok(Served::Letter(Box::new(letter?), letters.drops)),
                 None => Ok(Served::End),
             },
+            Self::Feed(reader) => reader.next().await.map(Served::Fed),
             Self::Nothing => Ok(Served::End),
         }
     }

@@ -91,7 +91,7 @@ impl Catalog {
     }
 
     /// One row of a query.
-    pub(super) async fn one(
+    pub(crate) async fn one(
         &self,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],

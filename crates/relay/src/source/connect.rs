@@ -31,6 +31,7 @@ pub struct Session {
     pub verified: Lsn,
     client: ReplicationClient,
     slot: String,
+    failover: bool,
     patience: Duration,
 }
 
@@ -89,6 +90,7 @@ async fn connect_to(pipeline: &Pipeline, host: &Host) -> Result<Session, Failure
         verified,
         client,
         slot: pipeline.slot_name(),
+        failover: postgres.failover_slot,
         patience: postgres.connect_timeout,
     })
 }
@@ -220,6 +222,46 @@ fn parse_history(content: &str) -> Vec<TimelineSwitch> {
     content.lines().filter_map(switch).collect()
 }
 
+/// A slot to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotForm {
+    /// Gone with the session.
+    Temporary,
+    /// To be kept.
+    Lasting,
+    /// To be kept, with a snapshot of what is committed before its stream. The snapshot is there
+    /// until the session's next command.
+    WithSnapshot,
+}
+
+/// A slot that was made.
+#[derive(Debug, Clone)]
+pub struct MadeSlot {
+    /// Its consistent point: the stream has what commits from here on.
+    pub at: Lsn,
+    /// Names the snapshot of everything that was committed before.
+    pub snapshot: Option<String>,
+}
+
+/// On 17 and later it is made a failover slot, so that a promoted standby has it.
+fn create_sql(slot: &str, form: SlotForm, server_version: i32, failover: bool) -> String {
+    let (temporary, exports) = match form {
+        SlotForm::Temporary => ("TEMPORARY ", false),
+        SlotForm::Lasting => ("", false),
+        SlotForm::WithSnapshot => ("", true),
+    };
+    let lasts = form != SlotForm::Temporary;
+    let options = match (server_version, exports) {
+        (..150_000, true) => "EXPORT_SNAPSHOT",
+        (..150_000, false) => "NOEXPORT_SNAPSHOT",
+        (170_000.., true) if failover => "(SNAPSHOT 'export', FAILOVER)",
+        (170_000.., false) if failover && lasts => "(SNAPSHOT 'nothing', FAILOVER)",
+        (_, true) => "(SNAPSHOT 'export')",
+        (_, false) => "(SNAPSHOT 'nothing')",
+    };
+    format!("CREATE_REPLICATION_SLOT \"{slot}\" {temporary}LOGICAL pgoutput {options}")
+}
+
 impl Session {
     /// Reads the slot's row again.
     pub async fn refresh_slot(&mut self) -> Result<(), Failure> {
@@ -227,28 +269,14 @@ impl Session {
         Ok(())
     }
 
-    /// Creates the slot on this session and returns its consistent point. On 17 and later it is
-    /// made a failover slot, so that a promoted standby has it.
-    pub async fn create_slot(&mut self, temporary: bool) -> Result<Lsn, Failure> {
-        let failover = !temporary && self.catalog.server_version() >= 170_000;
-        let options = if failover {
-            "SNAPSHOT 'nothing', FAILOVER"
-        } else {
-            "SNAPSHOT 'nothing'"
-        };
-        let legacy = self.catalog.server_version() < 150_000;
-        let options = if legacy {
-            "NOEXPORT_SNAPSHOT".into()
-        } else {
-            format!("({options})")
-        };
-        let sql = {
-            let temporary = if temporary { "TEMPORARY " } else { "" };
-            format!(
-                "CREATE_REPLICATION_SLOT \"{}\" {temporary}LOGICAL pgoutput {options}",
-                self.slot
-            )
-        };
+    /// Creates the slot on this session.
+    pub async fn create_slot(&mut self, form: SlotForm) -> Result<MadeSlot, Failure> {
+        let sql = create_sql(
+            &self.slot,
+            form,
+            self.catalog.server_version(),
+            self.failover,
+        );
         let attempt = format!("creating replication slot {:?}", self.slot);
         let creating = tokio::time::timeout(CREATE_PATIENCE, self.client.simple_query(&sql));
         let created = tokio::select! {
@@ -267,9 +295,16 @@ impl Session {
                 return Err(Failure::new("postgres-lost", why));
             }
         };
-        let point = rows.first().and_then(|row| row.get(1)?.as_ref());
-        let point = point.and_then(|bytes| std::str::from_utf8(bytes).ok()?.parse().ok());
-        point.ok_or_else(|| Failure::new("protocol", format!("{attempt}: unexpected answer")))
+        let column = |index: usize| {
+            let bytes = rows.first()?.get(index)?.as_ref()?;
+            Some(std::str::from_utf8(bytes).ok()?.to_owned())
+        };
+        let unexpected = || Failure::new("protocol", format!("{attempt}: unexpected answer"));
+        let at = column(1).and_then(|text| text.parse().ok());
+        Ok(MadeSlot {
+            at: at.ok_or_else(unexpected)?,
+            snapshot: column(2).filter(|name| !name.is_empty()),
+        })
     }
 
     /// Starts streaming from the slot's confirmed LSN: from then on this session holds the slot.
@@ -311,6 +346,32 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slot_is_made_as_each_version_knows_it() {
+        let check = |form, version, failover, options: &str| {
+            let sql = create_sql("s", form, version, failover);
+            let expected = format!("CREATE_REPLICATION_SLOT \"s\" {options}");
+            assert_eq!(sql, expected);
+        };
+        use SlotForm::{Lasting, Temporary, WithSnapshot};
+        let old = "LOGICAL pgoutput NOEXPORT_SNAPSHOT";
+        check(Lasting, 140_000, true, old);
+        check(
+            WithSnapshot,
+            140_000,
+            true,
+            "LOGICAL pgoutput EXPORT_SNAPSHOT",
+        );
+        let plain = "LOGICAL pgoutput (SNAPSHOT 'nothing')";
+        check(Lasting, 160_000, true, plain);
+        check(Lasting, 180_000, false, plain);
+        let failover = "LOGICAL pgoutput (SNAPSHOT 'nothing', FAILOVER)";
+        check(Lasting, 170_000, true, failover);
+        let export = "LOGICAL pgoutput (SNAPSHOT 'export', FAILOVER)";
+        check(WithSnapshot, 180_000, true, export);
+        check(Temporary, 180_000, true, &format!("TEMPORARY {plain}"));
+    }
 
     #[test]
     fn timeline_history_is_read_line_by_line() {

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use crate::failure::Failure;
 
-pub use connect::{Session, connect, primary};
+pub use connect::{MadeSlot, Session, SlotForm, connect, primary};
 pub(crate) use error::{SILENT, catalog as failure, silent};
 pub use stream::PgStream;
 

@@ -86,6 +86,7 @@ struct Families {
     retries: Family<CodeLabel, Counter>,
     retry_wait: HistogramFamily,
     sessions: Family<PipelineLabel, Counter>,
+    feed_missing: Family<PipelineLabel, Counter>,
     state: Family<StateLabel, Gauge>,
     slot_lag: Family<PipelineLabel, Gauge>,
     slot_retained: Family<PipelineLabel, Gauge>,
@@ -113,6 +114,7 @@ impl Families {
             retries: Family::default(),
             retry_wait: Family::new_with_constructor(waits),
             sessions: Family::default(),
+            feed_missing: Family::default(),
             state: Family::default(),
             slot_lag: Family::default(),
             slot_retained: Family::default(),
@@ -199,6 +201,11 @@ impl Families {
             "outboxd_sessions",
             "Sessions begun; each after the first may repeat events in at-least-once mode",
             self.sessions.clone(),
+        );
+        r.register(
+            "outboxd_feed_rows_missing",
+            "Rows of feeds that had vanished before they were published",
+            self.feed_missing.clone(),
         );
         r.register(
             "outboxd_state",
@@ -357,6 +364,12 @@ impl PipelineMetrics {
         self.families.sessions.get_or_create(&self.label).inc();
     }
 
+    /// Rows of a feed had vanished before they were published.
+    pub fn feed_missing(&self, rows: u64) {
+        let missing = self.families.feed_missing.get_or_create(&self.label);
+        missing.inc_by(rows);
+    }
+
     /// A passing failure.
     pub fn retried(&self, code: &str, wait: Duration) {
         let label = CodeLabel {
@@ -432,7 +445,9 @@ impl PipelineMetrics {
 
     /// Keys that are parked.
     pub fn parked(&self, keys: usize) {
-        self.families.dead_letters.parked(&self.label.pipeline, keys);
+        self.families
+            .dead_letters
+            .parked(&self.label.pipeline, keys);
     }
 
     fn count(&self, run: &Run<'_>) {

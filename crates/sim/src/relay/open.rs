@@ -304,6 +304,7 @@ fn opening_checkpoint(context: &Context, facts: &ServerFacts, kind: Kind, at: Ls
         coverage: Some(facts.coverage.clone()),
         producers: context.limits.producers,
         transactional_id_prefix: None,
+        feed: None,
         relay_version: "sim".to_owned(),
     }
 }

@@ -8,6 +8,7 @@
 //! times.
 
 mod apply;
+mod control;
 mod facts;
 mod plan;
 mod sql;
@@ -15,6 +16,7 @@ mod topics;
 
 use clap::Args;
 
+use self::control::ControlFacts;
 use self::facts::{DatabaseFacts, Roles};
 use self::plan::{Action, Plan, Step, Verb};
 use super::cluster::Cluster;
@@ -44,6 +46,9 @@ pub(super) struct InitArgs {
     /// An existing role that gets the right to insert events.
     #[arg(long, value_name = "NAME")]
     service_role: Option<String>,
+    /// An existing role that gets the right to ask for replays.
+    #[arg(long, value_name = "NAME")]
+    operator_role: Option<String>,
 }
 
 pub(super) fn init(args: &InitArgs) -> Result<(), Exit> {
@@ -129,6 +134,19 @@ async fn look(pipeline: &Pipeline, args: &InitArgs) -> Survey {
     let mut plan = plan::database(pipeline, &roles, &facts);
     let mut cluster = None;
     if pipeline.sink == SinkKind::Kafka {
+        let operator = args.operator_role.as_deref();
+        match look_at_control(catalog.as_ref(), pipeline, &roles.relay, operator).await {
+            Ok(facts) => {
+                plan.steps
+                    .extend(control::steps(pipeline, &roles.relay, &facts));
+                match operator.map(|role| control::operator_steps(pipeline, role, &facts)) {
+                    Some(Ok(steps)) => plan.steps.extend(steps),
+                    Some(Err(problem)) => plan.problems.push(problem),
+                    None => {}
+                }
+            }
+            Err(failure) => unreachable.push(failure.into()),
+        }
         match Cluster::connect(pipeline).await {
             Ok(found) => cluster = Some(found),
             Err(failure) => unreachable.push(failure.into()),
@@ -144,6 +162,21 @@ async fn look(pipeline: &Pipeline, args: &InitArgs) -> Survey {
         cluster,
         plan,
         unreachable,
+    }
+}
+
+async fn look_at_control(
+    catalog: Option<&Catalog>,
+    pipeline: &Pipeline,
+    relay: &str,
+    operator: Option<&str>,
+) -> Result<ControlFacts, Failure> {
+    match catalog {
+        Some(catalog) => control::look(catalog, pipeline, relay, operator).await,
+        None => Ok(ControlFacts {
+            operator: operator.map(|_| control::Rights::default()),
+            ..ControlFacts::default()
+        }),
     }
 }
 
@@ -179,8 +212,13 @@ fn slot(pipeline: &Pipeline) -> Step {
     Step {
         verb: Verb::Create,
         object: format!(
-            "replication slot {}, with its first records in {}; rows committed before it are not published",
-            pipeline.postgres.slot, pipeline.kafka.checkpoint_topic
+            "replication slot {}, with its first records in {}; {}",
+            pipeline.postgres.slot,
+            pipeline.kafka.checkpoint_topic,
+            match pipeline.backfill.is_wanted() {
+                true => "rows committed before it are published as backfill.rows says",
+                false => "rows committed before it are not published",
+            }
         ),
         action: Action::Slot,
     }

@@ -172,7 +172,7 @@ pub(super) fn sequence_of_new(spec: &TableSpec) -> String {
 }
 
 /// The statement of `file` that begins with `beginning`, without comments, with its semicolon.
-fn statement(file: &str, beginning: &str) -> String {
+pub(super) fn statement(file: &str, beginning: &str) -> String {
     let code: Vec<_> = file
         .lines()
         .filter(|line| !line.trim_start().starts_with("--"))
@@ -187,7 +187,7 @@ fn statement(file: &str, beginning: &str) -> String {
 
 /// Puts other names in the place of whole words, where a word is made of letters, digits, `_` and
 /// `.`.
-fn renamed(statement: String, names: &[(&str, &str)]) -> String {
+pub(super) fn renamed(statement: String, names: &[(&str, &str)]) -> String {
     let mut result = String::with_capacity(statement.len());
     let mut rest = statement.as_str();
     while !rest.is_empty() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::allowed::Allowed;
 use super::super::draft::PipelineDraft;
 use super::super::field::Field;
+use super::super::pipeline::Rows;
 use super::table::is_identifier;
 use super::{Key, key, open_key};
 
@@ -144,6 +145,13 @@ pub(in super::super) static PIPELINE: &[Key<PipelineDraft>] = &[
         |p| Field::Text(&mut p.postgres.publication),
         IDENTIFIER,
         "Publication that covers the tables, as in the catalog.",
+    ),
+    key(
+        "postgres.failover_slot",
+        |p| Field::Flag(&mut p.postgres.failover_slot),
+        Allowed::Anything,
+        "Make the slot a failover slot, which standbys with `sync_replication_slots` keep a copy of; \
+         on 17 and later.",
     ),
     key(
         "postgres.connect_timeout",
@@ -352,6 +360,25 @@ pub(in super::super) static PIPELINE: &[Key<PipelineDraft>] = &[
         millis(0, 60_000),
         "Pause after a statement that has removed rows.",
     ),
+    key(
+        "backfill.rows",
+        |p| Field::Text(&mut p.backfill.rows),
+        Allowed::Texts(
+            "none, pending, all, or since: and a time such as since:2026-01-31T10:00:00Z",
+            is_backfill,
+        ),
+        "Rows that are in the tables before the slot is made, and are published first: those whose \
+         `state` is PENDING, all, or those that occurred since a time. Only at the first start.",
+    ),
+    open_key(
+        "backfill.order_by",
+        |p| Field::MaybeText(&mut p.backfill.order_by),
+        IDENTIFIER,
+        "Column of the order in which they are published, table after table; the id decides between \
+         equals.",
+        "`columns.seq`, else `columns.occurred_at`, else the id",
+        "\"created_at\"",
+    ),
 ];
 
 const IDENTIFIER: Allowed = Allowed::Texts("an identifier of 1 to 63 bytes", is_identifier);
@@ -361,6 +388,10 @@ fn is_pipeline_name(text: &str) -> bool {
         && text
             .chars()
             .all(|c| is_lower_or_digit(c) || "_-".contains(c))
+}
+
+fn is_backfill(text: &str) -> bool {
+    Rows::read(text).is_some()
 }
 
 fn is_slot_name(text: &str) -> bool {

@@ -1,0 +1,306 @@
+//! `outboxd replay`: publishes rows again, on purpose.
+//!
+//! The rows and the request are written down in one transaction. The request reaches the relay
+//! through the WAL, in its place among the events, and is carried out exactly once.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use pgoutput::Lsn;
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use super::repair::timestamp;
+use super::{Exit, Settings, one_pipeline};
+use crate::config::Pipeline;
+use crate::failure::Failure;
+use crate::feed::gather::{Filter, Gathering};
+use crate::feed::shape::Shape;
+use crate::feed::{self, Connection, table_name};
+
+const POLL: Duration = Duration::from_millis(200);
+
+#[derive(Args)]
+pub(super) struct ReplayArgs {
+    #[command(flatten)]
+    settings: Settings,
+    /// The pipeline, where there are several.
+    #[arg(long, value_name = "NAME")]
+    pipeline: Option<String>,
+    /// The event with this id; may be repeated.
+    #[arg(long, value_name = "EVENT_ID")]
+    id: Vec<String>,
+    /// Events of this type.
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+    /// Events that occurred then or later.
+    #[arg(long, value_name = "TIMESTAMP", value_parser = timestamp)]
+    since: Option<String>,
+    /// Events that occurred before.
+    #[arg(long, value_name = "TIMESTAMP", value_parser = timestamp)]
+    until: Option<String>,
+    /// Only this table, as schema.table.
+    #[arg(long, value_name = "TABLE")]
+    table: Option<String>,
+    /// Why; it is kept in outboxd.control.
+    #[arg(long)]
+    reason: String,
+    /// Do it, rather than say how many events there are.
+    #[arg(long)]
+    yes: bool,
+    /// Do not wait until the relay has carried it out.
+    #[arg(long)]
+    no_wait: bool,
+    /// How long to wait, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    timeout: u64,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn replay(args: &ReplayArgs) -> Result<(), Exit> {
+    let config = args.settings.load()?;
+    let pipeline = one_pipeline(&config, args.pipeline.as_deref())?;
+    check(args, pipeline).map_err(|problem| {
+        problem.report();
+        Exit::Usage
+    })?;
+    super::block_on(run(args, pipeline))?.map_err(|problem| {
+        problem.report();
+        Exit::Failure
+    })
+}
+
+fn check(args: &ReplayArgs, pipeline: &Pipeline) -> Result<(), Problem> {
+    let chooses = !args.id.is_empty()
+        || args.event_type.is_some()
+        || args.since.is_some()
+        || args.until.is_some();
+    if !chooses {
+        return Err(Problem::new(
+            "nothing says which events are to be published again",
+            "Give --id, --type, --since or --until. With several, all of them must hold.",
+        ));
+    }
+    if args.reason.trim().is_empty() {
+        return Err(Problem::new("--reason is empty", "Say why."));
+    }
+    let known = |name: &String| pipeline.tables.iter().any(|spec| table_name(spec) == *name);
+    match &args.table {
+        Some(name) if !known(name) => Err(Problem::new(
+            format!("pipeline {} has no table {name}", pipeline.name),
+            "Name it as schema.table, as in the configuration.",
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+async fn run(args: &ReplayArgs, pipeline: &Pipeline) -> Result<(), Problem> {
+    let filter = Filter {
+        ids: args.id.clone(),
+        event_type: args.event_type.clone(),
+        since: args.since.clone(),
+        until: args.until.clone(),
+        is_pending: false,
+    };
+    let connection = Connection::open(&pipeline.postgres).await?;
+    feed::require(&connection, "a replay").await?;
+    require_published(&connection, pipeline).await?;
+    if !args.yes {
+        let counts = count(&connection, pipeline, args, &filter).await?;
+        tell_counts(&counts, args.json);
+        return Ok(());
+    }
+    let asked = ask(&connection, pipeline, args, &filter).await?;
+    let Some(asked) = asked else {
+        tell(args.json, &json!({ "rows": 0 }), "no event is like that");
+        return Ok(());
+    };
+    let Asked {
+        request,
+        rows,
+        committed,
+    } = &asked;
+    let mut document = json!({ "request": request, "rows": rows, "done": false });
+    if args.no_wait {
+        let text = format!("asked for {rows} events again, request {request}");
+        tell(args.json, &document, &text);
+        return Ok(());
+    }
+    let patience = Duration::from_secs(args.timeout);
+    await_confirmed(&connection, pipeline, *committed, patience).await?;
+    document["done"] = Value::Bool(true);
+    let text = format!("published {rows} events again, request {request}");
+    tell(args.json, &document, &text);
+    Ok(())
+}
+
+fn tell(json: bool, document: &Value, text: &str) {
+    match json {
+        true => println!("{document}"),
+        false => println!("{text}"),
+    }
+}
+
+/// The tables that are asked for.
+fn chosen<'a>(
+    pipeline: &'a Pipeline,
+    args: &'a ReplayArgs,
+) -> impl Iterator<Item = (&'a envelope::TableSpec, &'a crate::config::StateSpec)> {
+    let is_chosen = |spec: &envelope::TableSpec| {
+        let name = args.table.as_ref();
+        name.is_none_or(|name| table_name(spec) == *name)
+    };
+    pipeline
+        .outboxes()
+        .filter(move |(_, spec, _)| is_chosen(spec))
+        .map(|(_, spec, state)| (spec, state))
+}
+
+/// A request that is not in the stream would wait for ever.
+async fn require_published(connection: &Connection, pipeline: &Pipeline) -> Result<(), Failure> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_publication_tables WHERE pubname = $1 \
+               AND schemaname = 'outboxd' AND tablename = 'control')";
+    let publication = &pipeline.postgres.publication;
+    let rows = connection.rows(sql, &[publication]).await?;
+    match rows.first().map(|row| row.get(0)) {
+        Some(true) => Ok(()),
+        Some(false) | None => Err(Failure::new(
+            "control-missing",
+            format!("outboxd.control is not in publication {publication:?}"),
+        )),
+    }
+}
+
+/// What is like the filter in a table.
+struct Count {
+    table: String,
+    rows: i64,
+    first: Option<String>,
+    last: Option<String>,
+}
+
+async fn count(
+    connection: &Connection,
+    pipeline: &Pipeline,
+    args: &ReplayArgs,
+    filter: &Filter,
+) -> Result<Vec<Count>, Failure> {
+    let mut counts = Vec::new();
+    for (spec, state) in chosen(pipeline, args) {
+        let shape = Shape::read(connection, spec, state).await?;
+        let condition = filter.condition(&shape, spec)?;
+        let at = shape.occurred_at.as_ref();
+        let at = at.map_or("NULL".to_owned(), |column| format!("t.{column}"));
+        let table = &shape.table;
+        let sql = format!(
+            "SELECT count(*), min({at})::text, max({at})::text FROM {table} t WHERE {condition}"
+        );
+        let rows = connection.rows(&sql, &[]).await?;
+        counts.extend(rows.first().map(|row| Count {
+            table: table_name(spec),
+            rows: row.get(0),
+            first: row.get(1),
+            last: row.get(2),
+        }));
+    }
+    Ok(counts)
+}
+
+fn tell_counts(counts: &[Count], json: bool) {
+    if json {
+        let table = |count: &Count| {
+            json!({ "table": count.table, "rows": count.rows,
+                    "first": count.first, "last": count.last })
+        };
+        let tables: Vec<_> = counts.iter().map(table).collect();
+        return println!("{}", json!({ "dry_run": true, "tables": tables }));
+    }
+    for count in counts {
+        let end = |at: &Option<String>| at.clone().unwrap_or_else(|| "-".to_owned());
+        println!(
+            "{}: {} events, of {} to {}",
+            count.table,
+            count.rows,
+            end(&count.first),
+            end(&count.last)
+        );
+    }
+    println!("nothing was done: --yes publishes them again");
+}
+
+/// A request that is written down.
+struct Asked {
+    request: String,
+    rows: u64,
+    /// The end of the WAL after its commit.
+    committed: Lsn,
+}
+
+/// Writes rows and request down, in one transaction. `None` without rows.
+async fn ask(
+    connection: &Connection,
+    pipeline: &Pipeline,
+    args: &ReplayArgs,
+    filter: &Filter,
+) -> Result<Option<Asked>, Failure> {
+    let request = feed::new_request();
+    connection.execute("BEGIN").await?;
+    let mut gathering = Gathering::new(connection, &request);
+    for outbox in chosen(pipeline, args) {
+        let order_by = pipeline.backfill.order_by.as_deref();
+        gathering.add(outbox, filter, order_by).await?;
+    }
+    let rows = gathering.rows();
+    if rows == 0 {
+        connection.execute("ROLLBACK").await?;
+        return Ok(None);
+    }
+    let command = json!({
+        "command": "replay", "rows": rows, "ids": filter.ids, "type": filter.event_type,
+        "since": filter.since, "until": filter.until, "table": args.table,
+    });
+    let sql = "INSERT INTO outboxd.control (request_id, reason, command) \
+               VALUES ($1::text::uuid, $2, $3::text::jsonb)";
+    let command = command.to_string();
+    connection
+        .change(sql, &[&request, &args.reason, &command])
+        .await?;
+    connection.execute("COMMIT").await?;
+    // The commit was flushed, so the flushed WAL ends behind it.
+    let committed = connection.wal_end().await?;
+    Ok(Some(Asked {
+        request,
+        rows,
+        committed,
+    }))
+}
+
+/// Waits until the slot is confirmed beyond the request.
+async fn await_confirmed(
+    connection: &Connection,
+    pipeline: &Pipeline,
+    committed: Lsn,
+    patience: Duration,
+) -> Result<(), Problem> {
+    let slot = pipeline.slot_name();
+    let deadline = Instant::now() + patience;
+    loop {
+        let usage = connection.slot_use(&slot).await?;
+        if usage.confirmed_flush.is_some_and(|lsn| lsn >= committed) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Problem::new(
+                format!(
+                    "the request is written down, but was not carried out in {} s",
+                    patience.as_secs()
+                ),
+                "Nothing, if a relay runs or is about to: it carries the request out. Look at \
+                 `outboxd status`; do not give the command again.",
+            ));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

@@ -1,0 +1,35 @@
+//! Feeds: rows that are published besides the stream.
+//!
+//! ```text
+//!  backfill, repair ─► gather, in the new slot's snapshot ─┐
+//!                                                          ├─► outboxd.feed_rows ─► Reader ─► driver
+//!  replay ─► gather, in the transaction of its request ────┘
+//! ```
+//!
+//! A feed is a list of row ids in an order of its own, kept in a table of the served database: an
+//! exported snapshot dies with its session, the list does not. The checkpoint says how far a feed has
+//! got, in the same Kafka transaction as its events.
+
+mod connection;
+pub mod gather;
+mod lock;
+mod reader;
+mod requests;
+pub mod shape;
+
+pub use connection::Connection;
+pub use lock::{Lock, held};
+pub use reader::{Fed, Reader, Row};
+pub use requests::{discard, discard_beside, new_request, present, require, sweep};
+
+use envelope::TableSpec;
+
+/// Quotes a text, where `standard_conforming_strings` is on.
+pub(crate) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// How `feed_rows` calls a table.
+pub fn table_name(spec: &TableSpec) -> String {
+    format!("{}.{}", spec.schema, spec.table)
+}

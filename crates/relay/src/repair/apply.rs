@@ -1,0 +1,117 @@
+//! Carrying a repair out.
+//!
+//! Every step may be the last one before a crash: the record `repair`, which keeps what was known
+//! before, stays the newest until the genesis of the new slot, and whoever begins anew begins from
+//! it. Nothing is published meanwhile, so nothing is published twice.
+
+use delivery::{Checkpoint, FeedProgress, Kind};
+use pgoutput::Lsn;
+use serde::Serialize;
+
+use super::diagnosis::diagnose;
+use super::survey::{Plan, Survey, Ways};
+use crate::config::Pipeline;
+use crate::failure::Failure;
+use crate::feed::{self, Connection, Lock};
+use crate::pipeline::{drop_slot, record_genesis};
+use crate::sink::{Sink, opening_checkpoint};
+use crate::source::{self, Session, SlotForm};
+
+/// What was done.
+#[derive(Debug, Serialize)]
+pub struct Done {
+    /// What was found.
+    #[serde(flatten)]
+    pub plan: Plan,
+    /// Consistent point of the new slot.
+    pub slot_at: Lsn,
+    /// Rows that the relay publishes before it streams.
+    pub feeds: u64,
+    /// Rows whose state was put right: their events are in the topics.
+    pub marked: u64,
+    /// Why states could not be put right.
+    pub unmarked: Option<String>,
+}
+
+/// Makes another slot and the feed of everything that is unpublished. `None` if there is nothing to
+/// repair.
+pub async fn apply(pipeline: &Pipeline, ways: &Ways) -> Result<Option<Done>, Failure> {
+    let mut session = source::connect(pipeline).await?;
+    feed::require(&session.catalog, "a repair").await?;
+    let slot = pipeline.slot_name();
+    let lock = Lock::take(&pipeline.postgres, &slot).await?;
+    refuse_holder(&session, &slot).await?;
+    let (mut sink, recorded) = Sink::open(pipeline, &session.facts.identity).await?;
+    let checkpoint = recorded.checkpoint;
+    session.refresh_slot().await?;
+    let Some(diagnosis) = diagnose(checkpoint.as_ref(), &session.facts, ways)? else {
+        return Ok(None);
+    };
+    let old_feed = diagnosis.feed.clone();
+    let connection = Connection::open(&pipeline.postgres).await?;
+    feed::sweep(&connection, old_feed.as_ref().map(|f| f.request.as_str())).await?;
+    let record = repair_record(checkpoint, &session, pipeline);
+    sink.record_now(&record).await?;
+    drop_slot(pipeline).await?;
+    let made = session.create_slot(SlotForm::WithSnapshot).await?;
+    let snapshot = made.snapshot.unwrap_or_default();
+
+    let writing = Connection::in_snapshot(&pipeline.postgres, &snapshot).await?;
+    let mut survey = Survey::take(pipeline, &writing, diagnosis, ways, true).await?;
+    survey.read_topics(&writing, true).await?;
+    let request = feed::new_request();
+    let (reports, feeds) = survey.gather(&writing, &request).await?;
+    writing.execute("COMMIT").await?;
+
+    let progress = (feeds > 0).then_some(FeedProgress {
+        request,
+        ..FeedProgress::default()
+    });
+    record_genesis(&mut sink, &session.facts, made.at, progress, pipeline).await?;
+    drop((sink, session, lock));
+    if let Some(feed) = old_feed {
+        feed::discard(&connection, &feed.request).await?;
+    }
+    let (marked, unmarked) = match survey.mark_found().await {
+        Ok(marked) => (marked, None),
+        Err(failure) => (0, Some(failure.to_string())),
+    };
+    Ok(Some(Done {
+        plan: survey.into_plan(reports),
+        slot_at: made.at,
+        feeds,
+        marked,
+        unmarked,
+    }))
+}
+
+async fn refuse_holder(session: &Session, slot: &str) -> Result<(), Failure> {
+    let Some(holder) = session.catalog.holder(slot).await? else {
+        return Ok(());
+    };
+    let message = format!(
+        "replication slot {slot:?} is held by PID {}, application {:?}: stop it first",
+        holder.pid, holder.application_name
+    );
+    Err(Failure::new("slot-active", message))
+}
+
+/// What was known before, under the word that a repair is under way, and with our own producers.
+fn repair_record(
+    checkpoint: Option<Checkpoint>,
+    session: &Session,
+    pipeline: &Pipeline,
+) -> Checkpoint {
+    let ours = opening_checkpoint(Kind::Repair, &session.facts, Lsn::INVALID, pipeline);
+    let known = checkpoint.filter(|c| c.kind != Kind::Intent);
+    known.map_or_else(
+        || ours.clone(),
+        |known| Checkpoint {
+            kind: Kind::Repair,
+            producers: ours.producers,
+            transactional_id_prefix: ours.transactional_id_prefix.clone(),
+            relay_version: ours.relay_version.clone(),
+            ..known
+        },
+    )
+}
