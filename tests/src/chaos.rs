@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::oracle::{self, Verdict};
+use crate::oracle::{self, States, Verdict};
 use crate::reader::{Isolation, Reader};
 use crate::stage::{Stage, TOPICS};
 use crate::wait;
@@ -34,6 +34,8 @@ use strike::Strike;
 
 const WRITERS: u64 = 4;
 const WRITER_PAUSE: Duration = Duration::from_millis(8);
+/// So many of the rows can't be published.
+const BAD_IN_10K: u32 = 50;
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(180);
 /// Start-up takes a little less.
 const START_MS_MAX: u64 = 900;
@@ -76,6 +78,8 @@ pub struct Outcome {
     pub evidence: Evidence,
     /// The comparison at the end.
     pub verdict: Verdict,
+    /// What was written back.
+    pub states: States,
 }
 
 impl Outcome {
@@ -85,7 +89,10 @@ impl Outcome {
             true => self.verdict.is_complete(),
             false => self.verdict.is_exact(),
         };
-        delivered && self.evidence.peak_kib < MEMORY_KIB
+        let written_back = self.states.pending == 0
+            && self.states.wrong == 0
+            && self.states.failed.unsigned_abs() == self.verdict.dead;
+        delivered && written_back && self.evidence.peak_kib < MEMORY_KIB
     }
 
     /// Some of what breaks the guarantee.
@@ -111,9 +118,10 @@ impl fmt::Display for Outcome {
             ..
         } = &self.plan;
         let (faults, each, verdict) = (self.faults, self.evidence.least(), &self.verdict);
+        let states = self.states;
         write!(
             f,
-            "chaos: mode={mode} postgres={postgres} brokers={brokers} faults={faults} each>={each} {verdict}"
+            "chaos: mode={mode} postgres={postgres} brokers={brokers} faults={faults} each>={each} {verdict} {states}"
         )
     }
 }
@@ -121,7 +129,8 @@ impl fmt::Display for Outcome {
 /// Runs the plan.
 pub async fn run(plan: Plan) -> Result<Outcome> {
     let stage = set_up(&plan).await?;
-    let writers = Writers::seeded(&stage.url(), WRITERS, WRITER_PAUSE, plan.seed);
+    let writers =
+        Writers::with_bad_rows(&stage.url(), WRITERS, WRITER_PAUSE, plan.seed, BAD_IN_10K);
     let mut run = Run {
         random: fastrand::Rng::with_seed(plan.seed),
         lives: Lives::new(&plan.mode, plan.concurrency),
@@ -146,14 +155,16 @@ pub async fn run(plan: Plan) -> Result<Outcome> {
     writers.stop().await?;
     let mut evidence = run.settle(&stage).await?;
     let verdict = oracle::judge(&stage).await?;
+    let states = oracle::states(&stage).await?;
     ensure!(verdict.rows > 0, "nothing was written");
     ensure!(evidence.is_telling(), "this run proves little: {evidence}");
-    evidence.aborted_records = produced(&stage)?.saturating_sub(verdict.records);
+    evidence.aborted_records = produced(&stage)?.saturating_sub(verdict.records - verdict.dead);
     Ok(Outcome {
         plan,
         faults,
         evidence,
         verdict,
+        states,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Compares the outbox table with what the topics hold.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use anyhow::{Context, Result};
@@ -8,7 +8,7 @@ use pgoutput::Position;
 use serde_json::Value;
 
 use crate::reader::{Reader, Seen};
-use crate::stage::{Stage, TOPICS};
+use crate::stage::{DEAD_LETTERS, Stage, TOPICS, UNROUTABLE};
 
 /// Faults that are described one by one; the rest is only counted.
 const EXAMPLES: usize = 10;
@@ -28,6 +28,10 @@ pub struct Verdict {
     pub misordered: u64,
     /// Records of rows that are not in the table, for their transaction was rolled back.
     pub aborted_seen: u64,
+    /// Rows that can't be published; their records are dead letters.
+    pub dead: u64,
+    /// Dead letters of rows that can be published, or the other way round.
+    pub misrouted: u64,
     /// Some of what is wrong, but for duplicates.
     pub examples: Vec<String>,
     /// Some of the duplicates.
@@ -42,7 +46,7 @@ impl Verdict {
 
     /// As exact, but duplicates are allowed.
     pub fn is_complete(&self) -> bool {
-        self.lost == 0 && self.misordered == 0 && self.aborted_seen == 0
+        self.lost == 0 && self.misordered == 0 && self.aborted_seen == 0 && self.misrouted == 0
     }
 
     fn note(&mut self, example: String) {
@@ -58,16 +62,27 @@ impl fmt::Display for Verdict {
             f,
             "rows={} lost={} duplicated={} misordered={} aborted_seen={}",
             self.rows, self.lost, self.duplicated, self.misordered, self.aborted_seen
-        )
+        )?;
+        match (self.dead, self.misrouted) {
+            (0, 0) => Ok(()),
+            (dead, misrouted) => write!(f, " dead={dead} misrouted={misrouted}"),
+        }
     }
 }
 
 /// Reads both sides. Call it when the relay has caught up and nobody writes.
 pub async fn judge(stage: &Stage) -> Result<Verdict> {
-    let reader = Reader::open(&stage.bootstrap(), &TOPICS)?;
     let client = stage.client().await?;
+    let bad = "SELECT id::text FROM outbox WHERE event_type = $1";
+    let bad = client.query(bad, &[&UNROUTABLE]).await?;
+    let bad: HashSet<String> = bad.iter().map(|row| row.get(0)).collect();
+    let mut topics = TOPICS.to_vec();
+    if !bad.is_empty() {
+        topics.push(DEAD_LETTERS);
+    }
+    let reader = Reader::open(&stage.bootstrap(), &topics)?;
     let rows = client.query("SELECT id::text FROM outbox", &[]).await?;
-    let mut judge = Judge::of(rows.iter().map(|row| row.get(0)));
+    let mut judge = Judge::of(rows.iter().map(|row| row.get(0)), bad);
     drop(rows);
     let mut outcome = Ok(());
     reader.drain(|seen| {
@@ -103,6 +118,8 @@ struct Order {
 
 #[derive(Default)]
 struct Judge {
+    /// Ids of rows that can't be published.
+    bad: HashSet<String>,
     first: HashMap<String, Option<Place>>,
     orders: HashMap<(String, i32), Order>,
     verdict: Verdict,
@@ -110,14 +127,16 @@ struct Judge {
 
 impl Judge {
     /// Knows the ids of all committed rows.
-    fn of(ids: impl Iterator<Item = String>) -> Self {
+    fn of(ids: impl Iterator<Item = String>, bad: HashSet<String>) -> Self {
         let first: HashMap<_, _> = ids.map(|id| (id, None)).collect();
         let rows = first.len() as u64;
         let verdict = Verdict {
             rows,
+            dead: bad.len() as u64,
             ..Verdict::default()
         };
         Self {
+            bad,
             first,
             verdict,
             ..Self::default()
@@ -135,6 +154,10 @@ impl Judge {
             ..
         } = seen;
         let place = format!("{topic}/{partition}@{offset} {event_id} position {position}");
+        if self.bad.contains(event_id) != (topic == DEAD_LETTERS) {
+            self.verdict.misrouted += 1;
+            self.verdict.note(format!("in the wrong topic: {place}"));
+        }
         match self.first.get_mut(event_id) {
             None => {
                 self.verdict.aborted_seen += 1;
@@ -202,7 +225,53 @@ impl Judge {
 /// The number that a writer gave the event of its key.
 fn number(envelope: &str) -> Result<Option<i64>> {
     let envelope: Value = serde_json::from_str(envelope)?;
-    Ok(envelope["payload"]["n"].as_i64())
+    // The dead letter of a row that has no envelope is its payload.
+    let payload = envelope.get("payload").unwrap_or(&envelope);
+    Ok(payload["n"].as_i64())
+}
+
+/// What the table says of its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct States {
+    /// Published.
+    pub sent: i64,
+    /// Dead-lettered.
+    pub failed: i64,
+    /// Neither, as far as the table knows.
+    pub pending: i64,
+    /// Published, though they can't be, or the other way round.
+    pub wrong: i64,
+}
+
+impl fmt::Display for States {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            sent,
+            failed,
+            pending,
+            wrong,
+        } = self;
+        write!(
+            f,
+            "sent={sent} failed={failed} pending={pending} wrong={wrong}"
+        )
+    }
+}
+
+/// Counts what was written back.
+pub async fn states(stage: &Stage) -> Result<States> {
+    let sql = "SELECT count(*) FILTER (WHERE state = 'SENT'), \
+               count(*) FILTER (WHERE state = 'FAILED'), \
+               count(*) FILTER (WHERE state = 'PENDING'), \
+               count(*) FILTER (WHERE state <> 'PENDING' AND \
+                                (state = 'FAILED') <> (event_type = $1)) FROM outbox";
+    let row = stage.client().await?.query_one(sql, &[&UNROUTABLE]).await?;
+    Ok(States {
+        sent: row.get(0),
+        failed: row.get(1),
+        pending: row.get(2),
+        wrong: row.get(3),
+    })
 }
 
 /// Judges, and fails unless everything arrived exactly once.
@@ -237,7 +306,7 @@ mod tests {
 
     /// Lost, duplicated, misordered, aborted_seen.
     fn check(rows: &[&str], records: &[Seen], expected: [u64; 4]) {
-        let mut judge = Judge::of(rows.iter().map(|id| (*id).to_owned()));
+        let mut judge = Judge::of(rows.iter().map(|id| (*id).to_owned()), HashSet::new());
         for record in records {
             judge.see(record).unwrap();
         }

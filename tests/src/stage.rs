@@ -23,6 +23,11 @@ pub const TOPICS: [&str; 4] = [
     "recon.matched",
 ];
 
+/// An event type that routing refuses.
+pub const UNROUTABLE: &str = "elsewhere.sent";
+/// Where the events of a stage go that can't be published.
+pub const DEAD_LETTERS: &str = "outbox.dead-letter";
+
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(90);
 
 /// What a stage is made of.

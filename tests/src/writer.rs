@@ -14,7 +14,7 @@ use futures_util::SinkExt;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 
-use crate::stage::TOPICS;
+use crate::stage::{TOPICS, UNROUTABLE};
 
 const KEYS_PER_WRITER: u64 = 20;
 const LARGE_ROWS: u64 = 500;
@@ -50,6 +50,17 @@ impl Writers {
 
     /// As `start`; `seed` decides what they write.
     pub fn seeded(url: &str, count: u64, pause: Duration, seed: u64) -> Self {
+        Self::with_bad_rows(url, count, pause, seed, 0)
+    }
+
+    /// As `seeded`; of 10,000 rows about so many can't be published.
+    pub fn with_bad_rows(
+        url: &str,
+        count: u64,
+        pause: Duration,
+        seed: u64,
+        bad_in_10k: u32,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let written = Arc::new(AtomicU64::new(0));
         let spawn = |id| {
@@ -57,6 +68,7 @@ impl Writers {
                 id,
                 url: url.to_owned(),
                 next: vec![0; KEYS_PER_WRITER as usize],
+                bad_in_10k,
                 random: fastrand::Rng::with_seed(seed.wrapping_add(id)),
                 pause,
             };
@@ -93,6 +105,7 @@ struct Writer {
     next: Vec<u64>,
     random: fastrand::Rng,
     pause: Duration,
+    bad_in_10k: u32,
 }
 
 impl Writer {
@@ -162,7 +175,10 @@ impl Writer {
         let n = self.next[slot];
         self.next[slot] += 1;
         let key = format!("w{}-k{slot}", self.id);
-        let topic = TOPICS[self.random.usize(..TOPICS.len())];
+        let mut topic = TOPICS[self.random.usize(..TOPICS.len())];
+        if self.bad_in_10k > 0 && self.random.u32(..10_000) < self.bad_in_10k {
+            topic = UNROUTABLE;
+        }
         let payload = format!(r#"{{"n": {n}, "key": "{key}", "doomed": {doomed}}}"#);
         Event {
             topic,

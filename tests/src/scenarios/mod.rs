@@ -19,6 +19,7 @@ mod large_row;
 mod large_transaction;
 mod late_commit;
 mod latency;
+mod live_while_draining;
 mod logs;
 mod misconfiguration;
 mod poison_stop;
@@ -48,6 +49,8 @@ mod tls;
 mod topic_deleted;
 mod transaction_cut;
 mod tuning;
+mod write_back;
+mod yielding;
 
 use crate::scenario::Scenario;
 
@@ -59,6 +62,10 @@ pub static ALL: &[Scenario] = &[
     postgres_restart::SCENARIO,
     broker_outage::SCENARIO,
     takeover::SCENARIO,
+    takeover::SHARED,
+    yielding::YIELD,
+    yielding::STAY,
+    live_while_draining::SCENARIO,
     silent_host::SCENARIO,
     standby_signals::SCENARIO,
     blind_watch::SCENARIO,
@@ -100,4 +107,5 @@ pub static ALL: &[Scenario] = &[
     transaction_cut::SCENARIO,
     stale_walsender::SCENARIO,
     quiet_keepalives::SCENARIO,
+    write_back::SCENARIO,
 ];

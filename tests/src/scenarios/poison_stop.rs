@@ -1,4 +1,5 @@
-//! A row that can't be published stops the pipeline, and nothing but what comes behind it.
+//! Where nothing is to be dead-lettered, a row that can't be published stops the pipeline, and nothing
+//! but what comes behind it.
 
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use super::misconfiguration::run_says;
 use crate::oracle;
 use crate::reader::{Isolation, Reader};
+use crate::relay::Relay;
 use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage, TOPICS};
 use crate::wait;
@@ -22,9 +24,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
 /// Enough for many windows, of which several are in flight when the bad row is met.
 const GOOD: u64 = 3000;
 const BEHIND: u64 = 40;
-const LIMITS: [(&str, &str); 2] = [
+const LIMITS: [(&str, &str); 3] = [
     ("OUTBOXD_EVENT_MAX_BYTES", "4KiB"),
     ("OUTBOXD_BATCH_MAX_EVENTS", "100"),
+    ("OUTBOXD_TABLES_ON_DEAD_LETTER", "halt"),
 ];
 /// Looks at a stopped pipeline are 5 s apart.
 const LOOKS: usize = 3;
@@ -51,9 +54,20 @@ async fn stop_and_go(mode: &str) -> Result<u64> {
     let sessions = || relay.count("outboxd_sessions_total", "");
     let before = sessions()?;
     let looks = wait::until("it looks again", Duration::from_secs(60), async || {
+        says_stopped(&relay)?;
         Ok(sessions()? >= before + LOOKS as f64)
     });
     looks.await.with_context(|| relay.log_text())?;
+    let log = relay.log_text();
+    let said = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+    ensure!(
+        said("\"streaming\"") == 1,
+        "each look says that it streams:\n{log}"
+    );
+    ensure!(
+        said("pipeline stopped") == 1,
+        "each look says that it is stopped:\n{log}"
+    );
     let published = records(&stage, Isolation::Committed)?;
     ensure!(published == GOOD, "{published} of {GOOD} are published");
     let produced = records(&stage, Isolation::Uncommitted)?;
@@ -72,6 +86,22 @@ async fn stop_and_go(mode: &str) -> Result<u64> {
     relay.stop().await?;
     oracle::require_exact(&stage).await?;
     Ok(produced)
+}
+
+/// Whatever it does to find out whether the cause is mended.
+fn says_stopped(relay: &Relay) -> Result<()> {
+    let (status, body) = relay.get("/ready")?;
+    let told = body.contains("\"state\":\"stopped\"") && body.contains("event-too-large");
+    ensure!(
+        status == 503 && told,
+        "a stopped pipeline answers {status} {body}"
+    );
+    let gauge = relay.count("outboxd_state", "state=\"stopped\"")?;
+    ensure!(
+        gauge == 1.0,
+        "a stopped pipeline exports {gauge} for its state"
+    );
+    Ok(())
 }
 
 /// Each in a transaction of its own.

@@ -101,10 +101,11 @@ async fn backends(client: &Client) -> Result<Vec<i32>> {
     Ok(client.query_one(sql, &[&DATABASE]).await?.get(0))
 }
 
-/// Waits until a relay, none of `others`, has just asked this on its catalog connection.
+/// Waits until a relay, none of `others`, has just asked this on its catalog connection, which a
+/// standby renames.
 async fn asked(client: &Client, question: &str, others: &[i32]) -> Result<()> {
-    let sql = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = \
-               'outboxd catalog' AND query LIKE $1 AND pid <> ALL ($2)";
+    let sql = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name LIKE \
+               'outboxd %' AND query LIKE $1 AND pid <> ALL ($2)";
     wait::until(
         "the question is asked",
         Duration::from_secs(30),

@@ -29,6 +29,11 @@ async fn run(figures: &mut Figures) -> Result<()> {
     let intruder = hold(&stage, "intruder").await?;
     let standby = stage.launch(&[])?;
     not_ready(&standby, "intruder").await?;
+    let named = standby.log_text();
+    ensure!(
+        named.contains("intruder") && named.contains("from 127.0.0.1"),
+        "whom it stands by for is not said:\n{named}"
+    );
     release(intruder);
     streams(&standby).await?;
     standby.stop().await?;

@@ -48,9 +48,9 @@ async fn looks_again(relay: &Relay, code: &str) -> Result<()> {
         if pipeline["last_failure"]["code"] != code {
             bail!("it does not stay stopped by {code}: {status}");
         }
-        // While it looks it streams, until it comes to what stopped it.
-        if pipeline["state"] != "stopped" {
-            return Ok(false);
+        // Also while it looks, and streams until it comes to what stopped it.
+        if pipeline["state"] != "stopped" || pipeline["ready"] != false {
+            bail!("it does not say that it is stopped while it looks again: {status}");
         }
         let seconds = pipeline["last_failure"]["seconds_ago"].as_f64();
         let seconds = seconds.context("no age")?;

@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::telemetry::{Metrics, PipelineMetrics, Readiness, Status, Vitals};
+use crate::telemetry::{Metrics, PipelineMetrics, Readiness, Role, Status, Vitals};
 
 /// What the endpoints show.
 #[derive(Clone)]
@@ -68,8 +68,7 @@ async fn live(State(shown): State<Shown>) -> Response {
 async fn ready(State(shown): State<Shown>) -> Response {
     let pipelines: Vec<Readiness> = shown.vitals().map(Vitals::readiness).collect();
     let ready = pipelines.iter().all(|p| p.ready);
-    let standby = !pipelines.is_empty() && pipelines.iter().all(|p| p.role == "standby");
-    let role = if standby { "standby" } else { "active" };
+    let role = common_role(&pipelines);
     let status = if ready {
         StatusCode::OK
     } else {
@@ -80,6 +79,19 @@ async fn ready(State(shown): State<Shown>) -> Response {
         Json(json!({ "ready": ready, "role": role, "pipelines": pipelines })),
     )
         .into_response()
+}
+
+/// That of all pipelines; where they differ, that of the process among other relays.
+fn common_role(pipelines: &[Readiness]) -> Role {
+    let mut roles = pipelines.iter().map(|p| p.role);
+    let Some(first) = roles.next() else {
+        return Role::Candidate;
+    };
+    match roles.all(|role| role == first) {
+        true => first,
+        false if pipelines.iter().any(|p| p.role == Role::Active) => Role::Active,
+        false => Role::Candidate,
+    }
 }
 
 async fn metrics(State(shown): State<Shown>) -> Response {

@@ -270,6 +270,7 @@ mod tests {
             },
             {
                 "pipeline": "b", "state": "stopped", "ready": false, "slot": null,
+                "confirmed_lsn": null, "publish_lag_seconds": null,
                 "reasons": ["stopped: slot \"b\" is lost [slot-lost]"],
                 "last_failure": { "remedy": "Compare." },
             },

@@ -84,6 +84,11 @@ pub static CODES: &[Code] = &[
         "Nothing: outboxd drops the slot and begins the first start anew.",
     ),
     transient(
+        "yielded",
+        "This relay was cut off from Kafka while a standby was not, and has left the slot to it.",
+        "Check the network between this relay's host and the brokers. It stands by, and takes the slot again when that is free.",
+    ),
+    transient(
         "kafka-unreachable",
         "No broker answers.",
         "Check that the brokers run and that kafka.bootstrap and the firewall are right. outboxd goes on when they are back; the slot holds.",

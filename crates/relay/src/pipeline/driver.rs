@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use delivery::{Action, Answer, Delivery, MarksId, WindowId};
 use envelope::RecordBatch;
+use pgoutput::Lsn;
 use tokio::sync::watch as signal;
 
 use super::open::{Opened, open};
@@ -67,6 +68,7 @@ pub(super) async fn session(
         flight: VecDeque::new(),
         heard: Instant::now(),
         probed: Instant::now(),
+        reached: Lsn::INVALID,
     };
     let ended = driver.run(&mut watcher, shutdown).await;
     context.metrics.flight(0);
@@ -104,6 +106,8 @@ struct Driver<'a> {
     /// When the server last said anything, or when we last were not listening.
     heard: Instant,
     probed: Instant,
+    /// Everything taken in lies below.
+    reached: Lsn,
 }
 
 /// What was tried to get another frame.
@@ -150,6 +154,7 @@ impl Driver<'_> {
                 break end;
             }
         };
+        self.context.vitals.reached(self.reached);
         match end {
             End::Shutdown => {
                 self.context.vitals.enter(State::Draining);
@@ -254,9 +259,18 @@ impl Driver<'_> {
     }
 
     fn note(&mut self, frame: &Frame) {
-        if let Frame::Keepalive { wal_end, .. } = frame {
-            self.context.vitals.progressed();
-            self.backlog.streamed_to(*wal_end);
+        match frame {
+            Frame::Keepalive { wal_end, .. } => {
+                self.context.vitals.progressed();
+                self.backlog.streamed_to(*wal_end);
+                self.reached = self.reached.max(*wal_end);
+            }
+            // A slot that is confirmed beyond the commit has the transaction behind it.
+            Frame::Begin(begin) => {
+                let beyond = Lsn::from(begin.final_lsn.0.as_u64() + 1);
+                self.reached = self.reached.max(beyond);
+            }
+            Frame::Commit(_) | Frame::Logical { .. } | Frame::Message(_) => {}
         }
     }
 
@@ -457,6 +471,10 @@ impl Driver<'_> {
                     report = self.sink.report() => self.reported(report),
                     done = self.write_back.done() => {
                         self.written_back(done);
+                        Ok(())
+                    }
+                    () = tokio::time::sleep(HEARTBEAT) => {
+                        self.show_vitals();
                         Ok(())
                     }
                 };

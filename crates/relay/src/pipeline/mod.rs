@@ -8,6 +8,7 @@ mod open;
 mod service;
 mod standby;
 mod watch;
+mod yielding;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tokio::sync::watch as signal;
 use crate::config::{Mode, Pipeline, Retry, SinkKind};
 use crate::failure::{Failure, Severity};
 use crate::source::catalog::SlotUse;
-use crate::telemetry::{PipelineMetrics, State, Vitals};
+use crate::telemetry::{News, PipelineMetrics, State, Vitals, stands_by};
 
 pub use backlog::Backlog;
 pub use create::{drop_slot, record_genesis};
@@ -92,6 +93,12 @@ async fn supervise(context: Context, mut shutdown: signal::Receiver<bool>) {
         let Err(failure) = ended else {
             break;
         };
+        context.vitals.released(&failure);
+        if stands_by(&failure) {
+            // Another relay publishes: what was counted here is soon old.
+            backlog = Backlog::new(&context.pipeline.tables);
+            context.metrics.leave_to_another();
+        }
         if context.vitals.take_progressed() {
             backoff.reset();
         }
@@ -114,7 +121,7 @@ fn policy(retry: &Retry) -> RetryPolicy {
 
 /// Tells everybody about the failure, and waits until the next session is due.
 async fn pause(context: &Context, failure: &Failure, backoff: &mut Backoff) {
-    if failure.code.name == "slot-active" {
+    if stands_by(failure) {
         return standby::stand_by(context, failure).await;
     }
     // Nothing to wait for: the next session goes about it otherwise.
@@ -129,19 +136,10 @@ async fn pause(context: &Context, failure: &Failure, backoff: &mut Backoff) {
 fn wait_after(context: &Context, failure: &Failure, backoff: &mut Backoff) -> Duration {
     let pipeline = context.pipeline.name.as_str();
     let code = failure.code.name;
-    let repeated = context.vitals.failed(failure);
+    let news = context.vitals.failed(failure);
     match failure.code.severity {
         Severity::Stopped => {
-            if !repeated {
-                let remedy = failure.code.remedy;
-                tracing::error!(
-                    pipeline,
-                    code,
-                    error = failure.message,
-                    remedy,
-                    "pipeline stopped"
-                );
-            }
+            say_stopped(pipeline, failure, news);
             RECHECK
         }
         Severity::Transient => {
@@ -159,6 +157,27 @@ fn wait_after(context: &Context, failure: &Failure, backoff: &mut Backoff) -> Du
             );
             wait
         }
+    }
+}
+
+fn say_stopped(pipeline: &str, failure: &Failure, news: News) {
+    let Failure { code, message } = failure;
+    let (error, remedy, code) = (message, code.remedy, code.name);
+    match news {
+        News::First => tracing::error!(pipeline, code, error, remedy, "pipeline stopped"),
+        News::Still { stopped, met } => {
+            let stopped_s = stopped.as_secs();
+            tracing::error!(
+                pipeline,
+                code,
+                error,
+                remedy,
+                stopped_s,
+                times_met = met,
+                "pipeline still stopped"
+            );
+        }
+        News::Known => {}
     }
 }
 

@@ -50,6 +50,7 @@ pub(super) async fn open(
     let verified = session.verified;
     // From here on nobody else holds the slot, so fencing hits no living relay.
     let (stream, catalog, facts) = session.start().await?;
+    context.vitals.holds_slot();
     tracing::debug!(pipeline = pipeline.name, "slot held");
     let server = writeback::Server::new(&catalog, &facts.identity);
     let mut watcher = Watcher::start(context, catalog, facts.coverage.clone());
@@ -63,13 +64,7 @@ pub(super) async fn open(
         }
         joined => joined?,
     };
-    tracing::info!(
-        pipeline = pipeline.name,
-        slot = facts.identity.slot,
-        lsn = %resume.confirmed_up_to,
-        timeline = facts.identity.timeline,
-        "streaming"
-    );
+    announce(context, &facts, resume.confirmed_up_to);
     let settings = settings(pipeline, &facts);
     let (tables, topics) = (pipeline.tables.clone(), pipeline.topics.clone());
     let lessons = memory.take_lessons(&pipeline.retry);
@@ -83,6 +78,17 @@ pub(super) async fn open(
         retention: Retention::start(context, server),
         delivery,
     })
+}
+
+/// A stopped pipeline that looks again streams until it meets the cause again: that is no news.
+fn announce(context: &Context, facts: &ServerFacts, lsn: Lsn) {
+    let (pipeline, slot) = (&context.pipeline.name, &facts.identity.slot);
+    let timeline = facts.identity.timeline;
+    if context.vitals.is_rechecking() {
+        tracing::debug!(pipeline, slot, %lsn, timeline, "looking again, as far as the stream goes");
+    } else {
+        tracing::info!(pipeline, slot, %lsn, timeline, "streaming");
+    }
 }
 
 /// A first start without a stream: creates the slot and records it, if there is none.

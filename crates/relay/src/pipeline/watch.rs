@@ -10,7 +10,7 @@ use pgoutput::Lsn;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::Context;
+use super::{Context, yielding};
 use crate::failure::Failure;
 use crate::source::SILENT;
 use crate::source::catalog::{Catalog, SlotUse};
@@ -33,7 +33,8 @@ pub(super) enum Sighting {
     },
     /// The pipeline must stop.
     Refused(Failure),
-    /// The catalog connection has ended, or nothing comes over it any more.
+    /// The catalog connection has ended, or nothing comes over it any more; or a standby is to go
+    /// on instead.
     Ended(Failure),
 }
 
@@ -66,7 +67,16 @@ impl Watcher {
             slot: pipeline.slot_name(),
             vitals: Arc::clone(&context.vitals),
         };
-        let task = tokio::spawn(run(catalog, watched, sender));
+        let yielding = yielding::due(pipeline.clone(), Arc::clone(&context.vitals));
+        let task = tokio::spawn(async move {
+            let looking = run(catalog, watched, sender.clone());
+            tokio::select! {
+                () = looking => {}
+                failure = yielding => {
+                    let _ = sender.send(Sighting::Ended(failure)).await;
+                }
+            }
+        });
         Self { sightings, task }
     }
 

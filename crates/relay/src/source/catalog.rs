@@ -1,5 +1,6 @@
 //! Queries beside the stream, on an ordinary connection.
 
+use std::fmt;
 use std::time::Duration;
 
 use delivery::SlotFacts;
@@ -33,6 +34,8 @@ const PURPOSE: Purpose = Purpose {
 pub struct Catalog {
     client: Client,
     version: i32,
+    /// The application name that it connected with, as the server took it.
+    name: String,
     /// Set once the connection has ended, with the reason.
     ended: watch::Receiver<Option<Failure>>,
     host: Host,
@@ -45,13 +48,19 @@ impl Catalog {
         let mut catalog = Self {
             client: link.client,
             version: 0,
+            name: String::new(),
             ended: link.ended,
             host: host.clone(),
         };
         let row = catalog
-            .one("SELECT current_setting('server_version_num')::int", &[])
+            .one(
+                "SELECT current_setting('server_version_num')::int, \
+                 current_setting('application_name')",
+                &[],
+            )
             .await?;
         catalog.version = row.get(0);
+        catalog.name = row.get(1);
         Ok(catalog)
     }
 
@@ -213,12 +222,28 @@ pub struct Holder {
     pub application_name: String,
     /// It goes by the name that a relay of this pipeline would have.
     pub is_relay: bool,
+    /// Where it has connected from, if that may be seen.
+    pub client: Option<String>,
 }
 
-/// Every role may read these columns, unlike the details in `pg_stat_replication`. The server cuts
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "PID {}, application {:?}",
+            self.pid, self.application_name
+        )?;
+        match &self.client {
+            Some(client) => write!(f, ", from {client}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Every role may read these columns (the address: of sessions of its own role), unlike the details in `pg_stat_replication`. The server cuts
 /// names off and replaces characters in them, so it is asked what it makes of ours.
 const HOLDER: &str = "SELECT s.active_pid, coalesce(a.application_name, ''), \
-     coalesce(left(a.application_name || $2, 63) = current_setting('application_name'), false) \
+     coalesce(left(a.application_name || $2, 63) = $3, false), host(a.client_addr) \
      FROM pg_replication_slots s LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid \
      WHERE s.slot_name = $1 AND s.active_pid IS NOT NULL";
 
@@ -238,11 +263,12 @@ const ROWS_WRITTEN: &str = "SELECT coalesce( \
 impl Catalog {
     /// Who reads from the slot, if anybody does.
     pub async fn holder(&self, slot: &str) -> Result<Option<Holder>, Failure> {
-        let rows = self.all(HOLDER, &[&slot, &SUFFIX]).await?;
+        let rows = self.all(HOLDER, &[&slot, &SUFFIX, &self.name]).await?;
         Ok(rows.first().map(|row| Holder {
             pid: row.get(0),
             application_name: row.get(1),
             is_relay: row.get(2),
+            client: row.get(3),
         }))
     }
 

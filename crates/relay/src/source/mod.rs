@@ -4,6 +4,7 @@ pub mod catalog;
 mod connect;
 mod error;
 pub mod link;
+pub mod presence;
 pub mod publication;
 mod stream;
 mod tls;

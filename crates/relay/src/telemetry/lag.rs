@@ -9,8 +9,10 @@ pub(super) struct Lag {
     /// Commit time of the oldest event at hand that is not durable, and since when it has been that.
     oldest: Option<(PgTimestamp, Instant)>,
     caught_up: bool,
-    /// When the stream was last known to be caught up.
+    /// When everything was last known to be delivered.
     caught_up_at: Instant,
+    /// That is a proof and not merely when the process started, or an event is at hand.
+    known: bool,
 }
 
 impl Lag {
@@ -19,7 +21,22 @@ impl Lag {
             oldest: None,
             caught_up: false,
             caught_up_at: now,
+            known: false,
         }
+    }
+
+    /// Another relay delivers: everything committed before `delivered` is durable, as the slot
+    /// tells. That is where the lag grows from after a takeover.
+    pub fn watch(&mut self, delivered: Instant) {
+        self.oldest = None;
+        self.caught_up = false;
+        self.caught_up_at = delivered;
+        self.known = true;
+    }
+
+    /// Whether it is more than a guess.
+    pub fn is_known(&self) -> bool {
+        self.known
     }
 
     /// The oldest event at hand, and whether there is nothing else to come.
@@ -29,6 +46,7 @@ impl Lag {
             _ => (event, now),
         });
         self.caught_up = caught_up;
+        self.known |= caught_up || self.oldest.is_some();
         if caught_up {
             self.caught_up_at = now;
         }
@@ -73,6 +91,18 @@ mod tests {
         assert_eq!(lag.age(start + 3 * HOUR, clock), 2 * HOUR);
         lag.note(None, false, start + 4 * HOUR);
         assert_eq!(lag.age(start + 4 * HOUR, clock), 3 * HOUR);
+    }
+
+    #[test]
+    fn after_a_takeover_it_grows_from_what_the_slot_told() {
+        let (start, clock) = (Instant::now(), SystemTime::now());
+        let mut lag = Lag::new(start);
+        assert!(!lag.is_known());
+        let old = PgTimestamp::from_unix_micros(0);
+        lag.note(Some(old), false, start);
+        lag.watch(start + 4 * HOUR);
+        assert!(lag.is_known());
+        assert_eq!(lag.age(start + 5 * HOUR, clock), HOUR);
     }
 
     #[test]

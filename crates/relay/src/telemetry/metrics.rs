@@ -15,7 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::dead_letters::DeadLetterFamilies;
 use super::write_back::{WriteBackFamilies, WriteBackMetrics};
-use super::{State, Vitals};
+use super::{Role, State, Vitals};
 use crate::config::Pipeline;
 use crate::pipeline::Backlog;
 use crate::source::catalog::SlotUse;
@@ -145,7 +145,7 @@ impl Families {
         );
         r.register(
             "event_outbox_stale",
-            "1 while backlog and lag can't be known, for Postgres can't be asked",
+            "1 while backlog and lag are not known: Postgres can't be asked, or nothing has come yet",
             self.stale.clone(),
         );
         r.register(
@@ -336,21 +336,29 @@ impl PipelineMetrics {
             let label = ServiceLabel {
                 service: service.clone(),
             };
-            if current == State::Standby {
-                // A standby would contradict the active one.
-                self.families.lag.remove(&label);
-                self.families.backlog.remove(&label);
+            if vitals.role() == Role::Standby {
                 self.families.stale.remove(&label);
-                continue;
+            } else {
+                let stale = i64::from(vitals.is_stale());
+                self.families.stale.get_or_create(&label).set(stale);
             }
-            self.families
-                .lag
-                .get_or_create(&label)
-                .set(vitals.publish_lag_seconds());
-            self.families
-                .stale
-                .get_or_create(&label)
-                .set(i64::from(vitals.is_stale()));
+            if let Some(lag) = vitals.publish_lag_seconds() {
+                self.families.lag.get_or_create(&label).set(lag);
+            }
+        }
+        if vitals.publish_lag_seconds().is_none() {
+            self.leave_to_another();
+        }
+    }
+
+    /// Lag and backlog are another relay's to tell: this one would contradict it.
+    pub fn leave_to_another(&self) {
+        for service in &self.services {
+            let label = ServiceLabel {
+                service: service.clone(),
+            };
+            self.families.lag.remove(&label);
+            self.families.backlog.remove(&label);
         }
     }
 

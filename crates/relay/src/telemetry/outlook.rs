@@ -30,6 +30,11 @@ impl Outlook {
         self.kafka = failure;
     }
 
+    /// Whether Kafka could be used when it was last asked.
+    pub fn could_use_kafka(&self) -> bool {
+        self.kafka.is_none()
+    }
+
     /// Why a standby is of no use.
     pub fn reasons(&self, slot: &Unconfirmed, now: Instant) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -40,9 +45,7 @@ impl Outlook {
                 reasons.push(format!("the active relay was last seen {seconds} s ago"));
             }
             Some((holder, _)) if !holder.is_relay => reasons.push(format!(
-                "the slot is held by PID {}, application {:?}, not by a relay with our \
-                 postgres.application_name",
-                holder.pid, holder.application_name
+                "the slot is held by {holder}, not by a relay with our postgres.application_name"
             )),
             Some(_) => {}
         }
@@ -72,6 +75,7 @@ mod tests {
         let holder = Holder {
             pid: 7,
             application_name: "name".to_owned(),
+            client: None,
             is_relay,
         };
         outlook.held_by(holder, at);

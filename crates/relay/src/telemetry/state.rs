@@ -22,6 +22,18 @@ pub enum State {
     Ended,
 }
 
+/// Which part a relay has in a pipeline that several may serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// It holds the slot and publishes.
+    Active,
+    /// Another one held the slot when it last looked.
+    Standby,
+    /// Neither: it starts, retries or is stopped, and would take the slot.
+    Candidate,
+}
+
 impl State {
     /// Every state.
     pub const ALL: [Self; 7] = [

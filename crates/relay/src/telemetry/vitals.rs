@@ -1,18 +1,22 @@
 //! How a pipeline is doing, for /ready, /live and /status.
 
+mod shown;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use pgoutput::{Lsn, PgTimestamp};
-use serde::Serialize;
 
 use super::lag::Lag;
 use super::outlook::Outlook;
-use super::state::State;
+use super::state::{Role, State};
+use super::stop::{News, Stop};
 use super::unconfirmed::Unconfirmed;
 use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::source::catalog::{Holder, SlotUse};
+
+pub use shown::{Readiness, Status};
 
 /// The server counts as heard from this recently; longer only where keepalives are rarer.
 const SOURCE_SILENCE: Duration = Duration::from_secs(10);
@@ -27,73 +31,26 @@ pub const STALE_AFTER: Duration = Duration::from_secs(5);
 /// The pipeline's loop shows a sign of life four times a second.
 const LOOP_SILENCE: Duration = Duration::from_secs(30);
 
-/// The last failure, as shown.
-#[derive(Debug, Clone, Serialize)]
-pub struct LastFailure {
-    code: &'static str,
-    message: String,
-    remedy: &'static str,
-    seconds_ago: f64,
-}
-
-impl From<&(Failure, Instant)> for LastFailure {
-    fn from((failure, at): &(Failure, Instant)) -> Self {
-        Self {
-            code: failure.code.name,
-            message: failure.message.clone(),
-            remedy: failure.code.remedy,
-            seconds_ago: at.elapsed().as_secs_f64(),
-        }
-    }
-}
-
-/// A pipeline's part of /ready.
-#[derive(Debug, Clone, Serialize)]
-pub struct Readiness {
-    /// The pipeline.
-    pub pipeline: String,
-    /// Events can flow, or this is a standby that can take over.
-    pub ready: bool,
-    /// `active` or `standby`.
-    pub role: &'static str,
-    /// What it is doing.
-    pub state: State,
-    /// Why it is not ready.
-    pub reasons: Vec<String>,
-}
-
-/// A pipeline's part of /status.
-#[derive(Debug, Clone, Serialize)]
-pub struct Status {
-    #[serde(flatten)]
-    readiness: Readiness,
-    confirmed_lsn: Lsn,
-    slot: Option<SlotUse>,
-    /// How old the slot's figures are.
-    slot_age_seconds: Option<f64>,
-    slot_unconfirmed_seconds: Option<f64>,
-    /// Whether slot and lag can't be brought up to date.
-    stale: bool,
-    heard_from_source_seconds_ago: Option<f64>,
-    oldest_window_seconds: Option<f64>,
-    publish_lag_seconds: f64,
-    last_failure: Option<LastFailure>,
-    /// Why states can't be written back; publishing goes on.
-    write_back_failure: Option<LastFailure>,
-}
-
 #[derive(Debug)]
 struct Inner {
     state: State,
+    place: Place,
+    /// What stopped it, until it is past that, whatever else it does meanwhile.
+    stop: Option<Stop>,
     beat: Instant,
     heard: Option<Instant>,
     oldest_window: Option<Instant>,
-    confirmed: Lsn,
+    /// By the session that holds the slot.
+    confirmed: Option<Lsn>,
+    /// How much of the stream this session had taken in when it failed.
+    reached: Option<Lsn>,
     slot: Option<SlotUse>,
     looked: Option<Instant>,
     failure: Option<(Failure, Instant)>,
     /// Kafka is in trouble, or the last session failed, and nothing has been committed since.
     trouble: Option<Failure>,
+    /// Since when Kafka has been in trouble.
+    kafka_trouble: Option<Instant>,
     progressed: bool,
     /// Why states can't be written back at present, and since when.
     write_back: Option<(Failure, Instant)>,
@@ -105,6 +62,24 @@ struct Inner {
     blind: Option<Failure>,
     outlook: Outlook,
     panicked: bool,
+}
+
+/// Who holds the slot, as far as this relay knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It has not found out yet.
+    Unknown,
+    /// This one.
+    Holder,
+    /// Nobody since this one did.
+    Former,
+    /// Another one, when it last looked. Ends when this one holds it.
+    Behind,
+}
+
+/// Whether another relay has the slot, and this one stands by.
+pub fn stands_by(failure: &Failure) -> bool {
+    ["slot-active", "yielded"].contains(&failure.code.name)
 }
 
 /// Shared between a pipeline and the admin endpoints.
@@ -122,14 +97,18 @@ impl Vitals {
         let keepalive = pipeline.postgres.wal_sender_timeout / 2;
         let inner = Inner {
             state: State::Starting,
+            place: Place::Unknown,
+            stop: None,
             beat: now,
             heard: None,
             oldest_window: None,
-            confirmed: Lsn::INVALID,
+            confirmed: None,
+            reached: None,
             slot: None,
             looked: None,
             failure: None,
             trouble: None,
+            kafka_trouble: None,
             progressed: false,
             write_back: None,
             lag: Lag::new(now),
@@ -159,42 +138,107 @@ impl Vitals {
     pub fn enter(&self, state: State) {
         let mut inner = self.lock();
         inner.beat = Instant::now();
-        // While a standby or a stopped pipeline looks again, it is still just that.
-        let rechecking = state == State::Starting
-            && matches!(
-                inner.state,
-                State::Standby | State::Stopped | State::Retrying
-            );
-        if !rechecking {
+        // While a standby or a relay that retries looks again, it is still just that.
+        let again = matches!(inner.state, State::Standby | State::Retrying);
+        if !(state == State::Starting && again) {
             inner.state = state;
         }
         if state == State::Streaming {
             inner.heard = Some(inner.beat);
             inner.watched = inner.beat;
             inner.blind = None;
+            // Whatever was met before there was a stream is not there any more.
+            if inner.stop.as_ref().is_some_and(|stop| !stop.is_in_stream()) {
+                self.leave_behind(&mut inner);
+            }
         }
     }
 
-    /// The session failed. Returns whether it had failed in the same way before.
-    pub fn failed(&self, failure: &Failure) -> bool {
+    /// This session holds the slot.
+    pub fn holds_slot(&self) {
         let mut inner = self.lock();
-        // Until something is committed it is the same trouble, however often it is looked at.
-        let repeated = match inner.state {
-            State::Standby => inner.failure.as_ref().map(|(last, _)| last),
-            _ => inner.trouble.as_ref(),
+        inner.place = Place::Holder;
+        if inner.state == State::Standby {
+            inner.state = State::Starting;
         }
-        .is_some_and(|last| last.code == failure.code);
-        inner.state = match failure.code.name {
-            "slot-active" => State::Standby,
-            _ if failure.is_transient() => State::Retrying,
-            _ => State::Stopped,
+    }
+
+    /// The session is over, and with it the hold on the slot. What is known of the failure right
+    /// away is shown right away; [`failed`](Self::failed) follows.
+    pub fn released(&self, failure: &Failure) {
+        let mut inner = self.lock();
+        inner.confirmed = None;
+        inner.place = match inner.place {
+            _ if stands_by(failure) => Place::Behind,
+            Place::Holder => Place::Former,
+            other => other,
         };
-        inner.beat = Instant::now();
+        if inner.state == State::Streaming {
+            inner.state = State::Starting;
+        }
+    }
+
+    /// How far the stream had been taken in when the session failed.
+    pub fn reached(&self, lsn: Lsn) {
+        self.lock().reached = Some(lsn);
+    }
+
+    /// Whether something in the stream stopped it and may do so again.
+    pub fn is_rechecking(&self) -> bool {
+        self.lock().stop.as_ref().is_some_and(Stop::is_in_stream)
+    }
+
+    /// The session failed. Returns what there is to be said.
+    pub fn failed(&self, failure: &Failure) -> News {
+        let mut inner = self.lock();
+        let now = Instant::now();
+        inner.beat = now;
         inner.oldest_window = None;
-        inner.lag.lose_sight();
-        inner.failure = Some((failure.clone(), Instant::now()));
-        inner.trouble = (inner.state != State::Standby).then(|| failure.clone());
-        repeated
+        inner.confirmed = None;
+        let reached = inner.reached.take();
+        let news = if stands_by(failure) {
+            inner.stand_by(failure)
+        } else if failure.is_transient() {
+            inner.state = State::Retrying;
+            inner.lag.lose_sight();
+            inner.trouble = Some(failure.clone());
+            if failure.code.name.starts_with("kafka-") {
+                inner.kafka_trouble.get_or_insert(now);
+            }
+            News::First
+        } else {
+            inner.state = State::Stopped;
+            inner.lag.lose_sight();
+            inner.trouble = None;
+            match &mut inner.stop {
+                Some(stop) => stop.met(failure, reached, now),
+                none => {
+                    *none = Some(Stop::new(failure, reached, now));
+                    News::First
+                }
+            }
+        };
+        inner.failure = Some((failure.clone(), now));
+        news
+    }
+
+    fn leave_behind(&self, inner: &mut Inner) {
+        if let Some(stop) = inner.stop.take() {
+            let stopped_s = stop.age(Instant::now()).as_secs();
+            let code = stop.failure().code.name;
+            tracing::info!(
+                pipeline = self.pipeline,
+                code,
+                stopped_s,
+                "past what stopped the pipeline"
+            );
+        }
+    }
+
+    fn confirmed_up_to(&self, inner: &mut Inner, lsn: Lsn) {
+        if inner.stop.as_ref().is_some_and(|stop| stop.is_past(lsn)) {
+            self.leave_behind(inner);
+        }
     }
 
     /// Kafka is in trouble; librdkafka goes on trying.
@@ -209,6 +253,18 @@ impl Vitals {
             );
         }
         inner.trouble = Some(failure.clone());
+        inner.kafka_trouble.get_or_insert_with(Instant::now);
+    }
+
+    /// For how long the relay that holds the slot has not got anything into Kafka, though it
+    /// tries.
+    pub fn cut_off_from_kafka(&self) -> Option<Duration> {
+        let inner = self.lock();
+        if inner.place != Place::Holder {
+            return None;
+        }
+        let since = [inner.kafka_trouble, inner.oldest_window];
+        since.into_iter().flatten().min().map(|at| at.elapsed())
     }
 
     /// Whether nothing has been committed since the last trouble.
@@ -219,6 +275,10 @@ impl Vitals {
     /// Something was committed in Kafka.
     pub fn committed(&self) {
         let mut inner = self.lock();
+        inner.kafka_trouble = None;
+        if inner.stop.as_ref().is_some_and(Stop::is_past_with_a_commit) {
+            self.leave_behind(&mut inner);
+        }
         if inner.trouble.take().is_some() {
             tracing::info!(pipeline = self.pipeline, "kafka takes events");
         }
@@ -276,7 +336,9 @@ impl Vitals {
 
     /// The slot may be confirmed up to here.
     pub fn confirmed(&self, lsn: Lsn) {
-        self.lock().confirmed = lsn;
+        let mut inner = self.lock();
+        inner.confirmed = Some(lsn);
+        self.confirmed_up_to(&mut inner, lsn);
     }
 
     /// A look at the catalog found what the slot costs.
@@ -285,6 +347,15 @@ impl Vitals {
         let now = Instant::now();
         let confirmed = slot.confirmed_flush.unwrap_or(Lsn::INVALID);
         inner.unconfirmed.looked(slot.wal_end, confirmed, now);
+        if inner.place == Place::Behind {
+            let waiting = inner.unconfirmed.age(now);
+            inner.lag.watch(now.checked_sub(waiting).unwrap_or(now));
+        }
+        if let Some(stop) = &mut inner.stop {
+            stop.wal_ends(slot.wal_end);
+        }
+        // Another relay may have got past what stopped this one.
+        self.confirmed_up_to(&mut inner, confirmed);
         inner.slot = Some(slot);
         inner.looked = Some(now);
         inner.watched = now;
@@ -320,16 +391,22 @@ impl Vitals {
         self.lock().outlook.asked_kafka(failure);
     }
 
+    /// Whether Kafka could be used when a standby last asked.
+    pub fn could_use_kafka(&self) -> bool {
+        self.lock().outlook.could_use_kafka()
+    }
+
     /// The pipeline's thread is ending by a panic.
     pub fn panicked(&self) {
         self.lock().panicked = true;
     }
 
-    /// Whether the catalog has not been readable lately, so that backlog and lag are stale.
+    /// Whether backlog and lag are not known: the catalog has not been readable lately, or nothing
+    /// has been seen yet of what is to be delivered.
     pub fn is_stale(&self) -> bool {
-        self.lock()
-            .looked
-            .is_none_or(|at| at.elapsed() > STALE_AFTER)
+        let inner = self.lock();
+        let looked = inner.looked.is_some_and(|at| at.elapsed() <= STALE_AFTER);
+        !(looked && inner.lag.is_known())
     }
 
     /// A sign of life of the loop.
@@ -349,8 +426,8 @@ impl Vitals {
 
     /// Age of the oldest committed event that is not durable in Kafka, in seconds: of the oldest
     /// at hand; else 0 when the stream is caught up; else, as it can't be known, the time since it
-    /// was.
-    pub fn publish_lag_seconds(&self) -> f64 {
+    /// was. `None` where it is another relay's to say, or nobody knows whose.
+    pub fn publish_lag_seconds(&self) -> Option<f64> {
         self.lock().publish_lag_seconds()
     }
 
@@ -359,9 +436,14 @@ impl Vitals {
         self.lock().slot_seconds()
     }
 
-    /// What it is doing.
+    /// What it is doing, as everybody is told: a stopped pipeline that looks again is stopped.
     pub fn state(&self) -> State {
-        self.lock().state
+        self.lock().shown()
+    }
+
+    /// Its part among the relays of this pipeline.
+    pub fn role(&self) -> Role {
+        self.lock().role()
     }
 
     /// Whether the loop still turns.
@@ -370,97 +452,20 @@ impl Vitals {
         let looping = matches!(inner.state, State::Streaming | State::Draining);
         !inner.panicked && (!looping || inner.beat.elapsed() < LOOP_SILENCE)
     }
-
-    /// For /ready.
-    pub fn readiness(&self) -> Readiness {
-        let inner = self.lock();
-        let reasons = inner.reasons(self.source_silence);
-        let standby = inner.state == State::Standby;
-        Readiness {
-            pipeline: self.pipeline.clone(),
-            ready: reasons.is_empty(),
-            role: if standby { "standby" } else { "active" },
-            state: inner.state,
-            reasons,
-        }
-    }
-
-    /// For /status.
-    pub fn status(&self) -> Status {
-        let (readiness, stale) = (self.readiness(), self.is_stale());
-        let inner = self.lock();
-        let (slot_age, unconfirmed) = inner.slot_seconds().unzip();
-        let seconds = |since: Instant| since.elapsed().as_secs_f64();
-        Status {
-            readiness,
-            confirmed_lsn: inner.confirmed,
-            slot: inner.slot.clone(),
-            slot_age_seconds: slot_age,
-            slot_unconfirmed_seconds: unconfirmed,
-            stale,
-            heard_from_source_seconds_ago: inner.heard.map(seconds),
-            oldest_window_seconds: inner.oldest_window.map(seconds),
-            publish_lag_seconds: inner.publish_lag_seconds(),
-            last_failure: inner.failure.as_ref().map(LastFailure::from),
-            write_back_failure: inner.write_back.as_ref().map(LastFailure::from),
-        }
-    }
 }
 
 impl Inner {
-    fn reasons(&self, source_silence: Duration) -> Vec<String> {
-        if self.panicked {
-            return vec!["its thread has panicked: restart the process".into()];
-        }
-        match (self.state, &self.failure) {
-            (State::Streaming, _) => self.doubts(source_silence),
-            (State::Standby, _) => self.outlook.reasons(&self.unconfirmed, Instant::now()),
-            (State::Retrying | State::Stopped, Some((failure, _))) => {
-                vec![format!("{}: {}", self.state.name(), failure)]
-            }
-            (state, _) => vec![state.name().to_owned()],
-        }
-    }
-
-    /// Why events may not flow although the pipeline is streaming.
-    fn doubts(&self, source_silence: Duration) -> Vec<String> {
-        let mut doubts = Vec::new();
-        if self.heard.is_some_and(|at| at.elapsed() > source_silence) {
-            let seconds = source_silence.as_secs();
-            doubts.push(format!(
-                "nothing heard from Postgres for more than {seconds} s"
-            ));
-        }
-        if self.watched.elapsed() > CATALOG_SILENCE {
-            let seconds = CATALOG_SILENCE.as_secs();
-            let why = self.blind.as_ref().map(|failure| format!(": {failure}"));
-            doubts.push(format!(
-                "the catalog has not been readable for more than {seconds} s, so nothing is confirmed{}",
-                why.unwrap_or_default()
-            ));
-        }
-        if let Some(trouble) = &self.trouble {
-            doubts.push(format!("nothing committed since: {trouble}"));
-        }
-        if self
-            .oldest_window
-            .is_some_and(|at| at.elapsed() > WINDOW_AGE)
-        {
-            doubts.push("a window has been waiting for Kafka for more than 5 s".into());
-        }
-        doubts
-    }
-
-    fn publish_lag_seconds(&self) -> f64 {
-        self.lag
-            .age(Instant::now(), SystemTime::now())
-            .as_secs_f64()
-    }
-
-    fn slot_seconds(&self) -> Option<(f64, f64)> {
-        let now = Instant::now();
-        let age = now.duration_since(self.looked?).as_secs_f64();
-        Some((age, self.unconfirmed.age(now).as_secs_f64()))
+    /// Another relay has the slot, or is to have it.
+    fn stand_by(&mut self, failure: &Failure) -> News {
+        let before = self.failure.as_ref().map(|(last, _)| last.code);
+        let known = self.state == State::Standby && before == Some(failure.code);
+        self.state = State::Standby;
+        self.place = Place::Behind;
+        self.trouble = None;
+        self.kafka_trouble = None;
+        // The next start finds it again; another relay may have none of it.
+        self.stop = self.stop.take().filter(Stop::is_in_stream);
+        if known { News::Known } else { News::First }
     }
 }
 
