@@ -40,8 +40,8 @@ async fn run(figures: &mut Figures) -> Result<()> {
         figures.add("killed_at", done);
     }
     let relay = stage.relay_with(ALL).await?;
-    feeds::no_feed_left(&stage, &relay).await?;
     writers.stop().await?;
+    feeds::no_feed_left(&stage, &relay).await?;
     stage.caught_up(&relay).await?;
     relay.stop().await?;
 

@@ -75,7 +75,7 @@ pub(super) fn checkpoint(stage: &Stage) -> Result<Value> {
     Ok(serde_json::from_slice(value)?)
 }
 
-/// Waits until nothing is left of any feed.
+/// Waits until nothing is left of any feed. Nobody may be writing: the checkpoint is read to an end.
 pub(super) async fn no_feed_left(stage: &Stage, relay: &Relay) -> Result<()> {
     wait::until("the rows of the feed are deleted", WITHIN, async || {
         Ok(stage.value("SELECT count(*) FROM outboxd.feed_rows")? == "0")

@@ -64,12 +64,12 @@ async fn run(figures: &mut Figures) -> Result<()> {
     );
 
     // The relay has been running all the time, and goes on by itself.
-    let writers = Writers::start(&stage.url(), 2, Duration::from_millis(4));
+    let writers = Writers::start(&stage.url(), 2, Duration::from_millis(50));
     let done = feeds::json(&stage, &["repair", "--apply"])?;
     ensure!(done["feeds"].as_u64() >= Some(u64::from(GAP)), "{done}");
     relay.ready().await?;
-    feeds::no_feed_left(&stage, &relay).await?;
     writers.stop().await?;
+    feeds::no_feed_left(&stage, &relay).await?;
     stage.caught_up(&relay).await?;
     feeds::none_pending(&stage).await?;
     relay.stop().await?;
