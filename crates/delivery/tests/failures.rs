@@ -382,10 +382,7 @@ impl Bench {
     }
 
     fn redeliver(&mut self, topic: &'static str, offset: i64) {
-        let entry = Entry {
-            topic,
-            ..letter()
-        };
+        let entry = Entry { topic, ..letter() };
         self.redeliver_entry(&entry, offset, false);
     }
 
