@@ -43,8 +43,19 @@ pub async fn delete_topic(bootstrap: &str, topic: &str) -> Result<()> {
 
 /// Makes a topic with two partitions that is compacted.
 pub async fn create_compacted(bootstrap: &str, topic: &str) -> Result<()> {
+    create_topic(bootstrap, topic, 2, &[("cleanup.policy", "compact")]).await
+}
+
+/// Makes a topic.
+pub async fn create_topic(
+    bootstrap: &str,
+    topic: &str,
+    partitions: i32,
+    settings: &[(&str, &str)],
+) -> Result<()> {
     let admin = admin(bootstrap)?;
-    let plan = NewTopic::new(topic, 2, TopicReplication::Fixed(1)).set("cleanup.policy", "compact");
+    let plan = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let plan = settings.iter().fold(plan, |plan, (k, v)| plan.set(k, v));
     let options = AdminOptions::new().operation_timeout(Some(WITHIN));
     for outcome in admin.create_topics([&plan], &options).await? {
         outcome.map_err(|(topic, code)| anyhow!("creating {topic}: {code}"))?;

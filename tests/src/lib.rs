@@ -10,6 +10,7 @@ pub mod chaos;
 pub mod cluster;
 pub mod downtime;
 pub mod evidence;
+pub mod letters;
 mod load;
 pub mod oracle;
 pub mod reader;

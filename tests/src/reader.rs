@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Headers;
+use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 const METADATA: Duration = Duration::from_secs(10);
@@ -132,6 +132,17 @@ impl Reader {
     /// partition's order. Call it when nothing is produced any more; it waits for open
     /// transactions to end.
     pub fn drain(&self, mut see: impl FnMut(Seen)) -> Result<()> {
+        self.drain_records(|message| {
+            see(seen(message)?);
+            Ok(())
+        })
+    }
+
+    /// As `drain`, of records that need not be events.
+    pub fn drain_records(
+        &self,
+        mut see: impl FnMut(&BorrowedMessage<'_>) -> Result<()>,
+    ) -> Result<()> {
         self.settle()?;
         // Ends that were seen before do not count.
         self.consumer.assign(&self.beginning)?;
@@ -143,7 +154,7 @@ impl Reader {
             match self.consumer.poll(STEP) {
                 Some(Ok(message)) => {
                     quiet_since = Instant::now();
-                    see(seen(&message)?);
+                    see(&message)?;
                 }
                 Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => {
                     ends += 1;

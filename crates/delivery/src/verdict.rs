@@ -1,5 +1,6 @@
 //! Why an event is not published as it is.
 
+use envelope::dead_letter::UNMAPPABLE;
 use pgoutput::PgTimestamp;
 
 /// A verdict on one event, or on all events of a topic.
@@ -38,7 +39,7 @@ impl Class {
     /// The stable name, as in the dead letter's header.
     pub fn name(self) -> String {
         match self {
-            Self::Mapping(code) => format!("mapping/{code}"),
+            Self::Mapping(code) => format!("{UNMAPPABLE}{code}"),
             Self::TooLarge => "too-large".into(),
             Self::TopicMissing => "topic-missing".into(),
             Self::TopicDenied => "topic-denied".into(),

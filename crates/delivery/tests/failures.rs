@@ -418,27 +418,36 @@ impl Bench {
     }
 
     fn redeliver(&mut self, topic: &'static str, offset: i64) {
-        let entry = Entry {
-            service: "outbox",
-            table: "public.outbox",
-            topic,
-            row_id: "e1",
-            position: "0/10:1",
-            headers: vec![("eventId", Some(b"e1"))],
-            ..Entry::default()
-        };
+        let entry = Entry { topic, ..letter() };
+        self.redeliver_entry(&entry, offset, false);
+    }
+
+    fn redeliver_entry(&mut self, entry: &Entry<'_>, offset: i64, dropped: bool) {
         let letter = Redelivered {
-            entry: &entry,
+            entry,
             topic: DEAD_LETTERS,
             partition: 0,
             offset,
             key: Some(b"t1"),
             value: Some(b"{}"),
             timestamp_ms: 1,
-            dropped: false,
+            dropped,
         };
         self.delivery.handle_redelivered(&letter, self.now).unwrap();
         self.poll();
+    }
+}
+
+fn letter() -> Entry<'static> {
+    Entry {
+        service: "outbox",
+        table: "public.outbox",
+        class: "topic-missing",
+        topic: "transfers.settled",
+        row_id: "e1",
+        position: "0/10:1",
+        headers: vec![("eventId", Some(b"e1"))],
+        ..Entry::default()
     }
 }
 
@@ -527,6 +536,70 @@ fn a_released_key_goes_on_behind_its_parked_events() {
             .exceptions
             .iter()
             .any(|e| matches!(e, Exception::Released { .. }))
+    );
+}
+
+#[test]
+fn a_letter_that_is_not_the_event_is_never_published_but_may_be_dropped() {
+    let mut bench = Bench::fresh();
+    bench.control_relation();
+    bench.begin(10).unwrap();
+    bench.control(r#"{"command":"dlq-replay","filter":{}}"#);
+    let stub = Entry {
+        is_stub: true,
+        ..letter()
+    };
+    let unmappable = Entry {
+        class: "mapping/null-type",
+        ..letter()
+    };
+    let of_no_topic = Entry {
+        topic: "",
+        ..letter()
+    };
+    for entry in [&stub, &unmappable, &of_no_topic] {
+        bench.redeliver_entry(entry, 0, false);
+    }
+    assert!(bench.events.is_empty(), "{:?}", bench.events);
+    bench.redeliver_entry(&stub, 0, true);
+    bench.delivery.handle_served(bench.now);
+    bench.commit(10);
+    bench.wait();
+    assert_eq!(bench.fates(), [(DEAD_LETTERS, "")]);
+}
+
+#[test]
+fn letters_of_a_parked_key_are_released_and_not_replayed() {
+    let mut bench = Bench::new(parking(), &Resume::default());
+    bench.control_relation();
+    bench.begin(10).unwrap();
+    bench.insert_row("", "t1", "{}").unwrap();
+    bench.control(r#"{"command":"dlq-replay","filter":{}}"#);
+    bench.wait();
+    bench.land(0);
+    bench.redeliver("transfers.settled", 0);
+    bench.delivery.handle_served(bench.now);
+    bench.commit(10);
+    bench.wait();
+    assert_eq!(bench.fates(), [dead("mapping/null-type")]);
+}
+
+#[test]
+fn a_row_of_a_parked_key_that_is_no_event_says_so() {
+    let mut bench = Bench::new(parking(), &Resume::default());
+    bench.begin(10).unwrap();
+    bench.insert_row("", "t1", "{}").unwrap();
+    bench.insert();
+    bench.insert_row("", "t1", "{}").unwrap();
+    bench.commit(10);
+    bench.idle();
+    assert_eq!(
+        bench.fates(),
+        [
+            dead("mapping/null-type"),
+            dead("parked"),
+            dead("mapping/null-type")
+        ]
     );
 }
 

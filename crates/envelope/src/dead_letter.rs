@@ -16,6 +16,8 @@ use crate::{
 pub const REASON: &str = "dead-letter.reason";
 /// Why, as a stable code, such as `topic-missing` or `mapping/null-type`.
 pub const CLASS: &str = "dead-letter.class";
+/// What the class of a row that can't become an event begins with; the mapper's code follows.
+pub const UNMAPPABLE: &str = "mapping/";
 /// How often publishing was tried.
 pub const ATTEMPTS: &str = "dead-letter.attempts";
 /// The service whose event it is.
@@ -240,6 +242,12 @@ impl<'a> Entry<'a> {
     /// The value of one of the event's own headers.
     pub fn header(&self, name: &str) -> &'a str {
         text_of(&self.headers, name)
+    }
+
+    /// Whether key, value and headers are those of the event, so that it can be published. A stub only
+    /// describes it, and of a row that could not be mapped only parts are there.
+    pub fn is_event(&self) -> bool {
+        !self.is_stub && !self.class.starts_with(UNMAPPABLE) && !self.topic.is_empty()
     }
 }
 

@@ -8,6 +8,7 @@ mod broker_outage;
 mod checkpoint_topic;
 mod checkpoints;
 mod dead_peer;
+mod dlq;
 mod endtxn_unknown;
 mod fast_stop;
 mod feeds;
@@ -22,6 +23,8 @@ mod latency;
 mod live_while_draining;
 mod logs;
 mod misconfiguration;
+mod park_key;
+mod poison;
 mod poison_stop;
 mod postgres_restart;
 mod promotion;
@@ -32,6 +35,7 @@ mod publication_flicker;
 mod publication_replaced;
 mod quiet_keepalives;
 mod rare_keepalives;
+mod refused;
 mod replay;
 mod restart_storm;
 mod restored;
@@ -74,6 +78,10 @@ pub static ALL: &[Scenario] = &[
     misconfiguration::SCENARIO,
     publication_replaced::SCENARIO,
     poison_stop::SCENARIO,
+    poison::SCENARIO,
+    park_key::SCENARIO,
+    refused::SCENARIO,
+    dlq::SCENARIO,
     publication_altered_midway::SCENARIO,
     foreign_relay::SCENARIO,
     topic_deleted::SCENARIO,

@@ -89,10 +89,13 @@ impl Delivery {
             return None;
         }
         let service = self.tables.service(record.table);
-        if self.parking.contains(service, record.key) {
+        let suspect = suspects.get(&index);
+        // Of what is no event it must be known that it can't be published once its key is released.
+        let is_event = !matches!(suspect, Some(Some(v)) if matches!(v.class, Class::Mapping(_)));
+        if is_event && self.parking.contains(service, record.key) {
             return Some(self.parked(now));
         }
-        match suspects.get(&index)? {
+        match suspect? {
             Some(verdict) => Some(verdict.clone()),
             None => match self.lessons.topics.route(record.topic, now) {
                 Route::Refused(verdict) => Some(verdict.clone()),

@@ -145,7 +145,8 @@ impl Delivery {
         self.advance(now);
     }
 
-    /// A dead letter that the request names.
+    /// A dead letter that the request names. It stays as it is where it can't be published: it is not
+    /// the event itself, or its key is parked, so that it would overtake others.
     pub fn handle_redelivered(
         &mut self,
         letter: &Redelivered<'_>,
@@ -156,6 +157,10 @@ impl Delivery {
             return Ok(());
         };
         if !letter.dropped {
+            // What is parked again by now waits for the next release.
+            if !entry.is_event() || self.parking.contains(entry.service, letter.key) {
+                return Ok(());
+            }
             self.revive(letter, table, now)?;
         }
         self.resolve(letter, table);
@@ -325,11 +330,6 @@ impl Delivery {
                 .feed
                 .as_ref()
                 .is_some_and(|feed| feed.request == request)
-    }
-
-    /// Whether a parked key's letters may only be released.
-    pub fn is_parked(&self, service: &str, key: Option<&[u8]>) -> bool {
-        self.parking.contains(service, key)
     }
 
     /// A checkpoint without the feed is durable: its rows are not needed any more.

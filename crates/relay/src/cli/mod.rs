@@ -2,6 +2,7 @@
 
 mod cluster;
 mod database;
+mod dlq;
 mod doctor;
 mod exit;
 mod init;
@@ -9,6 +10,7 @@ mod problem;
 mod prune;
 mod repair;
 mod replay;
+mod requests;
 mod routing;
 mod run;
 mod status;
@@ -44,6 +46,8 @@ enum Command {
     Repair(repair::RepairArgs),
     /// Publish events again, on purpose.
     Replay(replay::ReplayArgs),
+    /// Look at dead letters; publish them, release their keys, or drop them.
+    Dlq(dlq::DlqArgs),
     /// Remove published rows that are old enough, once.
     Prune(prune::PruneArgs),
     /// Check or print the configuration.
@@ -198,6 +202,7 @@ pub fn main() -> Exit {
         Command::Status(args) => status::status(&args),
         Command::Repair(args) => repair::repair(&args),
         Command::Replay(args) => replay::replay(&args),
+        Command::Dlq(args) => dlq::dlq(&args),
         Command::Prune(args) => prune::prune(&args),
         Command::Config {
             command: ConfigCommand::Check(settings),

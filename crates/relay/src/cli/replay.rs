@@ -3,7 +3,7 @@
 //! The rows and the request are written down in one transaction. The request reaches the relay
 //! through the WAL, in its place among the events, and is carried out exactly once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use pgoutput::Lsn;
@@ -11,14 +11,12 @@ use serde_json::{Value, json};
 
 use super::problem::Problem;
 use super::repair::timestamp;
-use super::{Exit, Settings, one_pipeline};
+use super::{Exit, Settings, one_pipeline, requests};
 use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::feed::gather::{Filter, Gathering};
 use crate::feed::shape::Shape;
 use crate::feed::{self, Connection, table_name};
-
-const POLL: Duration = Duration::from_millis(200);
 
 #[derive(Args)]
 pub(super) struct ReplayArgs {
@@ -104,9 +102,7 @@ async fn run(args: &ReplayArgs, pipeline: &Pipeline) -> Result<(), Problem> {
         until: args.until.clone(),
         is_pending: false,
     };
-    let connection = Connection::open(&pipeline.postgres).await?;
-    feed::require(&connection, "a replay").await?;
-    require_published(&connection, pipeline).await?;
+    let connection = requests::open(pipeline, "a replay").await?;
     if !args.yes {
         let counts = count(&connection, pipeline, args, &filter).await?;
         tell_counts(&counts, args.json);
@@ -129,7 +125,7 @@ async fn run(args: &ReplayArgs, pipeline: &Pipeline) -> Result<(), Problem> {
         return Ok(());
     }
     let patience = Duration::from_secs(args.timeout);
-    await_confirmed(&connection, pipeline, *committed, patience).await?;
+    requests::await_confirmed(&connection, pipeline, *committed, patience).await?;
     document["done"] = Value::Bool(true);
     let text = format!("published {rows} events again, request {request}");
     tell(args.json, &document, &text);
@@ -156,21 +152,6 @@ fn chosen<'a>(
         .outboxes()
         .filter(move |(_, spec, _)| is_chosen(spec))
         .map(|(_, spec, state)| (spec, state))
-}
-
-/// A request that is not in the stream would wait for ever.
-async fn require_published(connection: &Connection, pipeline: &Pipeline) -> Result<(), Failure> {
-    let sql = "SELECT EXISTS (SELECT FROM pg_publication_tables WHERE pubname = $1 \
-               AND schemaname = 'outboxd' AND tablename = 'control')";
-    let publication = &pipeline.postgres.publication;
-    let rows = connection.rows(sql, &[publication]).await?;
-    match rows.first().map(|row| row.get(0)) {
-        Some(true) => Ok(()),
-        Some(false) | None => Err(Failure::new(
-            "control-missing",
-            format!("outboxd.control is not in publication {publication:?}"),
-        )),
-    }
 }
 
 /// What is like the filter in a table.
@@ -261,12 +242,7 @@ async fn ask(
         "command": "replay", "rows": rows, "ids": filter.ids, "type": filter.event_type,
         "since": filter.since, "until": filter.until, "table": args.table,
     });
-    let sql = "INSERT INTO outboxd.control (request_id, reason, command) \
-               VALUES ($1::text::uuid, $2, $3::text::jsonb)";
-    let command = command.to_string();
-    connection
-        .change(sql, &[&request, &args.reason, &command])
-        .await?;
+    requests::insert(connection, &request, &args.reason, &command).await?;
     connection.execute("COMMIT").await?;
     // The commit was flushed, so the flushed WAL ends behind it.
     let committed = connection.wal_end().await?;
@@ -275,32 +251,4 @@ async fn ask(
         rows,
         committed,
     }))
-}
-
-/// Waits until the slot is confirmed beyond the request.
-async fn await_confirmed(
-    connection: &Connection,
-    pipeline: &Pipeline,
-    committed: Lsn,
-    patience: Duration,
-) -> Result<(), Problem> {
-    let slot = pipeline.slot_name();
-    let deadline = Instant::now() + patience;
-    loop {
-        let usage = connection.slot_use(&slot).await?;
-        if usage.confirmed_flush.is_some_and(|lsn| lsn >= committed) {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            return Err(Problem::new(
-                format!(
-                    "the request is written down, but was not carried out in {} s",
-                    patience.as_secs()
-                ),
-                "Nothing, if a relay runs or is about to: it carries the request out. Look at \
-                 `outboxd status`; do not give the command again.",
-            ));
-        }
-        tokio::time::sleep(POLL).await;
-    }
 }

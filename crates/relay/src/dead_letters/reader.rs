@@ -53,6 +53,11 @@ impl Letter {
         }
     }
 
+    /// Where it is, as operators name it: `topic/partition:offset`.
+    pub fn place(&self) -> String {
+        format!("{}/{}:{}", self.topic, self.partition, self.offset)
+    }
+
     /// The headers, in order.
     pub fn headers(&self) -> Vec<(&str, Option<&[u8]>)> {
         let headers = self.headers.iter();

@@ -51,22 +51,8 @@ impl Wanted {
     }
 
     fn takes(&self, letter: &Letter, entry: &Entry<'_>) -> bool {
-        let place = format!("{}/{}:{}", letter.topic, letter.partition, letter.offset);
+        let place = letter.place();
         entry.request != self.request && self.filter.matches(entry, letter.key.as_deref(), &place)
-    }
-
-    /// The topics that they are in.
-    fn topics(&self, pipeline: &Pipeline) -> Vec<String> {
-        let tables = pipeline.outboxes().filter(|(_, table, _)| {
-            let service = self.service.as_ref();
-            service.is_none_or(|service| *service == table.service)
-        });
-        let mut topics: Vec<_> = tables
-            .map(|(id, ..)| pipeline.dead_letter(id).topic.clone())
-            .collect();
-        topics.sort_unstable();
-        topics.dedup();
-        topics
     }
 }
 
@@ -104,7 +90,8 @@ fn read(
 ) -> Result<(), Failure> {
     let reader = Reader::open(pipeline)?;
     let takes = |letter: &Letter, entry: &Entry<'_>| wanted.takes(letter, entry);
-    let index = Index::build(&reader, wanted.topics(pipeline), takes)?;
+    let topics = super::topics(pipeline, wanted.service.as_deref());
+    let index = Index::build(&reader, topics, takes)?;
     for chunk in index.places.chunks(CHUNK) {
         for letter in look_up(&reader, &index.topics, chunk)? {
             if sender.blocking_send(Ok(letter)).is_err() {

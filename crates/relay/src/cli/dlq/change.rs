@@ -1,0 +1,324 @@
+//! `outboxd dlq replay`, `release` and `drop`: requests to the relay.
+
+use std::time::Duration;
+
+use clap::Args;
+use delivery::{Command, Filter};
+use serde_json::{Value, json};
+
+use super::choice::{FilterArgs, require_service};
+use super::confirm::confirmed;
+use super::preview::{Outcome, Parked, Preview, Target};
+use super::{Scope, show};
+use crate::cli::problem::Problem;
+use crate::cli::requests;
+use crate::config::Pipeline;
+use crate::failure::Failure;
+use crate::feed::{self, Connection};
+
+#[derive(Args)]
+pub(super) struct ReplayArgs {
+    #[command(flatten)]
+    pub scope: Scope,
+    #[command(flatten)]
+    choice: ChoiceArgs,
+    #[command(flatten)]
+    request: RequestArgs,
+}
+
+#[derive(Args)]
+pub(super) struct DropArgs {
+    #[command(flatten)]
+    pub scope: Scope,
+    #[command(flatten)]
+    choice: ChoiceArgs,
+    #[command(flatten)]
+    request: RequestArgs,
+}
+
+#[derive(Args)]
+pub(super) struct ReleaseArgs {
+    #[command(flatten)]
+    pub scope: Scope,
+    /// The service whose key it is.
+    #[arg(long, value_name = "SERVICE")]
+    service: String,
+    /// The record key.
+    #[arg(long, value_name = "KEY")]
+    key: String,
+    #[command(flatten)]
+    request: RequestArgs,
+}
+
+/// Which letters. Something must be said.
+#[derive(Args)]
+struct ChoiceArgs {
+    /// The letter at topic/partition:offset, or those of the event with this id; may be repeated.
+    #[arg(value_name = "PLACE|EVENT_ID")]
+    ids: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// All that are open.
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+}
+
+impl ChoiceArgs {
+    fn filter(&self, pipeline: &Pipeline) -> Result<Filter, Problem> {
+        let filter = self.filter.filter(pipeline, &self.ids)?;
+        if filter == Filter::default() && !self.all {
+            return Err(Problem::new(
+                "nothing says which dead letters are meant",
+                "Name them by topic/partition:offset or event id, give filters such as --class, or \
+                 --all. All that is given must hold.",
+            ));
+        }
+        Ok(filter)
+    }
+}
+
+#[derive(Args)]
+struct RequestArgs {
+    /// Why; it is kept in outboxd.control.
+    #[arg(long)]
+    reason: String,
+    /// Do it without asking. Where nobody can be asked, without it nothing is done.
+    #[arg(long)]
+    yes: bool,
+    /// Id of the request: a command that is given again with the same one is one command.
+    #[arg(long, value_name = "UUID", value_parser = uuid)]
+    request_id: Option<String>,
+    /// Do not wait until the relay has carried it out.
+    #[arg(long)]
+    no_wait: bool,
+    /// How long to wait, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    timeout: u64,
+}
+
+pub(super) async fn replay(args: &ReplayArgs, pipeline: &Pipeline) -> Result<(), Problem> {
+    let filter = args.choice.filter(pipeline)?;
+    let target = Target {
+        command: Command::DlqReplay {
+            filter: filter.clone(),
+        },
+        filter,
+    };
+    request(&args.scope, &args.request, pipeline, &target).await
+}
+
+pub(super) async fn drop_letters(args: &DropArgs, pipeline: &Pipeline) -> Result<(), Problem> {
+    let filter = args.choice.filter(pipeline)?;
+    let target = Target {
+        command: Command::DlqDrop {
+            filter: filter.clone(),
+        },
+        filter,
+    };
+    request(&args.scope, &args.request, pipeline, &target).await
+}
+
+pub(super) async fn release(args: &ReleaseArgs, pipeline: &Pipeline) -> Result<(), Problem> {
+    require_service(pipeline, Some(&args.service))?;
+    let (service, key) = (args.service.clone(), args.key.clone());
+    let filter = Filter {
+        service: Some(service.clone()),
+        key: Some(key.clone()),
+        ..Filter::default()
+    };
+    let command = Command::DlqRelease { service, key };
+    let target = Target { command, filter };
+    request(&args.scope, &args.request, pipeline, &target).await
+}
+
+async fn request(
+    scope: &Scope,
+    args: &RequestArgs,
+    pipeline: &Pipeline,
+    target: &Target,
+) -> Result<(), Problem> {
+    if args.reason.trim().is_empty() {
+        return Err(Problem::new("--reason is empty", "Say why."));
+    }
+    let connection = requests::open(pipeline, "this command").await?;
+    let command = serde_json::to_value(&target.command)
+        .map_err(|e| Failure::caused("internal", "writing a request", &e))?;
+    let given = args.request_id.as_deref();
+    let is_repeated = match given {
+        Some(id) => is_repeated(&connection, id, &command).await?,
+        None => false,
+    };
+    if !is_repeated && !agreed(scope, args, pipeline, target).await? {
+        return Ok(());
+    }
+    let id = given.map_or_else(feed::new_request, str::to_owned);
+    let is_new = requests::insert(&connection, &id, &args.reason, &command).await?;
+    // The commit was flushed, so the flushed WAL ends behind it.
+    let committed = connection.wal_end().await?;
+    let mut document = json!({ "request": id, "repeated": !is_new, "done": false });
+    if args.no_wait {
+        let text = format!("request {id} is written down");
+        tell(scope.json, &document, &[text]);
+        return Ok(());
+    }
+    let patience = Duration::from_secs(args.timeout);
+    requests::await_confirmed(&connection, pipeline, committed, patience).await?;
+    drop(connection);
+    let parked = Parked::read(pipeline).await?;
+    let outcome = Outcome::of(target, &id, pipeline, &parked)?;
+    tell_outcome(scope.json, &mut document, &outcome, target, &parked);
+    Ok(())
+}
+
+/// Whether it was given before. Another command with the same id is a mistake.
+async fn is_repeated(connection: &Connection, id: &str, command: &Value) -> Result<bool, Problem> {
+    let Some(earlier) = requests::find(connection, id).await? else {
+        return Ok(false);
+    };
+    if without_end(&earlier) == without_end(command) {
+        return Ok(true);
+    }
+    Err(Problem::new(
+        format!("request {id} is another command: {earlier}"),
+        "Give another --request-id, or none.",
+    ))
+}
+
+/// An age that is given again ends at another moment.
+fn without_end(command: &Value) -> Value {
+    let mut command = command.clone();
+    if let Some(Value::Object(filter)) = command.get_mut("filter") {
+        filter.remove("until");
+    }
+    command
+}
+
+/// Shows what would be done; whether it is to be done.
+async fn agreed(
+    scope: &Scope,
+    args: &RequestArgs,
+    pipeline: &Pipeline,
+    target: &Target,
+) -> Result<bool, Problem> {
+    let parked = Parked::read(pipeline).await?;
+    let preview = Preview::of(target, pipeline, &parked)?;
+    if !preview.unknown.is_empty() {
+        let ids: Vec<_> = preview.unknown.iter().map(String::as_str).collect();
+        return Err(show::no_such(&ids));
+    }
+    if let Command::DlqRelease { service, key } = &target.command {
+        let is_parked = parked.contains(service, Some(key.as_bytes()));
+        if !is_parked && preview.letters == 0 {
+            return Err(Problem::new(
+                format!("key {key:?} of service {service} is not parked"),
+                "`outboxd dlq stats` names the keys that are.",
+            ));
+        }
+    } else if preview.letters == 0 {
+        let mut lines = vec!["no open dead letter is like that".to_owned()];
+        lines.extend(preview.left.advice());
+        tell(scope.json, &preview.document(), &lines);
+        return Ok(false);
+    }
+    if args.yes {
+        return Ok(true);
+    }
+    let verb = target.verb();
+    if !scope.json {
+        let lines = preview.lines(verb);
+        lines.iter().for_each(|line| println!("{line}"));
+        if confirmed(&format!("{verb} them?")) {
+            return Ok(true);
+        }
+    }
+    let hint = "nothing was done: --yes does it".to_owned();
+    tell(scope.json, &preview.document(), &[hint]);
+    Ok(false)
+}
+
+fn tell_outcome(
+    json: bool,
+    document: &mut Value,
+    outcome: &Outcome,
+    target: &Target,
+    parked: &Parked,
+) {
+    document["done"] = true.into();
+    document["published"] = outcome.published.into();
+    document["failed_again"] = outcome.again.into();
+    document["dropped"] = outcome.dropped.into();
+    document["left"] = outcome.left.document();
+    let mut lines = vec![match target.command {
+        Command::DlqDrop { .. } => format!("dropped {} dead letters", outcome.dropped),
+        Command::DlqReplay { .. } | Command::DlqRelease { .. } | Command::Replay => {
+            format!("published {} events", outcome.published)
+        }
+    }];
+    if outcome.again > 0 {
+        lines.push(format!(
+            "{} failed again, and are new dead letters",
+            outcome.again
+        ));
+    }
+    lines.extend(outcome.left.advice());
+    if let Command::DlqRelease { service, key } = &target.command {
+        let is_parked = parked.contains(service, Some(key.as_bytes()));
+        document["parked"] = is_parked.into();
+        lines.push(match is_parked {
+            true => "the key is parked again".to_owned(),
+            false => "the key goes on".to_owned(),
+        });
+    }
+    tell(json, document, &lines);
+}
+
+fn tell(json: bool, document: &Value, lines: &[String]) {
+    match json {
+        true => println!("{document}"),
+        false => lines.iter().for_each(|line| println!("{line}")),
+    }
+}
+
+/// A UUID, as Postgres writes it.
+fn uuid(text: &str) -> Result<String, String> {
+    let text = text.to_ascii_lowercase();
+    let is_uuid = text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        });
+    match is_uuid {
+        true => Ok(text),
+        false => Err("a UUID is written as 0191d2f0-6a3e-7c11-8a53-2f1d6c0e9b77".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_request_id_has_the_form_in_which_it_comes_back() {
+        let id = "0191D2F0-6a3e-7c11-8a53-2f1d6c0e9b77";
+        assert_eq!(uuid(id).unwrap(), id.to_lowercase());
+        for wrong in [
+            "",
+            "0191d2f06a3e7c118a532f1d6c0e9b77",
+            &id.replace('f', "g"),
+        ] {
+            assert!(uuid(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_age_given_again_is_the_same_command() {
+        let of = |until: &str, class: &str| {
+            without_end(
+                &json!({ "command": "dlq-drop", "filter": { "until": until, "class": class } }),
+            )
+        };
+        assert_eq!(of("1", "a"), of("2", "a"));
+        assert_ne!(of("1", "a"), of("1", "b"));
+    }
+}

@@ -1,0 +1,83 @@
+//! `outboxd dlq`: dead letters, and what becomes of them.
+//!
+//! What there is, the topics alone tell. What is to become of it is asked of the relay with a row of
+//! `outboxd.control`; it answers by resolutions in the topics.
+
+mod change;
+mod choice;
+mod confirm;
+mod list;
+mod preview;
+mod show;
+mod stats;
+
+use clap::{Args, Subcommand};
+
+use super::problem::Problem;
+use super::{Exit, Settings, one_pipeline};
+use crate::config::Pipeline;
+use crate::dead_letters::{Reader, Survey, topics};
+use crate::failure::Failure;
+
+#[derive(Args)]
+pub(super) struct DlqArgs {
+    #[command(subcommand)]
+    command: DlqCommand,
+}
+
+#[derive(Subcommand)]
+enum DlqCommand {
+    /// List dead letters that are open.
+    List(list::ListArgs),
+    /// Show everything about a dead letter.
+    Show(show::ShowArgs),
+    /// Count open dead letters and parked keys.
+    Stats(stats::StatsArgs),
+    /// Publish dead letters, once what was wrong is repaired.
+    Replay(change::ReplayArgs),
+    /// Publish the events of a parked key, and let it go on.
+    Release(change::ReleaseArgs),
+    /// Give dead letters up.
+    Drop(change::DropArgs),
+}
+
+/// Which pipeline, and how its answers are shown.
+#[derive(Args)]
+struct Scope {
+    #[command(flatten)]
+    settings: Settings,
+    /// The pipeline, where there are several.
+    #[arg(long, value_name = "NAME")]
+    pipeline: Option<String>,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn dlq(args: &DlqArgs) -> Result<(), Exit> {
+    match &args.command {
+        DlqCommand::List(args) => with(&args.scope, async |p| list::run(args, p)),
+        DlqCommand::Show(args) => with(&args.scope, async |p| show::run(args, p)),
+        DlqCommand::Stats(args) => with(&args.scope, async |p| stats::run(args, p).await),
+        DlqCommand::Replay(args) => with(&args.scope, async |p| change::replay(args, p).await),
+        DlqCommand::Release(args) => with(&args.scope, async |p| change::release(args, p).await),
+        DlqCommand::Drop(args) => with(&args.scope, async |p| change::drop_letters(args, p).await),
+    }
+}
+
+fn with(
+    scope: &Scope,
+    command: impl AsyncFnOnce(&Pipeline) -> Result<(), Problem>,
+) -> Result<(), Exit> {
+    let config = scope.settings.load()?;
+    let pipeline = one_pipeline(&config, scope.pipeline.as_deref())?;
+    super::block_on(command(pipeline))?.map_err(|problem| {
+        problem.report();
+        Exit::Failure
+    })
+}
+
+/// The dead letters of a service, or of all.
+fn survey(pipeline: &Pipeline, service: Option<&str>) -> Result<Survey, Failure> {
+    Survey::of(Reader::open(pipeline)?, topics(pipeline, service))
+}

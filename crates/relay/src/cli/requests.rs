@@ -1,0 +1,104 @@
+//! Requests to the relay: rows of `outboxd.control`. They reach it through the WAL, in their place
+//! among the events, and are carried out exactly once.
+
+use std::time::{Duration, Instant};
+
+use pgoutput::Lsn;
+use serde_json::Value;
+
+use super::problem::Problem;
+use crate::config::Pipeline;
+use crate::failure::Failure;
+use crate::feed::{self, Connection};
+
+const POLL: Duration = Duration::from_millis(200);
+
+/// Connects to where requests are written down; refused where no relay would hear of them.
+pub(super) async fn open(pipeline: &Pipeline, what: &str) -> Result<Connection, Failure> {
+    let connection = Connection::open(&pipeline.postgres).await?;
+    feed::require(&connection, what).await?;
+    require_published(&connection, pipeline).await?;
+    Ok(connection)
+}
+
+/// A request that is not in the stream would wait for ever.
+async fn require_published(connection: &Connection, pipeline: &Pipeline) -> Result<(), Failure> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_publication_tables WHERE pubname = $1 \
+               AND schemaname = 'outboxd' AND tablename = 'control')";
+    let publication = &pipeline.postgres.publication;
+    let rows = connection.rows(sql, &[publication]).await?;
+    match rows.first().map(|row| row.get(0)) {
+        Some(true) => Ok(()),
+        Some(false) | None => Err(Failure::new(
+            "control-missing",
+            format!("outboxd.control is not in publication {publication:?}"),
+        )),
+    }
+}
+
+/// Writes a request down. `false` if there is one with this id.
+pub(super) async fn insert(
+    connection: &Connection,
+    id: &str,
+    reason: &str,
+    command: &Value,
+) -> Result<bool, Failure> {
+    let sql = "INSERT INTO outboxd.control (request_id, reason, command) \
+               VALUES ($1::text::uuid, $2, $3::text::jsonb) ON CONFLICT DO NOTHING";
+    let command = command.to_string();
+    let rows = connection.change(sql, &[&id, &reason, &command]).await?;
+    Ok(rows == 1)
+}
+
+/// The command of the request with this id, if there is one.
+pub(super) async fn find(connection: &Connection, id: &str) -> Result<Option<Value>, Failure> {
+    let sql = "SELECT command::text FROM outboxd.control WHERE request_id = $1::text::uuid";
+    let rows = connection.rows(sql, &[&id]).await?;
+    let command: Option<String> = rows.first().map(|row| row.get(0));
+    let read = |text: String| {
+        serde_json::from_str(&text)
+            .map_err(|e| Failure::caused("internal", "reading a request", &e))
+    };
+    command.map(read).transpose()
+}
+
+/// Waits until the slot is confirmed beyond `committed`, at or after the end of the request's commit:
+/// then it has been carried out.
+pub(super) async fn await_confirmed(
+    connection: &Connection,
+    pipeline: &Pipeline,
+    committed: Lsn,
+    patience: Duration,
+) -> Result<(), Problem> {
+    let slot = pipeline.slot_name();
+    let deadline = Instant::now() + patience;
+    loop {
+        let usage = connection.slot_use(&slot).await?;
+        if usage.confirmed_flush.is_some_and(|lsn| lsn >= committed) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            let holder = connection.holder(&slot).await?;
+            return Err(not_yet(holder.is_some(), patience));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn not_yet(is_read: bool, patience: Duration) -> Problem {
+    let seconds = patience.as_secs();
+    if is_read {
+        return Problem::new(
+            format!("the request is written down, but was not carried out in {seconds} s"),
+            "Nothing, if the relay is getting on: it carries the request out. Look at `outboxd \
+             status`; do not give the command again.",
+        );
+    }
+    Problem::new(
+        format!(
+            "the request is written down, but was not carried out in {seconds} s: no relay reads \
+             from the slot"
+        ),
+        "Start `outboxd run`, which carries the request out; do not give the command again.",
+    )
+}
