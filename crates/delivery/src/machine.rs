@@ -259,7 +259,12 @@ impl Delivery {
     pub fn handle_answer(&mut self, topic: &str, answer: &Answer, random: f64, now: Instant) {
         let wall = self.wall(now);
         self.lessons.topics.answer(topic, answer, random, now, wall);
-        if matches!(answer, Answer::Missing | Answer::Denied) {
+        let buries = match answer {
+            Answer::Missing | Answer::Denied => true,
+            Answer::Usable { max_bytes } => self.window.awaits_larger(topic, *max_bytes),
+            Answer::Unanswered => false,
+        };
+        if buries {
             self.ask_for_dead_letter_topics(now);
         }
         self.advance(now);
