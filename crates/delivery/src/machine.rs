@@ -342,6 +342,10 @@ impl Delivery {
 
     /// As [`is_drained`](Self::is_drained), but rows may be left to be written back.
     pub fn is_published(&self) -> bool {
+        if self.stopped {
+            // What is still in the window stays there.
+            return self.flight.is_empty() && self.is_recorded();
+        }
         self.is_quiet()
             && self.recording_now.is_none()
             && (self.skipper.awaits() || self.lost_window || self.front.recorded() >= self.shown)

@@ -35,10 +35,13 @@ pub enum Class {
 }
 
 impl Class {
+    /// What the names of mapping errors begin with.
+    pub(crate) const MAPPING: &'static str = "mapping/";
+
     /// The stable name, as in the dead letter's header.
     pub fn name(self) -> String {
         match self {
-            Self::Mapping(code) => format!("mapping/{code}"),
+            Self::Mapping(code) => format!("{}{code}", Self::MAPPING),
             Self::TooLarge => "too-large".into(),
             Self::TopicMissing => "topic-missing".into(),
             Self::TopicDenied => "topic-denied".into(),

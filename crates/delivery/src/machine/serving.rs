@@ -14,7 +14,8 @@ use pgoutput::{CommitLsn, Lsn, PgTimestamp, Position, Relation};
 
 use super::Delivery;
 use crate::{
-    Action, Command, Exception, FEED_FINISHED, FedRow, FeedProgress, Halt, Progress, Request,
+    Action, Class, Command, Exception, FEED_FINISHED, FedRow, FeedProgress, Halt, OnDeadLetter,
+    Progress, Request,
 };
 
 /// The header of an event that is published again on request.
@@ -155,6 +156,10 @@ impl Delivery {
         let Some(table) = self.tables.find(entry.service, entry.table) else {
             return Ok(());
         };
+        if !letter.dropped && !is_publishable(entry) {
+            self.leave(letter, table);
+            return Ok(());
+        }
         if !letter.dropped {
             self.revive(letter, table, now)?;
         }
@@ -195,6 +200,29 @@ impl Delivery {
             });
         }
         self.pass_control_row();
+    }
+
+    /// There is no event in it that could be published: it stays open, and a key that is released
+    /// stays parked behind it.
+    fn leave(&mut self, letter: &Redelivered<'_>, table: TableId) {
+        let request = self.serving.as_ref().map(|serving| &serving.what);
+        let releases = matches!(
+            request,
+            Some(What::Request(Request {
+                command: Ok(Command::DlqRelease { .. }),
+                ..
+            }))
+        );
+        let policy = self.settings.tables.get(usize::from(table.0));
+        let parks = policy.is_some_and(|policy| policy.on_dead_letter == OnDeadLetter::ParkKey);
+        let Some(key) = letter.key.filter(|_| releases && parks) else {
+            return;
+        };
+        let service = letter.entry.service.to_owned();
+        if self.parking.park(&service, key) {
+            let key = key.to_vec();
+            self.exceptions.push(Exception::Parked { service, key });
+        }
     }
 
     fn revive(
@@ -352,6 +380,11 @@ impl Delivery {
     fn open_position(&self) -> Option<crate::TransactionPosition> {
         self.transaction.as_ref().and_then(|t| t.position(false))
     }
+}
+
+/// Whether the event itself is in its dead letter, and where it was to go.
+fn is_publishable(entry: &Entry<'_>) -> bool {
+    !entry.is_stub && !entry.topic.is_empty() && !entry.class.starts_with(Class::MAPPING)
 }
 
 /// Of a dead letter whose header does not say where its row was inserted.

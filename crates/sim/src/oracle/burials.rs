@@ -20,6 +20,8 @@ pub struct Burial {
     pub record: RecordId,
     /// The request that has put it there again.
     pub request: String,
+    /// The event is in it, and could be published.
+    pub is_publishable: bool,
     /// Whether it was published (or not) by a request.
     pub resolution: Option<Resolution>,
 }
@@ -110,9 +112,11 @@ impl Expectation {
             return Err(Violation::Misjudged { position, class });
         }
         expected.compare_dead(entry, message)?;
+        let flaw = expected.flaw();
         expected.burials.push(Burial {
             record: id,
             request: entry.request.to_owned(),
+            is_publishable: !entry.is_stub && flaw != Some(Flaw::Typeless),
             resolution: None,
         });
         self.burials.dead_keys.insert(key);

@@ -39,9 +39,13 @@ impl Expectation {
             let before = self.events.iter();
             let before = before.take_while(|event| event.position < demanded.position);
             let request = demanded.demand.id();
+            let drops = matches!(demanded.demand.operation, Operation::Drop(_));
             let is_left = |event: &Expected| {
                 let mut burials = event.burials.iter();
-                burials.any(|b| b.resolution.is_none() && b.request != request)
+                burials.any(|b| {
+                    let is_possible = drops || b.is_publishable;
+                    b.resolution.is_none() && b.request != request && is_possible
+                })
             };
             let mut named = before.filter(|event| demanded.names(event));
             if let Some(event) = named.find(|event| is_left(event)) {

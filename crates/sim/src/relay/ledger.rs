@@ -56,6 +56,11 @@ impl Ledger {
         }
     }
 
+    /// A dead letter of so many bytes goes in.
+    pub fn handed_in(&mut self, bytes: usize) {
+        self.largest = self.largest.max(RECORD_OVERHEAD_BYTES + 1_024 + 2 * bytes);
+    }
+
     /// A window comes out.
     pub fn handed_out(&mut self, window: WindowId, batch: &RecordBatch) {
         let last = batch.iter().next_back().map(|record| record.position);

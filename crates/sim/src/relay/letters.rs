@@ -67,6 +67,11 @@ impl Letters {
 }
 
 impl Letter {
+    /// About its size.
+    pub fn bytes(&self) -> usize {
+        self.message.value.as_ref().map_or(0, Vec::len)
+    }
+
     pub fn hand_in(&self, delivery: &mut Delivery, now: std::time::Instant) -> Result<(), Halt> {
         let headers = headers(&self.message);
         let Some(Found::Entry(entry)) = Found::read(&headers) else {

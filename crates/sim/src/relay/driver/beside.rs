@@ -31,7 +31,10 @@ impl Driver<'_> {
     pub(super) fn served(&mut self, served: Served) -> Result<(), Failure> {
         let now = self.context.now();
         match served {
-            Served::Letter(letter) => letter.hand_in(&mut self.delivery, now)?,
+            Served::Letter(letter) => {
+                self.ledger.handed_in(letter.bytes());
+                letter.hand_in(&mut self.delivery, now)?;
+            }
             Served::End => {
                 self.letters = None;
                 self.delivery.handle_served(now);
