@@ -306,7 +306,8 @@ impl Delivery {
 
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
-        let held = self.write_backs.bound().or(self.skipped_from);
+        let held = [self.write_backs.bound(), self.skipped_from];
+        let held = held.into_iter().flatten().min();
         self.actions
             .pop_front()
             .or_else(|| self.front.poll(held).map(Action::Confirm))

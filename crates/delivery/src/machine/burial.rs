@@ -90,7 +90,9 @@ impl Delivery {
         }
         let service = self.tables.service(record.table);
         if self.parking.contains(service, record.key) {
-            return Some(self.parked(now));
+            let own = suspects.get(&index).and_then(Option::as_ref);
+            let own = own.filter(|verdict| matches!(verdict.class, Class::Mapping(_)));
+            return Some(own.cloned().unwrap_or_else(|| self.parked(now)));
         }
         match suspects.get(&index)? {
             Some(verdict) => Some(verdict.clone()),

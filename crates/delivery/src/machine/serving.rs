@@ -157,7 +157,7 @@ impl Delivery {
             return Ok(());
         };
         if !letter.dropped && !is_publishable(entry) {
-            self.leave(letter, table);
+            self.leave(letter, table, now);
             return Ok(());
         }
         if !letter.dropped {
@@ -204,7 +204,7 @@ impl Delivery {
 
     /// There is no event in it that could be published: it stays open, and a key that is released
     /// stays parked behind it.
-    fn leave(&mut self, letter: &Redelivered<'_>, table: TableId) {
+    fn leave(&mut self, letter: &Redelivered<'_>, table: TableId, now: Instant) {
         let request = self.serving.as_ref().map(|serving| &serving.what);
         let releases = matches!(
             request,
@@ -222,6 +222,7 @@ impl Delivery {
         if self.parking.park(&service, key) {
             let key = key.to_vec();
             self.exceptions.push(Exception::Parked { service, key });
+            self.ask_for_dead_letter_topics(now);
         }
     }
 
@@ -287,7 +288,7 @@ impl Delivery {
     }
 
     /// Begins, once everything before is durable.
-    pub(super) fn go_on_serving(&mut self) {
+    pub(super) fn go_on_serving(&mut self, now: Instant) {
         self.finish_serving();
         let ready = self.is_caught_up() && !self.draining && !self.stopped;
         let Some(serving) = self.serving.as_mut().filter(|s| ready && !s.asked) else {
@@ -301,9 +302,7 @@ impl Delivery {
             },
             What::Request(request) => {
                 let request = request.clone();
-                // What was refused before may have been repaired.
-                self.lessons.topics.forget_refusals();
-                self.lessons.refused.clear();
+                self.lessons.repaired_by(&request.id);
                 match &request.command {
                     Ok(Command::Replay) => {
                         self.feed = Some(FeedProgress {
@@ -327,10 +326,14 @@ impl Delivery {
             }
         };
         self.actions.push_back(action);
+        if !self.parking.is_empty() {
+            self.ask_for_dead_letter_topics(now);
+        }
     }
 
     /// The stream stands at a row of the control table.
     pub(super) fn stand_at_control_row(&mut self) {
+        self.flush_skipped();
         let position = self.open_position();
         let fed = self.window.boundary().fed;
         self.window.complete_so_far(position, fed);

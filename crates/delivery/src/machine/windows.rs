@@ -44,7 +44,7 @@ impl Delivery {
             self.flush_skipped();
         }
         self.give_up_blocked_marks(now);
-        self.go_on_serving();
+        self.go_on_serving(now);
         // What was skipped so far may be foreign: no progress can be told from it.
         if self.skipper.awaits() {
             return;
@@ -113,7 +113,7 @@ impl Delivery {
             Ok(Buried { batch, exceptions }) => {
                 let contents = Contents {
                     oldest_commit: oldest,
-                    events: batch.len(),
+                    events: batch.iter().filter(|r| r.fate != Fate::None).count(),
                     first: batch.get(0).map(|record| record.position),
                     marks: self.marks_of(&batch),
                     floor: self.handed_out.confirm.min(progress.confirm),
@@ -223,6 +223,7 @@ impl Delivery {
         }
         self.exceptions.extend(contents.exceptions);
         if let Some(marks) = contents.marks {
+            self.flush_skipped();
             self.submit_marks(contents.floor, marks);
         }
         self.forget_feed(progress);

@@ -9,6 +9,7 @@ use super::Expectation;
 use super::expectation::Expected;
 use crate::Violation;
 use crate::broker::{Broker, Message, RecordId, Stored};
+use crate::wal::Flaw;
 
 /// What a run has to show in the end.
 #[derive(Debug, Clone, Copy)]
@@ -118,6 +119,12 @@ pub(super) fn check_atomicity(
     let requests = expectation.demands.iter();
     for request in requests {
         transactions.remove(&request.position.commit_lsn);
+    }
+    // The description of an event is smaller than the event.
+    for event in expectation.events() {
+        if event.flaw() == Some(Flaw::Large) {
+            transactions.remove(&event.position.commit_lsn);
+        }
     }
     for (commit_lsn, records) in transactions {
         let Some((_, before_last)) = records.split_last() else {

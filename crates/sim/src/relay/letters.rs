@@ -137,6 +137,10 @@ async fn read_letters(context: &Context, request: &Request) -> Vec<Letter> {
         })
         .collect();
     wanted.sort_by_key(|(order, _)| *order);
+    context.say(|| {
+        let places: Vec<_> = wanted.iter().map(|(place, _)| place).collect();
+        format!("finds {places:?}")
+    });
     wanted.into_iter().map(|(_, letter)| letter).collect()
 }
 
