@@ -117,6 +117,7 @@ impl Delivery {
         };
         let skipper = Skipper::new(&resume);
         let dead = resume.exceptions.dead.into_iter();
+        let revived = resume.exceptions.revived;
         let mut delivery = Self {
             tables: Tables::new(specs, policy),
             skipper,
@@ -154,6 +155,7 @@ impl Delivery {
             lessons: lessons.renew(now),
             settings,
         };
+        delivery.tell_of_revived(revived);
         if !delivery.parking.is_empty() {
             delivery.ask_for_dead_letter_topics(now);
         }
@@ -247,6 +249,7 @@ impl Delivery {
     /// The outcomes are written to their rows.
     pub fn handle_written_back(&mut self, id: MarksId, marks: Marks, now: Instant) {
         self.write_backs.done(id);
+        self.note_told(&marks);
         self.keep_marks(marks);
         if self.write_backs.must_start_over() {
             self.stop(Halt::WriteBackBehind);

@@ -219,9 +219,10 @@ impl Delivery {
             return;
         };
         let service = letter.entry.service.to_owned();
-        if self.parking.park(&service, key) {
-            let key = key.to_vec();
-            self.exceptions.push(Exception::Parked { service, key });
+        if !self.parking.contains(&service, Some(key)) {
+            let parked = self.to_be_parked(service, key);
+            self.parking.park(parked.clone());
+            self.exceptions.push(Exception::Parked(parked));
             self.ask_for_dead_letter_topics(now);
         }
     }
@@ -316,7 +317,7 @@ impl Delivery {
                         }
                     }
                     Ok(Command::DlqRelease { service, key }) => {
-                        self.parking.release(service, key.as_bytes());
+                        self.parking.release(service, key.as_bytes(), &request.id);
                         Action::Serve { request }
                     }
                     Ok(Command::DlqReplay { .. } | Command::DlqDrop { .. }) | Err(_) => {

@@ -40,11 +40,16 @@ impl Expectation {
             let before = before.take_while(|event| event.position < demanded.position);
             let request = demanded.demand.id();
             let drops = matches!(demanded.demand.operation, Operation::Drop(_));
+            // What this or a later one has put there again is dealt with.
+            let later: Vec<_> = self.demands[self.first_unserved - 1..]
+                .iter()
+                .map(|later| later.demand.id())
+                .collect();
             let is_left = |event: &Expected| {
                 let mut burials = event.burials.iter();
                 burials.any(|b| {
                     let is_possible = drops || b.is_publishable;
-                    b.resolution.is_none() && b.request != request && is_possible
+                    b.resolution.is_none() && !later.contains(&b.request) && is_possible
                 })
             };
             let mut named = before.filter(|event| demanded.names(event));
