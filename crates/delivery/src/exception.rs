@@ -10,12 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exception {
     /// The events of a key go to the dead letters.
-    Parked {
-        /// The service.
-        service: String,
-        /// The record key.
-        key: Vec<u8>,
-    },
+    Parked(ParkedKey),
     /// They no longer do.
     Released {
         /// The service.
@@ -27,6 +22,32 @@ pub enum Exception {
     Dead(DeadRow),
     /// The row does.
     Settled(Position),
+    /// An event was published from its dead letter. Its row may not say so yet.
+    Revived(RevivedRow),
+    /// The row does.
+    Told(RevivedRow),
+}
+
+/// A key whose events go to the dead letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParkedKey {
+    /// The service.
+    pub service: String,
+    /// The record key.
+    pub key: Vec<u8>,
+    /// The request that was to release it, when an event of it proved to be dead still.
+    pub request: Option<String>,
+}
+
+/// The row of an event that was published from its dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevivedRow {
+    /// The service.
+    pub service: String,
+    /// Schema and table.
+    pub table: String,
+    /// Its id.
+    pub id: String,
 }
 
 /// The row of a dead letter.
@@ -47,7 +68,10 @@ enum Value {
     Parked {
         service: String,
         key: Vec<u8>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<String>,
     },
+    Revived(RevivedRow),
     Dead {
         commit_lsn: CommitLsn,
         index: u64,
@@ -60,11 +84,14 @@ impl Exception {
     /// The record's key.
     pub fn key(&self) -> Vec<u8> {
         match self {
-            Self::Parked { service, key } | Self::Released { service, key } => {
+            Self::Parked(ParkedKey { service, key, .. }) | Self::Released { service, key } => {
                 [b"parked/", service.as_bytes(), b"/", key].concat()
             }
             Self::Dead(DeadRow { position, .. }) | Self::Settled(position) => {
                 format!("dead/{position}").into_bytes()
+            }
+            Self::Revived(row) | Self::Told(row) => {
+                format!("revived/{}/{}/{}", row.service, row.table, row.id).into_bytes()
             }
         }
     }
@@ -72,17 +99,19 @@ impl Exception {
     /// The record's value.
     pub fn value(&self) -> Option<Vec<u8>> {
         let value = match self {
-            Self::Parked { service, key } => Value::Parked {
-                service: service.clone(),
-                key: key.clone(),
+            Self::Parked(parked) => Value::Parked {
+                service: parked.service.clone(),
+                key: parked.key.clone(),
+                request: parked.request.clone(),
             },
+            Self::Revived(row) => Value::Revived(row.clone()),
             Self::Dead(row) => Value::Dead {
                 commit_lsn: row.position.commit_lsn,
                 index: row.position.index,
                 attempts: row.attempts,
                 reason: row.reason.clone(),
             },
-            Self::Released { .. } | Self::Settled(_) => return None,
+            Self::Released { .. } | Self::Settled(_) | Self::Told(_) => return None,
         };
         Some(serde_json::to_vec(&value).expect("an exception holds nothing that JSON can't"))
     }
@@ -91,17 +120,28 @@ impl Exception {
 /// What holds of all exceptions recorded so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exceptions {
-    /// The parked keys: service and key.
-    pub parked: Vec<(String, Vec<u8>)>,
+    /// The parked keys.
+    pub parked: Vec<ParkedKey>,
     /// Dead letters whose rows may not say so yet.
     pub dead: Vec<DeadRow>,
+    /// Published dead letters whose rows may not say so yet.
+    pub revived: Vec<RevivedRow>,
 }
 
 impl Exceptions {
     /// Adds the newest value of a key; `false` if it can't be understood.
     pub fn take(&mut self, value: &[u8]) -> bool {
         match serde_json::from_slice(value) {
-            Ok(Value::Parked { service, key }) => self.parked.push((service, key)),
+            Ok(Value::Parked {
+                service,
+                key,
+                request,
+            }) => self.parked.push(ParkedKey {
+                service,
+                key,
+                request,
+            }),
+            Ok(Value::Revived(row)) => self.revived.push(row),
             Ok(Value::Dead {
                 commit_lsn,
                 index,
@@ -133,10 +173,12 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_taken_back_under_the_same_key() {
-        let parked = Exception::Parked {
+        let key = ParkedKey {
             service: "bank".into(),
             key: vec![0xff, 0],
+            request: Some("r1".into()),
         };
+        let parked = Exception::Parked(key.clone());
         let released = Exception::Released {
             service: "bank".into(),
             key: vec![0xff, 0],
@@ -153,7 +195,22 @@ mod tests {
         let mut found = Exceptions::default();
         assert!(found.take(&parked.value().unwrap()) && found.take(&dead.value().unwrap()));
         assert!(!found.take(b"{}"));
-        assert_eq!(found.parked, [("bank".to_owned(), vec![0xff, 0])]);
+        assert_eq!(found.parked, [key]);
         assert_eq!(found.dead, [row]);
+    }
+
+    #[test]
+    fn a_revived_row_is_read_until_it_was_told() {
+        let row = RevivedRow {
+            service: "bank".into(),
+            table: "public.outbox".into(),
+            id: "7".into(),
+        };
+        let revived = Exception::Revived(row.clone());
+        let mut found = Exceptions::default();
+        assert!(found.take(&revived.value().unwrap()));
+        assert_eq!(found.revived, std::slice::from_ref(&row));
+        let told = Exception::Told(row);
+        assert_eq!((told.key(), told.value()), (revived.key(), None));
     }
 }

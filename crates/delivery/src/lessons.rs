@@ -26,6 +26,8 @@ pub struct Lessons {
     pub(crate) caution: Option<usize>,
     /// A transaction at which a session was stopped: what comes before it is to be durable first.
     pub(crate) barrier: Option<CommitLsn>,
+    /// The request for which refusals were forgotten last.
+    request: Option<String>,
 }
 
 impl Lessons {
@@ -37,6 +39,7 @@ impl Lessons {
             refused: BTreeMap::new(),
             caution: None,
             barrier: None,
+            request: None,
         }
     }
 
@@ -76,6 +79,16 @@ impl Lessons {
     pub(crate) fn passed(&mut self, lsn: CommitLsn) {
         self.breaker.passed(lsn);
         self.barrier = self.barrier.filter(|barrier| *barrier >= lsn);
+    }
+
+    /// An operator asks for what was refused: it may have been repaired. Asked once, for what is
+    /// refused while a request is carried out would be refused for ever.
+    pub(crate) fn repaired_by(&mut self, request: &str) {
+        if self.request.as_deref() != Some(request) {
+            self.topics.forget_refusals();
+            self.refused.clear();
+            self.request = Some(request.to_owned());
+        }
     }
 
     /// A window got through.

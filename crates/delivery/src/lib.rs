@@ -49,7 +49,7 @@ pub use checkpoint::{
 };
 pub use control::{CONTROL_SCHEMA, CONTROL_TABLE, Command, Filter, Request};
 pub use coverage::{Coverage, Fingerprint, NoFingerprint};
-pub use exception::{DeadRow, Exception, Exceptions};
+pub use exception::{DeadRow, Exception, Exceptions, ParkedKey, RevivedRow};
 pub use feed::{FEED_FINISHED, FedRow, FeedProgress};
 pub use flight::WindowId;
 pub use front::{ConfirmedLsn, Front};

@@ -117,6 +117,7 @@ impl Delivery {
         };
         let skipper = Skipper::new(&resume);
         let dead = resume.exceptions.dead.into_iter();
+        let revived = resume.exceptions.revived;
         let mut delivery = Self {
             tables: Tables::new(specs, policy),
             skipper,
@@ -154,6 +155,7 @@ impl Delivery {
             lessons: lessons.renew(now),
             settings,
         };
+        delivery.tell_of_revived(revived);
         if !delivery.parking.is_empty() {
             delivery.ask_for_dead_letter_topics(now);
         }
@@ -247,6 +249,7 @@ impl Delivery {
     /// The outcomes are written to their rows.
     pub fn handle_written_back(&mut self, id: MarksId, marks: Marks, now: Instant) {
         self.write_backs.done(id);
+        self.note_told(&marks);
         self.keep_marks(marks);
         if self.write_backs.must_start_over() {
             self.stop(Halt::WriteBackBehind);
@@ -259,7 +262,12 @@ impl Delivery {
     pub fn handle_answer(&mut self, topic: &str, answer: &Answer, random: f64, now: Instant) {
         let wall = self.wall(now);
         self.lessons.topics.answer(topic, answer, random, now, wall);
-        if matches!(answer, Answer::Missing | Answer::Denied) {
+        let buries = match answer {
+            Answer::Missing | Answer::Denied => true,
+            Answer::Usable { max_bytes } => self.window.awaits_larger(topic, *max_bytes),
+            Answer::Unanswered => false,
+        };
+        if buries {
             self.ask_for_dead_letter_topics(now);
         }
         self.advance(now);
@@ -301,7 +309,8 @@ impl Delivery {
 
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
-        let held = self.write_backs.bound().or(self.skipped_from);
+        let held = [self.write_backs.bound(), self.skipped_from];
+        let held = held.into_iter().flatten().min();
         self.actions
             .pop_front()
             .or_else(|| self.front.poll(held).map(Action::Confirm))
@@ -335,6 +344,10 @@ impl Delivery {
 
     /// As [`is_drained`](Self::is_drained), but rows may be left to be written back.
     pub fn is_published(&self) -> bool {
+        if self.stopped {
+            // What is still in the window stays there.
+            return self.flight.is_empty() && self.is_recorded();
+        }
         self.is_quiet()
             && self.recording_now.is_none()
             && (self.skipper.awaits() || self.lost_window || self.front.recorded() >= self.shown)

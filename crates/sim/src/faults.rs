@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use delivery::OnDeadLetter;
+
+use crate::broker::{Access, Broker, DEAD_LETTER_TOPIC};
 use crate::server::ConnectionId;
 use crate::world::{ProcessId, World};
 
@@ -35,13 +38,19 @@ pub enum Fault {
     BrokerOutage,
     /// An operator adds a partition to every topic.
     MorePartitions,
+    /// A topic can't be written to any more, or again.
+    TopicTrouble,
+    /// The dead-letter topic can't, for a while.
+    DeadLetterTrouble,
+    /// Somebody holds a lock on the outbox for a while.
+    TableLock,
     /// Time passes with nobody doing anything: a machine that sleeps.
     TimeJump,
 }
 
 impl Fault {
     /// Each of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Kill,
         Self::Freeze,
         Self::Terminate,
@@ -55,6 +64,9 @@ impl Fault {
         Self::ServerStop,
         Self::BrokerOutage,
         Self::MorePartitions,
+        Self::TopicTrouble,
+        Self::DeadLetterTrouble,
+        Self::TableLock,
         Self::TimeJump,
     ];
 
@@ -74,6 +86,9 @@ impl Fault {
             Self::ServerStop => "server-stop",
             Self::BrokerOutage => "broker-outage",
             Self::MorePartitions => "more-partitions",
+            Self::TopicTrouble => "topic-trouble",
+            Self::DeadLetterTrouble => "dead-letter-trouble",
+            Self::TableLock => "table-lock",
             Self::TimeJump => "time-jump",
         }
     }
@@ -148,12 +163,44 @@ fn hit(fault: Fault, world: &mut World) -> Option<Aftermath> {
         }
         Fault::MorePartitions if world.broker.partitions() >= MOST_PARTITIONS => return None,
         Fault::MorePartitions => world.broker.add_partitions(),
+        Fault::TopicTrouble => topic_trouble(world)?,
+        Fault::DeadLetterTrouble => dead_letter_trouble(world)?,
+        Fault::TableLock => {
+            let until = now + Duration::from_millis(world.dice.number(20..12_000));
+            world.server.block_updates(until);
+        }
         Fault::TimeJump => {
             let by = Duration::from_millis(world.dice.number(200..12_000));
             world.clock.advance(by);
         }
     }
     Some(Aftermath::Done)
+}
+
+fn topic_trouble(world: &mut World) -> Option<()> {
+    if !world.adversity.fragile_topics {
+        return None;
+    }
+    let topic = world.dice.pick(Broker::fragile_topics())?;
+    let access = [Access::Usable, Access::Missing, Access::Denied];
+    let access = world.dice.pick(&access)?;
+    world.say(|| format!("{topic} is {access:?}"));
+    world.broker.set_access(topic, access);
+    Some(())
+}
+
+/// It ends when the fault strikes again, or in calm.
+fn dead_letter_trouble(world: &mut World) -> Option<()> {
+    if world.adversity.on_dead_letter == OnDeadLetter::Halt {
+        return None;
+    }
+    let access = match world.broker.access(DEAD_LETTER_TOPIC) {
+        Access::Usable => Access::Denied,
+        Access::Missing | Access::Denied => Access::Usable,
+    };
+    world.say(|| format!("dead letters are {access:?}"));
+    world.broker.set_access(DEAD_LETTER_TOPIC, access);
+    Some(())
 }
 
 /// A process that is frozen for long enough loses its connections (`wal_sender_timeout`).

@@ -17,6 +17,7 @@
 //! Invariants: whatever happens by chance is drawn from the one [`Dice`]; no task keeps the
 //! world over a pause; nothing here decides what the state machine decides.
 
+mod adversity;
 mod broker;
 mod clock;
 mod dice;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::adversity::Adversity;
 use crate::{Dice, Fault, Sabotage};
 
 /// How the relay writes to Kafka.
@@ -81,6 +82,10 @@ pub struct RequestFaults {
     pub fence_delayed: u64,
     /// Metadata is not answered.
     pub metadata: u64,
+    /// A question about a topic is not answered.
+    pub ask_unanswered: u64,
+    /// An UPDATE is carried out, and the connection is lost.
+    pub update_unanswered: u64,
     /// The checkpoint can't be read.
     pub read: u64,
     /// A fetch answers from a follower's older view: an end that is not the end.
@@ -119,6 +124,8 @@ pub struct Setup {
     pub asks_every: u64,
     /// The server sends transactions without changes, as versions before 15 do.
     pub sends_empty: bool,
+    /// What is wrong with events, and what is done about it.
+    pub adversity: Adversity,
     /// `transaction.timeout.ms`
     pub transaction_timeout: Duration,
 }
@@ -150,6 +157,7 @@ impl Setup {
             checkpoint_interval: Duration::from_secs(if dice.one_in(3) { 30 } else { 1 }),
             asks_every: if dice.one_in(2) { 20 } else { 500 },
             sends_empty: dice.one_in(3),
+            adversity: Adversity::draw(dice),
             transaction_timeout: Duration::from_millis(dice.number(2_000..10_000)),
         }
     }
@@ -198,6 +206,8 @@ impl RequestFaults {
             fence_unanswered: sometimes(dice, 50),
             fence_delayed: sometimes(dice, 50),
             metadata: sometimes(dice, 100),
+            update_unanswered: sometimes(dice, 100),
+            ask_unanswered: sometimes(dice, 200),
             read: sometimes(dice, 50),
             early_end: sometimes(dice, 500),
         }

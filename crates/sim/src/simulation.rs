@@ -61,7 +61,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     trace.count(setup.mode.name());
     let world = World::new(&setup, dice, trace);
     let mut simulation = Simulation {
-        oracle: Oracle::new(setup.mode),
+        oracle: Oracle::new(setup.mode, setup.adversity),
         setup,
         bug: options.bug,
         world: Shared::new(world),
@@ -227,6 +227,8 @@ impl Simulation {
             world.say(|| "calm".to_owned());
             world.requests = RequestFaults::default();
             world.broker.come_up();
+            world.broker.repair();
+            world.server.block_updates(Duration::ZERO);
             world.server.restart(&mut world.dice);
             for process in world.processes.values_mut() {
                 process.frozen_until = None;

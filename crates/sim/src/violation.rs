@@ -98,6 +98,62 @@ pub enum Violation {
         /// At most.
         allowed: usize,
     },
+    /// A dead letter of a kind for which there is no cause.
+    #[error("misjudged: the event at {position} is dead as {class}")]
+    Misjudged {
+        /// The event.
+        position: Position,
+        /// As its dead letter says.
+        class: String,
+    },
+    /// A dead letter was resolved by nobody's request.
+    #[error("unasked: the dead letter of {position} was resolved for request {request}")]
+    Unasked {
+        /// The event.
+        position: Position,
+        /// As the resolution says.
+        request: String,
+    },
+    /// A dead letter was resolved twice.
+    #[error("served twice: the dead letter of {position}")]
+    ServedTwice {
+        /// The event.
+        position: Position,
+    },
+    /// A request was passed over.
+    #[error("unserved: request {request} left the dead letter of {position}")]
+    Unserved {
+        /// The event.
+        position: Position,
+        /// The request.
+        request: String,
+    },
+    /// An event was published behind a dead one of its parked key.
+    #[error("overtaken: the event at {by} was published while that at {parked} is dead")]
+    Overtaken {
+        /// The dead one.
+        parked: Position,
+        /// The later one.
+        by: Position,
+    },
+    /// The slot was confirmed past a row that was not written back.
+    #[error("confirmed {confirmed}, but the row of {row} does not say what became of it")]
+    ConfirmedUntold {
+        /// What was reported as flushed.
+        confirmed: Lsn,
+        /// The row.
+        row: Position,
+    },
+    /// A row says something else than what has become of its event.
+    #[error("the row of {position} is {found}, not {expected}")]
+    RowWrong {
+        /// The event.
+        position: Position,
+        /// What it says.
+        found: String,
+        /// What it has to say.
+        expected: String,
+    },
     /// The relay stopped although nothing is wrong.
     #[error("stopped without cause: {0}")]
     Stopped(String),
@@ -142,6 +198,13 @@ impl Violation {
             Self::ConfirmedBack { .. } => "confirmed-back",
             Self::CheckpointBack { .. } => "checkpoint-back",
             Self::Memory { .. } => "memory",
+            Self::Misjudged { .. } => "misjudged",
+            Self::Unasked { .. } => "unasked",
+            Self::ServedTwice { .. } => "served-twice",
+            Self::Unserved { .. } => "unserved",
+            Self::Overtaken { .. } => "overtaken",
+            Self::ConfirmedUntold { .. } => "confirmed-untold",
+            Self::RowWrong { .. } => "row-wrong",
             Self::Stopped(_) => "stopped",
             Self::RecordedUndelivered { .. } => "recorded-undelivered",
             Self::GapIgnored(_) => "gap-ignored",

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use delivery::Halt;
+use delivery::{Halt, OnDeadLetter};
 
-use crate::broker::Broker;
+use crate::adversity::Adversity;
+use crate::broker::{Broker, DEAD_LETTER_TOPIC};
 use crate::sabotage::{self, Sabotage};
 use crate::server::Server;
 use crate::setup::{RequestFaults, Setup};
@@ -107,6 +108,8 @@ pub struct World {
     pub server: Server,
     /// Kafka.
     pub broker: Broker,
+    /// What is wrong with events.
+    pub adversity: Adversity,
     /// What is told of it.
     pub trace: Trace,
     /// Living processes.
@@ -128,12 +131,13 @@ pub struct World {
 impl World {
     /// Before anything has happened.
     pub fn new(setup: &Setup, dice: Dice, trace: Trace) -> Self {
-        let writer = Writer::new(setup.transactions, setup.transfers);
+        let writer = Writer::new(setup.transactions, setup.transfers, setup.adversity);
         Self {
             dice,
             clock: Clock::start(),
             server: Server::new(writer, setup),
             broker: Broker::new(setup.partitions, setup.transaction_timeout),
+            adversity: setup.adversity,
             trace,
             processes: BTreeMap::new(),
             requests: setup.requests,
@@ -179,7 +183,20 @@ impl World {
                 self.trace.count(sabotage.stop_name());
                 self.has_stopped = true;
             }
+            Some(_) | None if self.passes(halt) => self.trace.count("stopped-for-a-while"),
             Some(_) | None => self.violate(Violation::Stopped(halt.to_string())),
+        }
+    }
+
+    /// Whether the cause of a stop is one that is repaired in calm at the latest.
+    fn passes(&self, halt: &Halt) -> bool {
+        match halt {
+            Halt::Refused { .. } => {
+                self.adversity.on_dead_letter == OnDeadLetter::Halt && self.adversity.fragile_topics
+            }
+            Halt::DeadLetterTopic { .. } => self.broker.was_unusable(DEAD_LETTER_TOPIC),
+            Halt::DeadLetterSurge { .. } => self.adversity.dead_letters_per_minute < 1_000,
+            _ => false,
         }
     }
 

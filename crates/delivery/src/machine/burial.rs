@@ -13,7 +13,7 @@ use super::intake::too_large;
 use crate::topics::Route;
 use crate::verdict::{Class, Verdict};
 use crate::window::Taken;
-use crate::{DeadRow, Exception, Halt, OnDeadLetter, TablePolicy};
+use crate::{DeadRow, Exception, Halt, OnDeadLetter, ParkedKey, TablePolicy};
 
 /// What can be produced.
 pub(super) struct Buried {
@@ -202,6 +202,17 @@ impl Delivery {
         })
     }
 
+    /// `again`: by the request that was to release it, and not by an event of the stream.
+    pub(super) fn to_be_parked(&self, service: String, key: &[u8], again: bool) -> ParkedKey {
+        let serving = self.serving.as_ref().filter(|_| again);
+        let request = serving.and_then(|serving| serving.request());
+        ParkedKey {
+            service,
+            key: key.to_vec(),
+            request: request.map(str::to_owned),
+        }
+    }
+
     /// Whether the key was not parked before.
     fn park(
         &mut self,
@@ -220,12 +231,13 @@ impl Delivery {
         if self.parking.len() >= max_keys && !self.parking.contains(&service, Some(key)) {
             return Err(Halt::ParkedKeysFull { max_keys });
         }
-        let is_new = self.parking.park(&service, key);
-        if is_new {
-            let key = key.to_vec();
-            exceptions.push(Exception::Parked { service, key });
+        if self.parking.contains(&service, Some(key)) {
+            return Ok(false);
         }
-        Ok(is_new)
+        let parked = self.to_be_parked(service, key, record.fate == Fate::Revived);
+        self.parking.park(parked.clone());
+        exceptions.push(Exception::Parked(parked));
+        Ok(true)
     }
 }
 

@@ -14,7 +14,8 @@ use pgoutput::{CommitLsn, Lsn, PgTimestamp, Position, Relation};
 
 use super::Delivery;
 use crate::{
-    Action, Command, Exception, FEED_FINISHED, FedRow, FeedProgress, Halt, Progress, Request,
+    Action, Command, Exception, FEED_FINISHED, FedRow, FeedProgress, Halt, OnDeadLetter, Progress,
+    Request,
 };
 
 /// The header of an event that is published again on request.
@@ -156,9 +157,13 @@ impl Delivery {
         let Some(table) = self.tables.find(entry.service, entry.table) else {
             return Ok(());
         };
+        if !letter.dropped && !entry.is_event() {
+            self.leave(letter, table, now);
+            return Ok(());
+        }
         if !letter.dropped {
             // What is parked again by now waits for the next release.
-            if !entry.is_event() || self.parking.contains(entry.service, letter.key) {
+            if self.parking.contains(entry.service, letter.key) {
                 return Ok(());
             }
             self.revive(letter, table, now)?;
@@ -200,6 +205,31 @@ impl Delivery {
             });
         }
         self.pass_control_row();
+    }
+
+    /// There is no event in it that could be published: it stays open, and a key that is released
+    /// stays parked behind it.
+    fn leave(&mut self, letter: &Redelivered<'_>, table: TableId, now: Instant) {
+        let request = self.serving.as_ref().map(|serving| &serving.what);
+        let releases = matches!(
+            request,
+            Some(What::Request(Request {
+                command: Ok(Command::DlqRelease { .. }),
+                ..
+            }))
+        );
+        let policy = self.settings.tables.get(usize::from(table.0));
+        let parks = policy.is_some_and(|policy| policy.on_dead_letter == OnDeadLetter::ParkKey);
+        let Some(key) = letter.key.filter(|_| releases && parks) else {
+            return;
+        };
+        let service = letter.entry.service.to_owned();
+        if !self.parking.contains(&service, Some(key)) {
+            let parked = self.to_be_parked(service, key, true);
+            self.parking.park(parked.clone());
+            self.exceptions.push(Exception::Parked(parked));
+            self.ask_for_dead_letter_topics(now);
+        }
     }
 
     fn revive(
@@ -264,7 +294,7 @@ impl Delivery {
     }
 
     /// Begins, once everything before is durable.
-    pub(super) fn go_on_serving(&mut self) {
+    pub(super) fn go_on_serving(&mut self, now: Instant) {
         self.finish_serving();
         let ready = self.is_caught_up() && !self.draining && !self.stopped;
         let Some(serving) = self.serving.as_mut().filter(|s| ready && !s.asked) else {
@@ -278,9 +308,7 @@ impl Delivery {
             },
             What::Request(request) => {
                 let request = request.clone();
-                // What was refused before may have been repaired.
-                self.lessons.topics.forget_refusals();
-                self.lessons.refused.clear();
+                self.lessons.repaired_by(&request.id);
                 match &request.command {
                     Ok(Command::Replay) => {
                         self.feed = Some(FeedProgress {
@@ -294,7 +322,7 @@ impl Delivery {
                         }
                     }
                     Ok(Command::DlqRelease { service, key }) => {
-                        self.parking.release(service, key.as_bytes());
+                        self.parking.release(service, key.as_bytes(), &request.id);
                         Action::Serve { request }
                     }
                     Ok(Command::DlqReplay { .. } | Command::DlqDrop { .. }) | Err(_) => {
@@ -304,10 +332,14 @@ impl Delivery {
             }
         };
         self.actions.push_back(action);
+        if !self.parking.is_empty() {
+            self.ask_for_dead_letter_topics(now);
+        }
     }
 
     /// The stream stands at a row of the control table.
     pub(super) fn stand_at_control_row(&mut self) {
+        self.flush_skipped();
         let position = self.open_position();
         let fed = self.window.boundary().fed;
         self.window.complete_so_far(position, fed);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use envelope::{Fate, RecordBatch};
+use envelope::{Fate, RecordBatch, TableId};
 use pgoutput::Lsn;
 
 use super::Delivery;
@@ -12,7 +12,7 @@ use crate::flight::{Contents, Window};
 use crate::window::{Bounds, Cut};
 use crate::{
     Action, CHECKPOINT_FORMAT, Checkpoint, Exception, FeedProgress, Kind, Mark, Marks, Outcome,
-    Progress, Recording, WriteBack,
+    Progress, Recording, RevivedRow, WriteBack,
 };
 
 /// How long marks may hold up the stream of rows that were published before.
@@ -44,7 +44,7 @@ impl Delivery {
             self.flush_skipped();
         }
         self.give_up_blocked_marks(now);
-        self.go_on_serving();
+        self.go_on_serving(now);
         // What was skipped so far may be foreign: no progress can be told from it.
         if self.skipper.awaits() {
             return;
@@ -110,10 +110,14 @@ impl Delivery {
         let taken = self.window.take(cut, open, empty, now);
         let progress = taken.progress;
         match self.bury(taken, now) {
-            Ok(Buried { batch, exceptions }) => {
+            Ok(Buried {
+                batch,
+                mut exceptions,
+            }) => {
+                self.note_revived(&batch, &mut exceptions);
                 let contents = Contents {
                     oldest_commit: oldest,
-                    events: batch.len(),
+                    events: batch.iter().filter(|r| r.fate != Fate::None).count(),
                     first: batch.get(0).map(|record| record.position),
                     marks: self.marks_of(&batch),
                     floor: self.handed_out.confirm.min(progress.confirm),
@@ -127,6 +131,46 @@ impl Delivery {
                 self.lessons.topics.forget_refusals();
                 self.lessons.barrier = Some(position.commit_lsn);
                 self.stop(halt);
+            }
+        }
+    }
+
+    /// The rows of dead letters that are published, which the stream does not show again.
+    fn note_revived(&self, batch: &RecordBatch, exceptions: &mut Vec<Exception>) {
+        if self.serving.is_none() || !self.writes_back() {
+            return;
+        }
+        let revived = batch.iter().filter(|r| r.fate == Fate::Revived);
+        let rows = revived.map(|r| Exception::Revived(self.revived_row(r.table, r.event_id)));
+        exceptions.extend(rows);
+    }
+
+    fn revived_row(&self, table: TableId, id: &str) -> RevivedRow {
+        RevivedRow {
+            service: self.tables.service(table).to_owned(),
+            table: self.tables.name(table),
+            id: id.to_owned(),
+        }
+    }
+
+    /// The tables say so by now.
+    pub(super) fn note_told(&mut self, marks: &Marks) {
+        let revived = marks.iter().filter(|m| m.outcome == Outcome::Revived);
+        let told = revived.map(|m| Exception::Told(self.revived_row(m.table, m.id)));
+        let told: Vec<_> = told.collect();
+        self.exceptions.extend(told);
+    }
+
+    /// What an earlier session published and may not have told the tables of.
+    pub(super) fn tell_of_revived(&mut self, rows: Vec<RevivedRow>) {
+        for row in rows {
+            if let Some(table) = self.tables.find(&row.service, &row.table) {
+                self.skipped.push(Mark {
+                    table,
+                    id: &row.id,
+                    outcome: Outcome::Revived,
+                });
+                self.skipped_from.get_or_insert(self.shown);
             }
         }
     }
@@ -223,6 +267,7 @@ impl Delivery {
         }
         self.exceptions.extend(contents.exceptions);
         if let Some(marks) = contents.marks {
+            self.flush_skipped();
             self.submit_marks(contents.floor, marks);
         }
         self.forget_feed(progress);

@@ -1,5 +1,6 @@
 //! The simulated Kafka: partitions, transactions, and who may write.
 
+mod access;
 mod coordinator;
 mod partition;
 mod requests;
@@ -7,22 +8,36 @@ mod requests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+pub use access::Access;
+use access::Accesses;
 use coordinator::Coordinator;
 pub use coordinator::Producer;
 use partition::Partition;
 pub use partition::{Message, Stored};
 pub use requests::Ended;
 
-use crate::wal::EVENT_TYPES;
+use crate::wal::{EVENT_TYPES, SOUND_TYPES};
 
 /// Where checkpoints go.
 pub const CHECKPOINT_TOPIC: &str = "outboxd.checkpoints";
+
+/// Where events go that can't be published.
+pub const DEAD_LETTER_TOPIC: &str = "outbox.dead-letter";
+/// Partition of the checkpoint topic, beside that of checkpoints.
+const EXCEPTIONS: usize = 1;
 
 /// A partition of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PartitionId {
     topic: usize,
     partition: usize,
+}
+
+impl PartitionId {
+    /// Its number in its topic.
+    pub fn number(self) -> i32 {
+        self.partition as i32
+    }
 }
 
 /// A Kafka transaction; never used twice.
@@ -93,6 +108,10 @@ pub enum Refusal {
     /// NOT_ENOUGH_REPLICAS, NOT_LEADER_OR_FOLLOWER and the like: for this partition, for now.
     #[error("the partition can't be written to at present")]
     Retriable,
+    /// A record that its topic does not take, or a topic that does not take records: for what they
+    /// are.
+    #[error("not acceptable")]
+    Unacceptable,
     /// Records refused for good, as by a policy or a lost permission.
     #[error("records refused")]
     Rejected,
@@ -102,6 +121,7 @@ pub enum Refusal {
 #[derive(Debug)]
 pub struct Broker {
     topics: Vec<(String, Vec<Partition>)>,
+    accesses: Accesses,
     coordinators: BTreeMap<String, Coordinator>,
     transactions: Vec<Transaction>,
     /// Records in the order in which their being durable was decided.
@@ -119,9 +139,11 @@ impl Broker {
             (name.to_owned(), partitions)
         };
         let mut topics = Vec::from(EVENT_TYPES.map(|name| topic(name, partitions)));
-        topics.push(topic(CHECKPOINT_TOPIC, 1));
+        topics.push(topic(DEAD_LETTER_TOPIC, partitions));
+        topics.push(topic(CHECKPOINT_TOPIC, 2));
         Self {
             topics,
+            accesses: Accesses::default(),
             coordinators: BTreeMap::new(),
             transactions: Vec::new(),
             durable: Vec::new(),
@@ -165,11 +187,44 @@ impl Broker {
 
     /// Somebody deletes what the checkpoint topic holds.
     pub fn empty_checkpoints(&mut self) {
-        let id = self.checkpoints();
-        self.partition_mut(id).truncate();
+        for id in [self.checkpoints(), self.exceptions()] {
+            self.partition_mut(id).truncate();
+        }
     }
 
-    /// The only partition of the checkpoint topic.
+    /// Where later sessions read of what was not published.
+    pub fn exceptions(&self) -> PartitionId {
+        PartitionId {
+            partition: EXCEPTIONS,
+            ..self.checkpoints()
+        }
+    }
+
+    /// All partitions with dead letters.
+    pub fn dead_letter_partitions(&self) -> Vec<PartitionId> {
+        let topic = EVENT_TYPES.len();
+        let partitions = self.topics.get(topic).map_or(0, |(_, p)| p.len());
+        (0..partitions)
+            .map(|partition| PartitionId { topic, partition })
+            .collect()
+    }
+
+    /// Whether a partition holds events.
+    pub fn is_events(&self, id: PartitionId) -> bool {
+        id.topic < EVENT_TYPES.len()
+    }
+
+    /// Whether a partition holds dead letters.
+    pub fn is_dead_letters(&self, id: PartitionId) -> bool {
+        id.topic == EVENT_TYPES.len()
+    }
+
+    /// The topics that may be inaccessible at times.
+    pub fn fragile_topics() -> &'static [&'static str] {
+        &EVENT_TYPES[SOUND_TYPES..]
+    }
+
+    /// The partition of checkpoints.
     pub fn checkpoints(&self) -> PartitionId {
         PartitionId {
             topic: self.topics.len() - 1,
@@ -213,6 +268,18 @@ impl Broker {
             Some(TransactionId(index)) => self.transactions[index].outcome == Outcome::Committed,
             None => true,
         })
+    }
+
+    /// What `read_committed` shows, and where it stands.
+    pub fn committed_with_offsets(&self, id: PartitionId) -> Vec<(usize, &Stored)> {
+        let partition = self.partition(id);
+        let offsets = partition.offsets(partition.stable()).into_iter();
+        let stored = offsets.map(|offset| (offset, partition.get(offset)));
+        let is_committed = |stored: &Stored| match stored.transaction {
+            Some(TransactionId(index)) => self.transactions[index].outcome == Outcome::Committed,
+            None => true,
+        };
+        stored.filter(|(_, stored)| is_committed(stored)).collect()
     }
 
     /// What `read_uncommitted` shows.

@@ -29,6 +29,15 @@ impl Message {
         }
     }
 
+    /// A record beside the checkpoints.
+    pub fn exception(key: Vec<u8>, value: Option<Vec<u8>>) -> Self {
+        Self {
+            key: Some(key),
+            value,
+            ..Self::default()
+        }
+    }
+
     /// A header's value, as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(header, _)| header == name)?;
@@ -146,6 +155,13 @@ impl Partition {
             Entry::Record(stored) => Some(stored),
             Entry::Marker => None,
         })
+    }
+
+    /// Where records stand.
+    pub fn offsets(&self, below: usize) -> Vec<usize> {
+        let range = self.start..below.min(self.entries.len());
+        let is_record = |offset: &usize| matches!(self.entries[*offset], Entry::Record(_));
+        range.filter(is_record).collect()
     }
 
     pub fn get(&self, offset: usize) -> &Stored {

@@ -47,6 +47,7 @@ impl Broker {
         now: Duration,
     ) -> Result<(), Refusal> {
         self.answer(now)?;
+        self.admit(partition, &[])?;
         let coordinator = self.coordinator_of(producer)?;
         let TransactionId(index) = match &coordinator.state {
             State::Ongoing { transaction, .. } => *transaction,
@@ -72,6 +73,7 @@ impl Broker {
             Some(_) => Some(self.transaction_with(producer, partition)?),
             None => None,
         };
+        self.admit(partition, &messages)?;
         let (writer, count) = ((producer.number, producer.epoch), messages.len() as u64);
         match self.partition_mut(partition).sequence(writer, first, count) {
             Sequence::Next => {}

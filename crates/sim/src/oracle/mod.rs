@@ -1,21 +1,26 @@
 //! The judge. It reads the log that services wrote, what the server heard, and what consumers of
 //! the broker see, and nothing of the relay.
 
+mod burials;
+mod demands;
 mod expectation;
 mod order;
 mod promptness;
+mod rows;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use delivery::{Checkpoint, Kind};
-use pgoutput::Lsn;
+use delivery::{Checkpoint, Kind, OnDeadLetter};
+use pgoutput::{Lsn, Position};
 
 use expectation::Expectation;
 use order::Bounds;
 use promptness::Promptness;
+use rows::Told;
 
 use crate::Violation;
+use crate::adversity::Adversity;
 use crate::broker::{Broker, RecordId};
 use crate::server::{ConnectionId, Notice, Server};
 use crate::setup::Mode;
@@ -25,7 +30,9 @@ use crate::world::World;
 #[derive(Debug)]
 pub struct Oracle {
     mode: Mode,
+    adversity: Adversity,
     expectation: Expectation,
+    told: Told,
     branches_seen: usize,
     promptness: Promptness,
     notices_seen: usize,
@@ -40,10 +47,12 @@ pub struct Oracle {
 
 impl Oracle {
     /// Of a run that has not begun.
-    pub fn new(mode: Mode) -> Self {
+    pub fn new(mode: Mode, adversity: Adversity) -> Self {
         Self {
             mode,
-            expectation: Expectation::default(),
+            adversity,
+            told: Told::new(adversity.write_back),
+            expectation: Expectation::new(mode == Mode::ExactlyOnce),
             branches_seen: 0,
             promptness: Promptness::default(),
             notices_seen: 0,
@@ -70,10 +79,12 @@ impl Oracle {
         }
         if self.durable_seen > durable_before {
             self.check_recorded(server)?;
+            self.check_requests(server)?;
+            self.check_parked(&broker.durable()[durable_before..], broker)?;
         }
         while let Some(notice) = server.notices().get(self.notices_seen) {
             self.notices_seen += 1;
-            self.heard(*notice, now)?;
+            self.heard(*notice, server, now)?;
         }
         self.promptness.check(server, now)
     }
@@ -109,7 +120,15 @@ impl Oracle {
             repeats: self.mode == Mode::AtLeastOnce && sessions.unwrap_or_default() > 1,
         };
         order::check(&self.expectation, broker, bounds)?;
+        if bounds.is_complete {
+            let is_exact = self.mode == Mode::ExactlyOnce;
+            self.told
+                .judge(&self.expectation, &world.server, is_exact)?;
+        }
+        // A window that is refused is found in pieces.
+        let was_refused = world.trace.counts().contains_key("window-refused");
         match self.mode {
+            Mode::ExactlyOnce if was_refused => Ok(()),
             Mode::ExactlyOnce => {
                 order::check_atomicity(&self.expectation, broker, world.least_max_bytes)
             }
@@ -122,6 +141,7 @@ impl Oracle {
         while let Some(ends_at) = server.branches().get(self.branches_seen) {
             self.branches_seen += 1;
             self.expectation.branch_off(*ends_at, &server.history);
+            self.told.forget_from(self.expectation.events().len());
         }
     }
 
@@ -133,14 +153,8 @@ impl Oracle {
         else {
             return Ok(());
         };
-        let is_covered = checkpoint.confirmed_up_to > missing.position.commit_lsn.0
-            || checkpoint.position.is_some_and(|published| {
-                let place = (missing.position.commit_lsn, missing.position.index);
-                place < (published.commit_lsn, published.index)
-                    || published.complete && place.0 == published.commit_lsn
-            });
-        if server.is_restored() || checkpoint.identity.timeline != server.timeline() || !is_covered
-        {
+        let is_covered = covers(checkpoint, missing.position);
+        if !speaks_of(checkpoint, server) || !is_covered {
             return Ok(());
         }
         Err(Violation::RecordedUndelivered {
@@ -149,9 +163,42 @@ impl Oracle {
         })
     }
 
+    fn check_requests(&mut self, server: &Server) -> Result<(), Violation> {
+        let Some((_, checkpoint)) = &self.checkpoint else {
+            return Ok(());
+        };
+        if !speaks_of(checkpoint, server) {
+            return Ok(());
+        }
+        let covers = |position| covers(checkpoint, position);
+        self.expectation.check_served(covers)
+    }
+
+    /// Records that have become durable together are judged together.
+    fn check_parked(&self, new: &[RecordId], broker: &Broker) -> Result<(), Violation> {
+        let parks = self.adversity.on_dead_letter == OnDeadLetter::ParkKey;
+        if self.mode != Mode::ExactlyOnce || !parks {
+            return Ok(());
+        }
+        let rank = |id: &RecordId| {
+            let is_event = broker.is_events(id.partition);
+            let message = &broker.record(*id).message;
+            let event = message.header("eventId").filter(|_| is_event)?;
+            self.expectation.rank(event)
+        };
+        let ranks: Vec<_> = new.iter().filter_map(rank).collect();
+        self.expectation.check_parked(&ranks)
+    }
+
     fn became_durable(&mut self, id: RecordId, broker: &Broker) -> Result<(), Violation> {
-        if id.partition != broker.checkpoints() {
+        if broker.is_events(id.partition) {
             return self.expectation.arrived(id, broker);
+        }
+        if broker.is_dead_letters(id.partition) {
+            return self.expectation.buried(id, broker, &self.adversity);
+        }
+        if id.partition == broker.exceptions() {
+            return Ok(());
         }
         let value = broker.record(id).message.value.as_deref();
         let checkpoint = Checkpoint::decode(value.unwrap_or_default());
@@ -168,7 +215,7 @@ impl Oracle {
         }
     }
 
-    fn heard(&mut self, notice: Notice, now: Duration) -> Result<(), Violation> {
+    fn heard(&mut self, notice: Notice, server: &Server, now: Duration) -> Result<(), Violation> {
         match notice {
             Notice::SlotCreated(at) => {
                 self.expectation.start(at);
@@ -181,7 +228,7 @@ impl Oracle {
             }
             Notice::Feedback(connection, lsn) => {
                 self.promptness.confirmed(connection, lsn);
-                self.confirmed(connection, lsn)
+                self.confirmed(connection, lsn, server)
             }
             Notice::Heard {
                 connection,
@@ -189,7 +236,11 @@ impl Oracle {
                 asked,
             } => {
                 let reported = self.reported.get(&connection).copied();
-                if self.is_complete() && reported.is_none_or(|reported| reported < wal_end) {
+                let is_told = self.told.first_untold(&self.expectation, server).is_none();
+                if self.is_complete()
+                    && is_told
+                    && reported.is_none_or(|reported| reported < wal_end)
+                {
                     self.promptness.heard(connection, wal_end, asked, now);
                 }
                 Ok(())
@@ -197,7 +248,12 @@ impl Oracle {
         }
     }
 
-    fn confirmed(&mut self, connection: ConnectionId, confirmed: Lsn) -> Result<(), Violation> {
+    fn confirmed(
+        &mut self,
+        connection: ConnectionId,
+        confirmed: Lsn,
+        server: &Server,
+    ) -> Result<(), Violation> {
         let before = self.reported.insert(connection, confirmed);
         let before = before.unwrap_or(Lsn::INVALID);
         if before > confirmed {
@@ -209,6 +265,14 @@ impl Oracle {
             return Err(Violation::ConfirmedUndelivered {
                 confirmed,
                 missing: missing.position,
+            });
+        }
+        if let Some(untold) = self.told.first_untold(&self.expectation, server)
+            && untold.position.commit_lsn.0 < confirmed
+        {
+            return Err(Violation::ConfirmedUntold {
+                confirmed,
+                row: untold.position,
             });
         }
         let checkpoint = self.checkpoint.as_ref().map(|(_, c)| reach(c));
@@ -229,6 +293,21 @@ impl Oracle {
         }
         Ok(())
     }
+}
+
+/// Whether everything up to there has been dealt with.
+fn covers(checkpoint: &Checkpoint, position: Position) -> bool {
+    checkpoint.confirmed_up_to > position.commit_lsn.0
+        || checkpoint.position.is_some_and(|published| {
+            let place = (position.commit_lsn, position.index);
+            place < (published.commit_lsn, published.index)
+                || published.complete && place.0 == published.commit_lsn
+        })
+}
+
+/// Whether it is of the log that the server has.
+fn speaks_of(checkpoint: &Checkpoint, server: &Server) -> bool {
+    !server.is_restored() && checkpoint.identity.timeline == server.timeline()
 }
 
 /// One linear checkpoint: on one timeline it never covers less than before, nor starts over.

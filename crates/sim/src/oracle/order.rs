@@ -9,6 +9,7 @@ use super::Expectation;
 use super::expectation::Expected;
 use crate::Violation;
 use crate::broker::{Broker, Message, RecordId, Stored};
+use crate::wal::Flaw;
 
 /// What a run has to show in the end.
 #[derive(Debug, Clone, Copy)]
@@ -51,9 +52,12 @@ pub(super) fn check(
         }
     }
     for (expected, copies) in expectation.events().iter().zip(copies) {
-        if copies == 0 && bounds.is_complete {
+        let burials = expected.burials.len();
+        if copies + burials == 0 && bounds.is_complete {
             return Err(Violation::Lost(expected.position));
         }
+        // Each request adds one, and nothing else does.
+        let copies = copies + burials - expected.replays().min(copies + burials);
         if copies > 1 && !bounds.repeats {
             return Err(Violation::Duplicated {
                 position: expected.position,
@@ -76,7 +80,11 @@ fn check_order<T: Ord>(
 ) -> Result<(), Violation> {
     let mut last: BTreeMap<T, (usize, Position)> = BTreeMap::new();
     for expected in expectation.events() {
-        let Some(first) = expected.records.first() else {
+        let Some(first) = expected
+            .records
+            .first()
+            .filter(|_| expected.burials.is_empty())
+        else {
             continue;
         };
         let place = (first.offset, expected.position);
@@ -104,9 +112,23 @@ pub(super) fn check_atomicity(
 ) -> Result<(), Violation> {
     let mut transactions: BTreeMap<CommitLsn, Vec<&Stored>> = BTreeMap::new();
     for expected in expectation.events() {
-        let records = expected.records.iter().map(|id| broker.record(*id));
+        // What is published on request comes later.
+        let buried = expected.burials.first().map(|burial| burial.record);
+        let first = buried.or(expected.records.first().copied());
+        let records = first.map(|id| broker.record(id));
         let transaction = transactions.entry(expected.position.commit_lsn);
         transaction.or_default().extend(records);
+    }
+    // What a request asks for is published in its midst.
+    let requests = expectation.demands.iter();
+    for request in requests {
+        transactions.remove(&request.position.commit_lsn);
+    }
+    // The description of an event is smaller than the event.
+    for event in expectation.events() {
+        if event.flaw() == Some(Flaw::Large) {
+            transactions.remove(&event.position.commit_lsn);
+        }
     }
     for (commit_lsn, records) in transactions {
         let Some((_, before_last)) = records.split_last() else {

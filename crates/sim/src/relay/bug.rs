@@ -68,11 +68,23 @@ pub enum Bug {
     StartsAtCheckpoint,
     /// Compares positions of different timelines.
     IgnoresTimelines,
+    /// Updates rows of transactions that it does not see yet.
+    WritesUnseen,
+    /// Confirms rows that were not written back.
+    ForgetsMarks,
+    /// Records nothing of parked keys and dead rows.
+    ForgetsExceptions,
+    /// Publishes dead letters that were published from there before.
+    ServesResolved,
+    /// Publishes what the request itself has dead-lettered again.
+    ServesOwnLetters,
+    /// Looks for dead letters before their transactions are settled.
+    ReadsUnsettled,
 }
 
 impl Bug {
     /// Each of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 38] = [
         Self::ConfirmsOnSend,
         Self::ConfirmsKeepalives,
         Self::ConfirmsUnrecorded,
@@ -105,6 +117,12 @@ impl Bug {
         Self::AdoptsAnySlot,
         Self::StartsAtCheckpoint,
         Self::IgnoresTimelines,
+        Self::WritesUnseen,
+        Self::ForgetsMarks,
+        Self::ForgetsExceptions,
+        Self::ServesResolved,
+        Self::ServesOwnLetters,
+        Self::ReadsUnsettled,
     ];
 
     /// As the command line calls it.
@@ -142,6 +160,12 @@ impl Bug {
             Self::AdoptsAnySlot => "adopts-any-slot",
             Self::StartsAtCheckpoint => "starts-at-checkpoint",
             Self::IgnoresTimelines => "ignores-timelines",
+            Self::WritesUnseen => "writes-unseen",
+            Self::ForgetsMarks => "forgets-marks",
+            Self::ForgetsExceptions => "forgets-exceptions",
+            Self::ServesResolved => "serves-resolved",
+            Self::ServesOwnLetters => "serves-own-letters",
+            Self::ReadsUnsettled => "reads-unsettled",
         }
     }
 

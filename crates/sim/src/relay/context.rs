@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::Bug;
+use crate::adversity::Adversity;
 use crate::server::{ConnectionId, Gone};
 use crate::setup::{Limits, Mode, Setup};
 use crate::task::{Task, pause};
@@ -23,6 +24,8 @@ pub struct Context {
     pub limits: Limits,
     /// And how often it records progress without events.
     pub checkpoint_interval: Duration,
+    /// What is wrong with events, and what is done about it.
+    pub adversity: Adversity,
     bug: Option<Bug>,
 }
 
@@ -41,6 +44,7 @@ impl Context {
             mode: setup.mode,
             limits,
             checkpoint_interval: setup.checkpoint_interval,
+            adversity: setup.adversity,
             bug,
         }
     }

@@ -1,20 +1,23 @@
 //! Joins the state machine to the stream and the lanes, as the real driver does.
 
+mod beside;
 mod ending;
 mod filter;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use delivery::{Action, Answer, Delivery, WindowId};
+use delivery::{Action, Delivery, Exception, Marks, MarksId, WindowId};
 use envelope::RecordBatch;
 use pgoutput::{Lsn, Message};
 
 use super::lane::Report;
 use super::ledger::Ledger;
+use super::letters::{Letters, Served};
 use super::open::{Opened, Session};
 use super::sink::Sink;
 use super::watcher::{Sighting, Watcher};
+use super::write_back::WriteBack;
 use super::{Bug, Context, Failure};
 use crate::server::{Frame, Gone};
 use crate::setup::Mode;
@@ -33,6 +36,9 @@ pub(super) struct Driver<'c> {
     session: Session,
     watcher: Watcher,
     sink: Sink,
+    write_back: WriteBack,
+    /// What the stream waits for.
+    letters: Option<Letters>,
     delivery: Delivery,
     /// Why the state machine wants the session to end.
     halted: Option<Failure>,
@@ -61,6 +67,8 @@ enum Turn {
     Frame(Result<Frame, Gone>),
     Report(Report),
     Sighting(Sighting),
+    WrittenBack((MarksId, Marks)),
+    Served(Served),
     Due,
     Shutdown,
     Nothing,
@@ -75,6 +83,8 @@ impl<'c> Driver<'c> {
             session: opened.session,
             watcher: opened.watcher,
             sink: opened.sink,
+            write_back: opened.write_back,
+            letters: None,
             delivery: opened.delivery,
             halted: None,
             ledger,
@@ -138,6 +148,11 @@ impl<'c> Driver<'c> {
                 let failure = Failure::transient("the catalog connection ended");
                 Err(End::Source(failure))
             }
+            Turn::WrittenBack(done) => {
+                self.written_back(done);
+                Ok(())
+            }
+            Turn::Served(served) => self.served(served).map_err(End::Source),
             Turn::Due => self.due().map_err(End::Source),
             Turn::Shutdown => Err(End::Shutdown),
             Turn::Nothing => Ok(()),
@@ -148,7 +163,7 @@ impl<'c> Driver<'c> {
     /// threads that report run in no order at all.
     fn turn(&mut self) -> Turn {
         let now = self.context.elapsed();
-        let mut order = [0, 1, 2, 3];
+        let mut order = [0, 1, 2, 3, 4, 5];
         if self.context.with(|world| world.dice.one_in(4)) {
             self.context.with(|world| world.dice.shuffle(&mut order));
         }
@@ -157,7 +172,9 @@ impl<'c> Driver<'c> {
                 0 => self.sink.reports.next().map(Turn::Report),
                 1 => self.context.is_terminating().then_some(Turn::Shutdown),
                 2 => self.watcher.next().map(Turn::Sighting),
-                _ => self.receive().map(Turn::Frame),
+                3 => self.write_back.done().map(Turn::WrittenBack),
+                4 => self.receive().map(Turn::Frame),
+                _ => self.next_served().map(Turn::Served),
             };
             if let Some(turn) = turn {
                 self.awake = now;
@@ -243,34 +260,31 @@ impl<'c> Driver<'c> {
                     window,
                     batch,
                     checkpoint,
-                    exceptions: _,
-                } => self.produce(window, batch, checkpoint.as_ref()),
+                    exceptions,
+                } => self.produce(window, batch, checkpoint.as_ref(), &exceptions),
                 Action::Commit { window } => {
                     self.context.say(|| format!("commits w{}", window.0));
                     self.sink.commit(window);
                 }
                 Action::Record {
                     checkpoint,
-                    exceptions: _,
+                    exceptions,
                 } => {
                     self.context
                         .say(|| format!("records {}", checkpoint.confirmed_up_to));
                     if self.context.has(Bug::ConfirmsUnrecorded) {
                         self.report_flushed(checkpoint.confirmed_up_to);
                     }
-                    self.sink.record(&checkpoint);
+                    self.sink.record(&checkpoint, &exceptions);
                 }
-                Action::Ask { topic } => {
-                    let answer = Answer::Usable {
-                        max_bytes: usize::MAX,
-                    };
-                    let now = self.context.now();
-                    self.delivery.handle_answer(&topic, &answer, 0.5, now);
+                Action::Ask { topic } => self.sink.ask(self.context, topic),
+                Action::WriteBack { id, marks } => self.submit_marks(id, marks),
+                Action::Serve { request } => {
+                    self.context.say(|| format!("serves {request:?}"));
+                    self.context.count("request-served");
+                    self.letters = Some(Letters::start(self.context, request));
                 }
-                Action::WriteBack { .. }
-                | Action::Serve { .. }
-                | Action::Feed { .. }
-                | Action::Fed { .. } => unreachable!("no table is written back to"),
+                Action::Feed { .. } | Action::Fed { .. } => unreachable!("there are no feeds"),
                 Action::Stop(halt) => self.halted = Some(halt.into()),
                 Action::Confirm(lsn) => self.report_flushed(lsn.lsn()),
             }
@@ -283,6 +297,7 @@ impl<'c> Driver<'c> {
         window: WindowId,
         batch: RecordBatch,
         checkpoint: Option<&delivery::Checkpoint>,
+        exceptions: &[Exception],
     ) {
         self.context.say(|| {
             let position = checkpoint.and_then(|c| c.position);
@@ -295,7 +310,7 @@ impl<'c> Driver<'c> {
             self.context.count("overlapping-windows");
         }
         self.ledger.handed_out(window, &batch);
-        self.sink.produce(window, batch, checkpoint);
+        self.sink.produce(window, batch, checkpoint, exceptions);
         if let Some(checkpoint) = checkpoint
             && self.context.has(Bug::ConfirmsOnSend)
         {
@@ -328,6 +343,14 @@ impl<'c> Driver<'c> {
             Report::Recorded => {
                 self.delivery.handle_recorded(now);
                 self.in_trouble = false;
+            }
+            Report::Answered { topic, answer } => {
+                let random = self.context.with(|world| world.dice.number(0..1000)) as f64 / 1000.0;
+                self.delivery.handle_answer(&topic, &answer, random, now);
+            }
+            Report::Refused => {
+                self.delivery.handle_refused("refused by the brokers", now);
+                return Err(Failure::Refused);
             }
             Report::Failed(failure) => return Err(failure),
             Report::Trouble => self.in_trouble = true,

@@ -6,7 +6,7 @@ use envelope::RecordBatch;
 use super::client::Client;
 use super::lane::{Command, LaneEnd, Report};
 use super::outbound::Outbound;
-use super::{Bug, Context, Failure};
+use super::{Bug, Context};
 use crate::broker::Refusal;
 use crate::task::pause;
 use crate::world::Life;
@@ -41,7 +41,7 @@ pub(super) async fn run(context: Context, mut client: Client, lane: LaneEnd) {
                         lane.report(Report::Trouble);
                     }
                 }
-                Err(refusal) => return lane.report(Report::Failed(Failure::transient(refusal))),
+                Err(refusal) => return lane.report(Report::refused(refusal)),
             }
         }
         if out.is_empty() {

@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 
-use delivery::WindowId;
+use delivery::{Answer, WindowId};
 use envelope::RecordBatch;
 
 use super::{Context, Failure};
+use crate::broker::{Message, Refusal};
 use crate::world::{Life, Lifeline};
 
 /// What a lane has to do.
@@ -17,12 +18,14 @@ pub(super) enum Command {
         window: WindowId,
         batch: RecordBatch,
         checkpoint: Option<Vec<u8>>,
+        exceptions: Vec<Message>,
     },
     Commit {
         window: WindowId,
     },
     Record {
         checkpoint: Vec<u8>,
+        exceptions: Vec<Message>,
     },
 }
 
@@ -37,8 +40,24 @@ pub(super) enum Report {
     },
     Recorded,
     Failed(Failure),
+    /// A window was refused for what is in it.
+    Refused,
+    Answered {
+        topic: String,
+        answer: Answer,
+    },
     /// Kafka does not answer, and the client goes on trying.
     Trouble,
+}
+
+impl Report {
+    /// A refusal that no later try of the client can change.
+    pub fn refused(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unacceptable => Self::Refused,
+            other => Self::Failed(Failure::transient(other)),
+        }
+    }
 }
 
 impl fmt::Display for Report {
@@ -47,6 +66,8 @@ impl fmt::Display for Report {
             Self::Acknowledged { window, .. } => write!(f, "w{} acknowledged", window.0),
             Self::Committed { window } => write!(f, "w{} committed", window.0),
             Self::Recorded => f.write_str("recorded"),
+            Self::Refused => f.write_str("refused"),
+            Self::Answered { topic, answer } => write!(f, "{topic}: {answer:?}"),
             Self::Failed(failure) => write!(f, "{failure:?}"),
             Self::Trouble => f.write_str("trouble"),
         }

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use delivery::{Resume, TransactionPosition, WindowId};
-use envelope::{RECORD_OVERHEAD_BYTES, RecordBatch};
+use envelope::{Fate, RECORD_OVERHEAD_BYTES, RecordBatch};
 use pgoutput::{CommitLsn, Message, Position};
 
 use crate::Violation;
 use crate::setup::Limits;
 use crate::wal::OUTBOX_OID;
+
+/// A dead letter, or the resolution of one, is larger than its event by less.
+const EPITAPH_BYTES: usize = 1_500;
 
 /// Counts rows in and windows out.
 pub(super) struct Ledger {
@@ -20,6 +23,8 @@ pub(super) struct Ledger {
     gathered: VecDeque<(Position, usize)>,
     /// Bytes of each window in Kafka's hands.
     in_flight: BTreeMap<WindowId, usize>,
+    /// What their dead letters may say beside the events.
+    epitaphs: BTreeMap<WindowId, usize>,
     /// No record was larger.
     largest: usize,
 }
@@ -32,6 +37,7 @@ impl Ledger {
             transaction: None,
             gathered: VecDeque::new(),
             in_flight: BTreeMap::new(),
+            epitaphs: BTreeMap::new(),
             largest: 0,
         }
     }
@@ -50,6 +56,11 @@ impl Ledger {
         }
     }
 
+    /// A dead letter of so many bytes goes in.
+    pub fn handed_in(&mut self, bytes: usize) {
+        self.largest = self.largest.max(RECORD_OVERHEAD_BYTES + 1_024 + 2 * bytes);
+    }
+
     /// A window comes out.
     pub fn handed_out(&mut self, window: WindowId, batch: &RecordBatch) {
         let last = batch.iter().next_back().map(|record| record.position);
@@ -58,12 +69,15 @@ impl Ledger {
         {
             self.gathered.pop_front();
         }
+        let dead = batch.iter().filter(|record| record.fate != Fate::Sent);
+        self.epitaphs.insert(window, dead.count() * EPITAPH_BYTES);
         self.in_flight.insert(window, batch.bytes());
     }
 
     /// A window is done.
     pub fn landed(&mut self, window: WindowId) {
         self.in_flight.remove(&window);
+        self.epitaphs.remove(&window);
     }
 
     /// What must not be.
@@ -72,7 +86,11 @@ impl Ledger {
         let held = gathered + self.in_flight.values().sum::<usize>();
         let window = self.limits.max_bytes + self.largest;
         let allowed = (self.limits.producers + 1) * window;
-        let widest = self.in_flight.values().max().copied().unwrap_or_default();
+        let epitaphs: usize = self.epitaphs.values().sum();
+        let widest = self.in_flight.iter();
+        let widest = widest.map(|(id, bytes)| bytes.saturating_sub(self.epitaphs[id]));
+        let widest = widest.max().unwrap_or_default();
+        let allowed = allowed + epitaphs;
         for (held, allowed) in [(held, allowed), (gathered, window), (widest, window)] {
             if held > allowed {
                 return Some(Violation::Memory { held, allowed });

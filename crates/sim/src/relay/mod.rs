@@ -10,6 +10,7 @@
 //! Every access to a server stands behind a [`pause`](crate::task::pause), where the process can
 //! die, freeze, or be overtaken.
 
+mod asker;
 mod bug;
 mod client;
 mod context;
@@ -17,16 +18,18 @@ mod driver;
 mod idempotent;
 mod lane;
 mod ledger;
+mod letters;
 mod open;
 mod outbound;
 mod reader;
 mod sink;
 mod transactional;
 mod watcher;
+mod write_back;
 
 use std::time::Duration;
 
-use delivery::{Backoff, Halt, RetryPolicy};
+use delivery::{Backoff, Halt, Lessons, RetryPolicy};
 
 pub use bug::Bug;
 pub use context::Context;
@@ -47,6 +50,8 @@ const RETRY: RetryPolicy = RetryPolicy {
 pub(crate) enum Failure {
     /// Something outside; the next session may do better.
     Transient(String),
+    /// A window was refused for what is in it.
+    Refused,
     /// Another relay holds the slot.
     Standby,
     /// The pipeline can't go on: something was taken that it needs.
@@ -64,15 +69,28 @@ impl Failure {
 
 impl From<Halt> for Failure {
     fn from(halt: Halt) -> Self {
-        Self::Halted(halt)
+        match halt {
+            Halt::WriteBackBehind => Self::transient(halt),
+            halt => Self::Halted(halt),
+        }
+    }
+}
+
+impl From<Failure> for lane::Report {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused => Self::Refused,
+            failure => Self::Failed(failure),
+        }
     }
 }
 
 /// The process: session after session, until SIGTERM.
 pub async fn run(context: Context) {
     let mut backoff = Backoff::new(RETRY);
+    let mut lessons = None;
     while !context.is_terminating() {
-        let Err(failure) = session(&context, &mut backoff).await else {
+        let Err(failure) = session(&context, &mut backoff, &mut lessons).await else {
             break;
         };
         let wait = pause_after(&context, &failure, &mut backoff);
@@ -81,8 +99,13 @@ pub async fn run(context: Context) {
     context.say(|| "ends".to_owned());
 }
 
-async fn session(context: &Context, backoff: &mut Backoff) -> Result<(), Failure> {
-    let Some(opened) = context.unless_terminated(open::open(context)).await else {
+async fn session(
+    context: &Context,
+    backoff: &mut Backoff,
+    lessons: &mut Option<Lessons>,
+) -> Result<(), Failure> {
+    let opening = open::open(context, lessons);
+    let Some(opened) = context.unless_terminated(opening).await else {
         return Ok(());
     };
     let mut driver = driver::Driver::new(context, opened?);
@@ -90,12 +113,17 @@ async fn session(context: &Context, backoff: &mut Backoff) -> Result<(), Failure
     if driver.has_progressed() {
         backoff.reset();
     }
-    driver.close(&ended).await;
+    *lessons = Some(driver.close(&ended).await);
     ended
 }
 
 fn pause_after(context: &Context, failure: &Failure, backoff: &mut Backoff) -> Duration {
     match failure {
+        Failure::Refused => {
+            context.count("window-refused");
+            let random = context.with(|world| world.dice.number(0..1000)) as f64 / 1000.0;
+            backoff.next_wait(random)
+        }
         Failure::Transient(what) => {
             context.say(|| format!("session ends: {what}"));
             let random = context.with(|world| world.dice.number(0..1000)) as f64 / 1000.0;

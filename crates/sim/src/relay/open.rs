@@ -4,23 +4,26 @@ use std::time::Duration;
 
 use delivery::{
     CHECKPOINT_FORMAT, Checkpoint, Consent, Coverage, Delivery, Fingerprint, Halt, Identity, Kind,
-    Lessons, OnDeadLetter, Recording, Resume, RetryPolicy, ServerFacts, Settings, Start,
-    TablePolicy, WriteBack, check_slot, check_start,
+    Lessons, Recording, Resume, RetryPolicy, ServerFacts, Settings, Start, TablePolicy, check_slot,
+    check_start,
 };
 use envelope::{TableSpec, TopicPolicy};
-use pgoutput::{Lsn, PgTimestamp};
+use pgoutput::Lsn;
 
-use super::reader::read_latest;
+use super::reader::{read_exceptions, read_latest};
 use super::sink::Sink;
 use super::watcher::{Sighting, Watcher};
+use super::write_back::WriteBack;
 use super::{Bug, Context, Failure};
-use crate::broker::CHECKPOINT_TOPIC;
+use crate::broker::{CHECKPOINT_TOPIC, DEAD_LETTER_TOPIC};
 use crate::server::{ConnectionId, DATABASE, Gone, SLOT, StartRefusal};
 use crate::setup::Mode;
 use crate::task::pause;
 
-/// Larger than any row of a run.
-const EVENT_MAX_BYTES: usize = 1 << 20;
+/// Larger than some rows of a run.
+const EVENT_MAX_BYTES: usize = 12_000;
+/// Larger than what the dead-letter topic takes.
+const DEAD_LETTER_MAX_BYTES: usize = 1 << 20;
 
 /// An open connection; closed when dropped, also by death.
 pub(super) struct Session {
@@ -40,19 +43,23 @@ pub(super) struct Opened {
     pub session: Session,
     pub watcher: Watcher,
     pub sink: Sink,
+    pub write_back: WriteBack,
     pub delivery: Delivery,
     pub resume: Resume,
 }
 
 /// Opens a session: the same steps in the same order at start, reconnect and takeover.
-pub(super) async fn open(context: &Context) -> Result<Opened, Failure> {
+pub(super) async fn open(
+    context: &Context,
+    lessons: &mut Option<Lessons>,
+) -> Result<Opened, Failure> {
     pause().await;
     let connection = context.connect()?;
     let session = Session {
         context: context.clone(),
         connection,
     };
-    prepare(context, session)
+    prepare(context, session, lessons)
         .await
         .map_err(|failure| match failure {
             Failure::Halted(halt) if is_misled(context, connection, &halt) => Failure::Misled(halt),
@@ -70,7 +77,11 @@ fn is_misled(context: &Context, connection: ConnectionId, halt: &Halt) -> bool {
     })
 }
 
-async fn prepare(context: &Context, session: Session) -> Result<Opened, Failure> {
+async fn prepare(
+    context: &Context,
+    session: Session,
+    lessons: &mut Option<Lessons>,
+) -> Result<Opened, Failure> {
     let connection = session.connection;
     pause().await;
     let verified = context.with(|world| world.server.look(connection))?;
@@ -107,17 +118,26 @@ async fn prepare(context: &Context, session: Session) -> Result<Opened, Failure>
     let (sink, resume) = context.unless(catalog_ended, joining).await??;
     context.count("sessions");
     context.say(|| format!("streams: {resume:?}"));
-    let delivery = machine(context, facts.identity, &resume, verified);
+    let lessons = lessons.take().unwrap_or_else(|| fresh_lessons(context));
+    let write_back = WriteBack::start(context, facts.identity.timeline);
+    let delivery = machine(context, facts.identity, &resume, lessons, verified);
     Ok(Opened {
         session,
         watcher,
         sink,
+        write_back,
         delivery,
         resume,
     })
 }
 
-fn machine(context: &Context, identity: Identity, resume: &Resume, verified: Lsn) -> Delivery {
+fn machine(
+    context: &Context,
+    identity: Identity,
+    resume: &Resume,
+    lessons: Lessons,
+    verified: Lsn,
+) -> Delivery {
     let mut policy = TopicPolicy::default();
     policy.deny.insert(CHECKPOINT_TOPIC.to_owned());
     let tables = vec![TableSpec::default_outbox()];
@@ -130,22 +150,23 @@ fn machine(context: &Context, identity: Identity, resume: &Resume, verified: Lsn
         tables,
         policy,
         resume.clone(),
-        Lessons::new(policy_of_retries(), 5),
+        lessons,
         verified,
         context.now(),
     )
 }
 
-fn policy_of_retries() -> RetryPolicy {
-    RetryPolicy {
+fn fresh_lessons(context: &Context) -> Lessons {
+    let policy = RetryPolicy {
         initial: Duration::from_millis(100),
-        max: Duration::from_secs(30),
+        max: Duration::from_secs(3),
         multiplier: 2.0,
-    }
+    };
+    Lessons::new(policy, context.adversity.max_retries)
 }
 
 fn settings(context: &Context, identity: Identity) -> Settings {
-    let limits = context.limits;
+    let (limits, adversity) = (context.limits, context.adversity);
     Settings {
         recording: match context.mode {
             Mode::ExactlyOnce => Recording::InTransaction,
@@ -157,15 +178,15 @@ fn settings(context: &Context, identity: Identity) -> Settings {
         max_wait: limits.max_wait,
         event_max_bytes: EVENT_MAX_BYTES,
         tables: vec![TablePolicy {
-            dead_letter_topic: "outbox.dead-letter".to_owned(),
-            on_dead_letter: OnDeadLetter::Halt,
-            write_back: WriteBack::Off,
+            dead_letter_topic: DEAD_LETTER_TOPIC.to_owned(),
+            on_dead_letter: adversity.on_dead_letter,
+            write_back: adversity.write_back,
         }],
-        dead_letter_max_bytes: EVENT_MAX_BYTES,
-        dead_letters_per_minute: 1000,
+        dead_letter_max_bytes: DEAD_LETTER_MAX_BYTES,
+        dead_letters_per_minute: adversity.dead_letters_per_minute,
         max_parked_keys: 1000,
-        max_pending_marks: 1000,
-        wall_clock: PgTimestamp(0),
+        max_pending_marks: adversity.max_pending_marks,
+        wall_clock: context.with(|world| world.clock.timestamp()),
         checkpoint_interval: context.checkpoint_interval,
         identity,
         fingerprint: fingerprint(),
@@ -260,7 +281,14 @@ async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Res
         checked => checked?,
     };
     let at = match start {
-        Start::Resume(resume) => return Ok((sink, taken_up(context, resume))),
+        Start::Resume(resume) => {
+            let exceptions = read_exceptions(context).await?;
+            let resume = Resume {
+                exceptions,
+                ..resume
+            };
+            return Ok((sink, taken_up(context, resume)));
+        }
         Start::Adopt { at } => at,
         Start::Create => return Err(Failure::transient("the slot vanished")),
     };

@@ -1,10 +1,12 @@
 //! Reading the newest committed checkpoint.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use delivery::Checkpoint;
+use delivery::{Checkpoint, Exceptions};
 
 use super::{Bug, Context, Failure};
+use crate::broker::{Message, PartitionId};
 use crate::task::pause;
 use crate::world::World;
 
@@ -37,6 +39,43 @@ pub(super) async fn read_latest(context: &Context) -> Result<Option<Checkpoint>,
         context.count("read-waits");
     }
     Err(Failure::transient("reading the checkpoint takes too long"))
+}
+
+/// All exceptions, for each is the newest of its key.
+pub(super) async fn read_exceptions(context: &Context) -> Result<Exceptions, Failure> {
+    let until = context.elapsed() + PATIENCE;
+    let partition = context.with(|world| world.broker.exceptions());
+    let mut high = None;
+    while context.elapsed() < until {
+        pause().await;
+        let is_settled = context.with(|world| {
+            let now = world.clock.elapsed();
+            high = high.or_else(|| world.broker.high_watermark(partition, now).ok());
+            let stable = world.broker.stable_offset(partition, now).ok();
+            high.is_some() && stable >= high
+        });
+        if is_settled {
+            return context.with(|world| decode_exceptions(world, partition));
+        }
+    }
+    Err(Failure::transient("reading the exceptions takes too long"))
+}
+
+fn decode_exceptions(world: &World, partition: PartitionId) -> Result<Exceptions, Failure> {
+    let mut newest = BTreeMap::new();
+    for stored in world.broker.committed(partition, usize::MAX) {
+        let Message { key, value, .. } = &stored.message;
+        match value {
+            Some(value) => newest.insert(key, value),
+            None => newest.remove(key),
+        };
+    }
+    let mut exceptions = Exceptions::default();
+    let mut values = newest.into_values();
+    match values.all(|value| exceptions.take(value)) {
+        true => Ok(exceptions),
+        false => Err(Failure::transient("an exception is not understood")),
+    }
 }
 
 /// Where a `read_committed` reader is told that the partition ends: at the last stable offset,

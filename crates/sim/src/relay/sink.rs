@@ -3,14 +3,15 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use delivery::{Checkpoint, WindowId};
+use delivery::{Checkpoint, Exception, WindowId};
 use envelope::RecordBatch;
 
+use super::asker::Asker;
 use super::client::{Client, metadata};
 use super::lane::{Command, Lane, Report, Reports};
 use super::reader::read_latest;
 use super::{Bug, Context, Failure, idempotent, transactional};
-use crate::broker::{Producer, Refusal};
+use crate::broker::{Message, Producer, Refusal};
 use crate::setup::Mode;
 use crate::task::pause;
 
@@ -21,6 +22,7 @@ const METADATA_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Sink {
     lanes: Vec<Lane>,
     recorder: Option<Lane>,
+    asker: Asker,
     /// In the order in which they came.
     pub reports: Reports,
 }
@@ -58,18 +60,31 @@ impl Sink {
         let sink = Self {
             lanes,
             recorder,
+            asker: Asker::default(),
             reports,
         };
         Ok((sink, checkpoint))
     }
 
     /// Sends a window on its way.
-    pub fn produce(&self, window: WindowId, batch: RecordBatch, checkpoint: Option<&Checkpoint>) {
+    pub fn produce(
+        &self,
+        window: WindowId,
+        batch: RecordBatch,
+        checkpoint: Option<&Checkpoint>,
+        exceptions: &[Exception],
+    ) {
         self.lane(window).send(Command::Produce {
             window,
             batch,
             checkpoint: checkpoint.map(Checkpoint::encode),
+            exceptions: encode(exceptions),
         });
+    }
+
+    /// Asks about a topic.
+    pub fn ask(&self, context: &Context, topic: String) {
+        self.asker.ask(context, topic, &self.reports);
     }
 
     /// Commits a window whose records are acknowledged.
@@ -78,23 +93,30 @@ impl Sink {
     }
 
     /// Writes a checkpoint in a transaction of its own.
-    pub fn record(&self, checkpoint: &Checkpoint) {
+    pub fn record(&self, checkpoint: &Checkpoint, exceptions: &[Exception]) {
         let lane = self.recorder.as_ref().or(self.lanes.first());
         let lane = lane.expect("a ring has a producer");
         lane.send(Command::Record {
             checkpoint: checkpoint.encode(),
+            exceptions: encode(exceptions),
         });
     }
 
     /// Writes a checkpoint and waits until it is committed.
     pub async fn record_now(&self, checkpoint: &Checkpoint) -> Result<(), Failure> {
-        self.record(checkpoint);
+        self.record(checkpoint, &[]);
         loop {
             pause().await;
             match self.reports.next() {
                 Some(Report::Recorded) => return Ok(()),
                 Some(Report::Failed(failure)) => return Err(failure),
-                Some(Report::Trouble | Report::Acknowledged { .. } | Report::Committed { .. })
+                Some(Report::Refused) => return Err(Failure::transient("refused")),
+                Some(
+                    Report::Trouble
+                    | Report::Answered { .. }
+                    | Report::Acknowledged { .. }
+                    | Report::Committed { .. },
+                )
                 | None => {}
             }
         }
@@ -103,13 +125,20 @@ impl Sink {
     /// Nothing is under way or waits to be heard.
     pub fn is_idle(&self) -> bool {
         let mut lanes = self.lanes.iter().chain(&self.recorder);
-        self.reports.is_empty() && lanes.all(Lane::is_idle)
+        self.reports.is_empty() && self.asker.is_idle() && lanes.all(Lane::is_idle)
     }
 
     fn lane(&self, window: WindowId) -> &Lane {
         let index = window.0 % self.lanes.len() as u64;
         &self.lanes[index as usize]
     }
+}
+
+fn encode(exceptions: &[Exception]) -> Vec<Message> {
+    let exceptions = exceptions.iter();
+    exceptions
+        .map(|exception| Message::exception(exception.key(), exception.value()))
+        .collect()
 }
 
 /// Acquires the ring's ids and reads the newest checkpoint. If its writer had a larger ring, the

@@ -52,10 +52,10 @@ pub(super) async fn run(context: Context, client: Client, lane: LaneEnd) {
         match writer.carry_out(command).await {
             Ok(Some(report)) => match writer.tell(report).await {
                 Ok(()) => {}
-                Err(failure) => return writer.lane.report(Report::Failed(failure)),
+                Err(failure) => return writer.lane.report(failure.into()),
             },
             Ok(None) => return,
-            Err(failure) => return writer.lane.report(Report::Failed(failure)),
+            Err(failure) => return writer.lane.report(failure.into()),
         }
         writer.lane.rest();
     }
@@ -79,9 +79,11 @@ impl Writer {
                 window,
                 batch,
                 checkpoint,
+                exceptions,
             } => {
                 let mut out = Outbound::default();
                 self.client.queue(&batch, &mut out);
+                self.queue_exceptions(exceptions, &mut out);
                 let delivered = self.produce_window(out, checkpoint).await?;
                 Ok(delivered.then_some(Report::Acknowledged { window, batch }))
             }
@@ -89,8 +91,12 @@ impl Writer {
                 let done = self.context.has(Bug::CommitsOutOfTurn) || self.commit().await?;
                 Ok(done.then_some(Report::Committed { window }))
             }
-            Command::Record { checkpoint } => {
+            Command::Record {
+                checkpoint,
+                exceptions,
+            } => {
                 let mut out = Outbound::default();
+                self.queue_exceptions(exceptions, &mut out);
                 self.queue_checkpoint(checkpoint, &mut out);
                 let done = self.produce(out).await? && self.commit().await?;
                 Ok(done.then_some(Report::Recorded))
@@ -120,6 +126,16 @@ impl Writer {
             self.repeatable = out.copy();
         }
         self.produce(out).await
+    }
+
+    fn queue_exceptions(&self, exceptions: Vec<Message>, out: &mut Outbound) {
+        if self.context.has(Bug::ForgetsExceptions) {
+            return;
+        }
+        let partition = self.context.with(|world| world.broker.exceptions());
+        for exception in exceptions {
+            out.push(partition, exception);
+        }
     }
 
     fn queue_checkpoint(&mut self, checkpoint: Vec<u8>, out: &mut Outbound) {
@@ -162,6 +178,7 @@ impl Writer {
                         .iter()
                         .for_each(|c| out.push(partition, c.clone()));
                 }
+                Err(Refusal::Unacceptable) => return Err(Failure::Refused),
                 Err(
                     refusal @ (Refusal::Fenced
                     | Refusal::NoTransaction

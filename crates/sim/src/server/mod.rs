@@ -3,6 +3,7 @@
 mod clients;
 mod connection;
 mod power;
+mod rows;
 mod slot;
 mod tampering;
 
@@ -14,6 +15,7 @@ use pgoutput::Lsn;
 
 use connection::Connection;
 pub use connection::{ConnectionId, Frame, Gone};
+pub use rows::{Condition, RowState};
 use slot::Slot;
 
 use crate::setup::Setup;
@@ -80,6 +82,7 @@ pub struct Server {
     /// Where the log ended when another one took its place: promotions and restores.
     branches: Vec<Lsn>,
     slot: Option<Slot>,
+    rows: rows::Rows,
     /// For how long a fast shutdown has waited for a client that could have left.
     held_up: Duration,
     connections: BTreeMap<ConnectionId, Connection>,
@@ -100,6 +103,7 @@ impl Server {
             switches: Vec::new(),
             branches: Vec::new(),
             slot: None,
+            rows: rows::Rows::default(),
             held_up: Duration::ZERO,
             connections: BTreeMap::new(),
             next_connection: 1,
@@ -170,6 +174,7 @@ impl Server {
     pub fn write(&mut self, clock: &Clock, dice: &mut Dice) {
         if self.state == State::Up {
             self.writer.step(&mut self.history, clock, dice);
+            self.rows.extend(&self.history);
         }
     }
 

@@ -17,6 +17,7 @@ impl Server {
     pub fn crash(&mut self, dice: &mut Dice) {
         self.writer.crash(&mut self.history);
         self.end_all(Gone::Lost, dice);
+        self.rows.crash();
         if let Some(slot) = &mut self.slot {
             slot.restore();
         }
@@ -40,6 +41,7 @@ impl Server {
         let timeline = self.timeline();
         self.crash(dice);
         self.history.branch_off(ends_at);
+        self.rows.branch_off(ends_at, &self.history);
         self.switches.push(TimelineSwitch { timeline, ends_at });
         self.branches.push(ends_at);
         if let Some(slot) = &mut self.slot {

@@ -35,6 +35,7 @@ impl Server {
         }
         self.history.append(60);
         self.slot = Some(Slot::new(self.history.end()));
+        self.rows.forget_before(self.history.end());
         true
     }
 
@@ -51,6 +52,7 @@ impl Server {
             return false;
         };
         slot.advance(to);
+        self.rows.forget_before(to);
         true
     }
 
@@ -67,6 +69,7 @@ impl Server {
         };
         self.crash(dice);
         self.history.branch_off(at);
+        self.rows.branch_off(at, &self.history);
         self.branches.push(at);
         if let Some(slot) = &mut self.slot {
             slot.go_back(at);

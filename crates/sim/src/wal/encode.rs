@@ -10,7 +10,9 @@ use pgoutput::{
     Value, encode,
 };
 
-use super::{Change, Event, History, Item, OUTBOX_OID, Transaction, UNMAPPED_OID, unmapped};
+use super::{
+    CONTROL_OID, Change, History, Item, OUTBOX_OID, Transaction, UNMAPPED_OID, control, unmapped,
+};
 use crate::Dice;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +135,7 @@ impl Walsender {
     fn untold(&mut self, change: &Change, history: &History, dice: &mut Dice) -> Option<Vec<u8>> {
         let (oid, shape) = match change {
             Change::Event(event) => (OUTBOX_OID, event.shape),
+            Change::Control(_) => (CONTROL_OID, 0),
             Change::Unmapped | Change::Truncate => (UNMAPPED_OID, 0),
             Change::Message => return None,
         };
@@ -144,6 +147,7 @@ impl Walsender {
         }
         Some(match oid {
             OUTBOX_OID => relation(history.schema.shape(shape)),
+            CONTROL_OID => relation(&control()),
             _ => relation(&unmapped()),
         })
     }
@@ -198,7 +202,11 @@ fn logical(lsn: Lsn, transactional: bool) -> Vec<u8> {
 
 fn change(change: &Change, lsn: Lsn, history: &History) -> Vec<u8> {
     match change {
-        Change::Event(event) => insert(event, history.schema.shape(event.shape)),
+        Change::Event(event) => {
+            let shape = history.schema.shape(event.shape);
+            insert(shape, |column| event.cell(column))
+        }
+        Change::Control(demand) => insert(&control(), |column| demand.cell(column)),
         Change::Unmapped => {
             message(|out| encode::insert(out, UNMAPPED_OID, &[Value::Text(b"entry")]))
         }
@@ -209,8 +217,8 @@ fn change(change: &Change, lsn: Lsn, history: &History) -> Vec<u8> {
     }
 }
 
-fn insert(event: &Event, shape: &Relation) -> Vec<u8> {
-    let cells: Vec<_> = shape.columns.iter().map(|c| event.cell(&c.name)).collect();
+fn insert(shape: &Relation, cell: impl Fn(&str) -> Option<String>) -> Vec<u8> {
+    let cells: Vec<_> = shape.columns.iter().map(|c| cell(&c.name)).collect();
     let values: Vec<_> = cells
         .iter()
         .map(|cell| match cell {
@@ -218,7 +226,7 @@ fn insert(event: &Event, shape: &Relation) -> Vec<u8> {
             None => Value::Null,
         })
         .collect();
-    message(|out| encode::insert(out, OUTBOX_OID, &values))
+    message(|out| encode::insert(out, shape.oid, &values))
 }
 
 #[cfg(test)]
@@ -229,10 +237,11 @@ mod tests {
     use super::super::Writer;
     use super::*;
     use crate::Clock;
+    use crate::adversity::Adversity;
 
     fn written() -> History {
         let mut history = History::new();
-        let mut writer = Writer::new(60, 4);
+        let mut writer = Writer::new(60, 4, Adversity::NONE);
         let (clock, mut dice) = (Clock::start(), Dice::new(3));
         while !writer.is_done() {
             writer.step(&mut history, &clock, &mut dice);

@@ -14,17 +14,45 @@ pub struct Event {
     pub transfer: Option<u64>,
     /// Makes the row larger.
     pub padding: usize,
+    /// What is wrong with it.
+    pub flaw: Option<Flaw>,
     /// The table's shape when the row was written: index into [`Schema`](super::Schema).
     pub shape: usize,
 }
 
-/// Event types that a run uses.
-pub const EVENT_TYPES: [&str; 3] = ["transfers.settled", "ledger.posted", "recon.matched"];
+/// Why an event can't be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// Its type is NULL.
+    Typeless,
+    /// It is larger than any topic takes.
+    Large,
+    /// The brokers refuse it, though its topic can be written to.
+    Poisonous,
+}
+
+/// Event types that a run uses: the first three of each run, the others of some.
+pub const EVENT_TYPES: [&str; 5] = [
+    "transfers.settled",
+    "ledger.posted",
+    "recon.matched",
+    "compliance.flagged",
+    "ledger.reversed",
+];
+/// So many of them are always there to be written to.
+pub const SOUND_TYPES: usize = 3;
+/// What the brokers don't take is known to them by this.
+pub const POISON: &str = "poison";
 
 impl Event {
     /// `eventId`
     pub fn id(&self) -> String {
-        format!("00000000-0000-4000-8000-{:012x}", self.number)
+        Self::id_of(self.number)
+    }
+
+    /// `eventId` of the event of that number.
+    pub fn id_of(number: u64) -> String {
+        format!("00000000-0000-4000-8000-{number:012x}")
     }
 
     /// The record's key.
@@ -37,6 +65,7 @@ impl Event {
         match column {
             "id" => Some(self.id()),
             "seq" => Some(self.number.to_string()),
+            "event_type" if self.flaw == Some(Flaw::Typeless) => None,
             "event_type" => Some(self.event_type.to_owned()),
             "transfer_id" => self.transfer_id(),
             "payload" => Some(self.payload()),
@@ -74,12 +103,14 @@ impl Event {
         self.transfer.map(|transfer| format!("tr-{transfer}"))
     }
 
-    fn payload(&self) -> String {
-        format!(
-            r#"{{"n": {}, "pad": "{}"}}"#,
-            self.number,
-            "x".repeat(self.padding)
-        )
+    /// The payload column.
+    pub fn payload(&self) -> String {
+        let name = match self.flaw {
+            Some(Flaw::Poisonous) => POISON,
+            Some(Flaw::Typeless | Flaw::Large) | None => "pad",
+        };
+        let padding = "x".repeat(self.padding);
+        format!(r#"{{"n": {}, "{name}": "{padding}"}}"#, self.number)
     }
 
     fn created_at(&self) -> Option<PgTimestamp> {

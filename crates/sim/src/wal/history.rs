@@ -1,8 +1,10 @@
 //! What stands in the log, in the order of commit records.
 
+use std::time::Duration;
+
 use pgoutput::{Lsn, PgTimestamp};
 
-use super::{Event, Schema};
+use super::{Demand, Event, Schema};
 
 /// One change of a transaction, at the LSN of its WAL record, which others may share.
 #[derive(Debug, Clone)]
@@ -18,6 +20,8 @@ pub struct Logged {
 pub enum Change {
     /// A row of the outbox.
     Event(Event),
+    /// A row of the control table.
+    Control(Demand),
     /// A row of a published table that is not mapped.
     Unmapped,
     /// `pg_logical_emit_message` with `transactional`.
@@ -39,6 +43,8 @@ pub struct Transaction {
     pub commit_time: PgTimestamp,
     /// It was replicated from elsewhere.
     pub has_origin: bool,
+    /// When statements see its rows.
+    pub visible_at: Duration,
     /// In order.
     pub changes: Vec<Logged>,
 }

@@ -6,6 +6,8 @@ use crate::Dice;
 
 /// The outbox.
 pub const OUTBOX_OID: u32 = 16_385;
+/// The control table.
+pub const CONTROL_OID: u32 = 16_390;
 /// A table of the publication that the relay is not told of.
 pub const UNMAPPED_OID: u32 = 16_400;
 
@@ -69,6 +71,21 @@ impl Schema {
     /// The alteration was rolled back.
     pub fn revert(&mut self, to: usize) {
         self.current = to;
+    }
+}
+
+/// The control table.
+pub fn control() -> Relation {
+    let columns = [
+        ("request_id", oid::UUID),
+        ("requested_by", oid::TEXT),
+        ("command", oid::JSONB),
+    ];
+    Relation {
+        oid: CONTROL_OID,
+        namespace: delivery::CONTROL_SCHEMA.to_owned(),
+        name: delivery::CONTROL_TABLE.to_owned(),
+        ..outbox(columns.map(column).to_vec())
     }
 }
 

@@ -1,15 +1,22 @@
 //! Services at work: several open transactions at a time, of which some roll back.
 
+use std::time::Duration;
+
 use pgoutput::PgTimestamp;
 
-use super::event::EVENT_TYPES;
-use super::{Change, Event, History, Item, Logged, Transaction};
+use super::event::{EVENT_TYPES, SOUND_TYPES};
+use super::{Change, Demand, Event, Flaw, History, Item, Logged, Transaction};
+use crate::adversity::Adversity;
 use crate::{Clock, Dice};
 
 /// Transactions open at the same time.
 const MOST_OPEN: usize = 3;
 /// In the end only others write, so that an idle outbox sits in a busy database: so many times.
 const LAST_NOISES: usize = 6;
+
+/// Padding of an event that no topic takes; the dead-letter topic takes some of them.
+const LARGE: usize = 9_000;
+const LARGEST: usize = 20_000;
 
 #[derive(Debug)]
 struct Draft {
@@ -34,19 +41,23 @@ pub struct Writer {
     noises_left: usize,
     next_xid: u32,
     next_event: u64,
+    next_demand: u64,
     transfers: u64,
+    adversity: Adversity,
 }
 
 impl Writer {
     /// A writer of `transactions`, with so many `transfers`.
-    pub fn new(transactions: usize, transfers: u64) -> Self {
+    pub fn new(transactions: usize, transfers: u64, adversity: Adversity) -> Self {
         Self {
             open: Vec::new(),
             left: transactions,
             noises_left: LAST_NOISES,
             next_xid: 700,
             next_event: 1,
+            next_demand: 1,
             transfers,
+            adversity,
         }
     }
 
@@ -146,21 +157,57 @@ impl Writer {
     }
 
     fn change(&mut self, history: &History, dice: &mut Dice, largest_padding: usize) -> Change {
+        if self.adversity.requests > 0 && dice.per_mille(self.adversity.requests) {
+            let number = self.next_demand;
+            self.next_demand += 1;
+            let (events, transfers) = (self.next_event, self.transfers);
+            return Change::Control(Demand::draw(number, events, transfers, dice));
+        }
         match dice.weighted(&[85, 7, 6, 2]) {
-            0 => {
-                let number = self.next_event;
-                self.next_event += 1;
-                Change::Event(Event {
-                    number,
-                    event_type: dice.pick(&EVENT_TYPES).unwrap_or(EVENT_TYPES[0]),
-                    transfer: (!dice.one_in(8)).then(|| dice.number(0..self.transfers)),
-                    padding: dice.index(0..largest_padding),
-                    shape: history.schema.current(),
-                })
-            }
+            0 => Change::Event(self.event(history, dice, largest_padding)),
             1 => Change::Unmapped,
             2 => Change::Message,
             _ => Change::Truncate,
+        }
+    }
+
+    fn event(&mut self, history: &History, dice: &mut Dice, largest_padding: usize) -> Event {
+        let number = self.next_event;
+        self.next_event += 1;
+        let types = match self.adversity.fragile_topics {
+            true => &EVENT_TYPES[..],
+            false => &EVENT_TYPES[..SOUND_TYPES],
+        };
+        let flaw = self.flaw(dice);
+        Event {
+            number,
+            event_type: dice.pick(types).unwrap_or(EVENT_TYPES[0]),
+            transfer: (!dice.one_in(8)).then(|| dice.number(0..self.transfers)),
+            padding: match flaw {
+                Some(Flaw::Large) => dice.index(LARGE..LARGEST),
+                Some(Flaw::Typeless | Flaw::Poisonous) | None => dice.index(0..largest_padding),
+            },
+            flaw,
+            shape: history.schema.current(),
+        }
+    }
+
+    fn flaw(&self, dice: &mut Dice) -> Option<Flaw> {
+        let Adversity {
+            typeless,
+            large,
+            poisonous,
+            ..
+        } = self.adversity;
+        if typeless + large + poisonous == 0 {
+            return None;
+        }
+        let sound = 1_000 - typeless - large - poisonous;
+        match dice.weighted(&[sound, typeless, large, poisonous]) {
+            0 => None,
+            1 => Some(Flaw::Typeless),
+            2 => Some(Flaw::Large),
+            _ => Some(Flaw::Poisonous),
         }
     }
 }
@@ -175,6 +222,11 @@ fn finish(draft: Draft, history: &mut History, clock: &Clock, dice: &mut Dice) {
     }
     // Replicated transactions keep the time of their origin, so times need not ascend.
     let has_origin = dice.one_in(15);
+    // A commit is in the log before others see it, and with a synchronous standby long before.
+    let unseen = match dice.one_in(6) {
+        true => Duration::from_millis(dice.number(0..1_500)),
+        false => Duration::ZERO,
+    };
     let now = clock.timestamp().0;
     let commit_time = if has_origin { now - 60_000_000 } else { now };
     history.items.push(Item::Transaction(Transaction {
@@ -183,6 +235,7 @@ fn finish(draft: Draft, history: &mut History, clock: &Clock, dice: &mut Dice) {
         end_lsn: history.end(),
         commit_time: PgTimestamp(commit_time),
         has_origin,
+        visible_at: clock.elapsed() + unseen,
         changes: draft.changes,
     }));
 }
@@ -193,7 +246,7 @@ mod tests {
 
     fn written() -> History {
         let mut history = History::new();
-        let mut writer = Writer::new(200, 4);
+        let mut writer = Writer::new(200, 4, Adversity::NONE);
         let (clock, mut dice) = (Clock::start(), Dice::new(11));
         while !writer.is_done() {
             writer.step(&mut history, &clock, &mut dice);

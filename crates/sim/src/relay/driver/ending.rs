@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use delivery::Delivery;
+use delivery::{Delivery, Lessons};
 
 use super::{Driver, Failure, SHUTDOWN_COURTESY};
 use crate::Violation;
@@ -10,7 +10,7 @@ use crate::task::pause;
 
 impl Driver<'_> {
     /// Ends the stream; after a drain the last confirmed LSN is sent first.
-    pub async fn close(self, ended: &Result<(), Failure>) {
+    pub async fn close(self, ended: &Result<(), Failure>) -> Lessons {
         let patience = match ended {
             Ok(()) => SHUTDOWN_COURTESY,
             Err(_) => Duration::ZERO,
@@ -24,6 +24,7 @@ impl Driver<'_> {
         while is_out() && self.context.elapsed() < until {
             pause().await;
         }
+        self.delivery.into_lessons()
     }
 
     /// Makes durable and confirms what has been taken in until that is `done`, for at most
@@ -33,7 +34,8 @@ impl Driver<'_> {
         self.delivery.handle_drain(self.context.now());
         self.carry_out();
         while !done(&self.delivery) {
-            if self.sink.is_idle() {
+            let waits = self.delivery.poll_timeout().is_some() || !self.write_back.is_idle();
+            if self.sink.is_idle() && !waits {
                 return self
                     .context
                     .with(|world| world.violate(Violation::DrainStuck));
@@ -41,6 +43,9 @@ impl Driver<'_> {
             pause().await;
             if self.context.elapsed() > until {
                 return;
+            }
+            if let Some(done) = self.write_back.done() {
+                self.written_back(done);
             }
             if let Some(report) = self.sink.reports.next()
                 && self.reported(report).is_err()

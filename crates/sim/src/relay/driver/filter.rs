@@ -3,7 +3,7 @@
 use pgoutput::{Lsn, Message};
 
 use super::{Bug, Driver};
-use crate::wal::OUTBOX_OID;
+use crate::wal::UNMAPPED_OID;
 
 impl Driver<'_> {
     /// The filters of planted bugs.
@@ -14,7 +14,7 @@ impl Driver<'_> {
             return is_known;
         }
         let filtered = match message {
-            Message::Insert(insert) => insert.relation_oid != OUTBOX_OID,
+            Message::Insert(insert) => insert.relation_oid == UNMAPPED_OID,
             Message::Logical(_) | Message::Truncate(_) => true,
             _ => false,
         };

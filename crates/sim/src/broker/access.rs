@@ -1,0 +1,111 @@
+//! Which topics may be written to, and by which records.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use delivery::Answer;
+
+use super::{Broker, DEAD_LETTER_TOPIC, Message, PartitionId, Refusal};
+use crate::wal::{EVENT_TYPES, POISON};
+
+/// Largest record that topics of events take.
+const EVENT_BYTES: usize = 8_000;
+/// And the dead-letter topic: not all that the others refuse.
+const DEAD_LETTER_BYTES: usize = 14_000;
+
+/// What may be done with a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// It may be written to.
+    Usable,
+    /// It does not exist, or not for this client.
+    Missing,
+    /// It may not be written to.
+    Denied,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Accesses {
+    now: BTreeMap<String, Access>,
+    ever: BTreeSet<(String, Access)>,
+}
+
+impl Broker {
+    /// An operator changes what may be done with a topic.
+    pub fn set_access(&mut self, topic: &str, access: Access) {
+        let accesses = &mut self.accesses;
+        accesses.now.insert(topic.to_owned(), access);
+        accesses.ever.insert((topic.to_owned(), access));
+    }
+
+    /// Every topic may be written to.
+    pub fn repair(&mut self) {
+        self.accesses.now.clear();
+    }
+
+    /// What may be done with a topic.
+    pub fn access(&self, topic: &str) -> Access {
+        let access = self.accesses.now.get(topic).copied();
+        access.unwrap_or(Access::Usable)
+    }
+
+    /// Whether that was ever so.
+    pub fn was(&self, topic: &str, access: Access) -> bool {
+        self.accesses.ever.contains(&(topic.to_owned(), access))
+    }
+
+    /// Whether a topic could ever not be written to.
+    pub fn was_unusable(&self, topic: &str) -> bool {
+        [Access::Missing, Access::Denied]
+            .into_iter()
+            .any(|access| self.was(topic, access))
+    }
+
+    /// What a client is told of a topic.
+    pub fn ask(&self, topic: &str, now: Duration) -> Result<Answer, Refusal> {
+        self.answer(now)?;
+        if !self.topics.iter().any(|(name, _)| name == topic) {
+            return Ok(Answer::Missing);
+        }
+        Ok(match self.access(topic) {
+            Access::Usable => Answer::Usable {
+                max_bytes: largest(topic),
+            },
+            Access::Missing => Answer::Missing,
+            Access::Denied => Answer::Denied,
+        })
+    }
+
+    /// Whether records may be added.
+    pub(super) fn admit(&self, id: PartitionId, messages: &[Message]) -> Result<(), Refusal> {
+        let (topic, _) = &self.topics[id.topic];
+        let is_poisonous = |message: &Message| {
+            let value = message.value.as_deref().unwrap_or_default();
+            id.topic < EVENT_TYPES.len() && contains(value, POISON.as_bytes())
+        };
+        let is_too_large = |message: &Message| {
+            message
+                .value
+                .as_ref()
+                .is_some_and(|value| value.len() > largest(topic))
+        };
+        let is_unacceptable = self.access(topic) != Access::Usable
+            || messages.iter().any(|m| is_poisonous(m) || is_too_large(m));
+        match is_unacceptable {
+            true => Err(Refusal::Unacceptable),
+            false => Ok(()),
+        }
+    }
+}
+
+fn largest(topic: &str) -> usize {
+    match topic {
+        DEAD_LETTER_TOPIC => DEAD_LETTER_BYTES,
+        _ if EVENT_TYPES.contains(&topic) => EVENT_BYTES,
+        _ => usize::MAX,
+    }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
