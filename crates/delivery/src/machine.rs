@@ -275,12 +275,22 @@ impl Delivery {
 
     /// A window was refused for what is in it. The session has to end; the next ones find out which
     /// event it is.
-    pub fn handle_refused(&mut self, reason: &str, now: Instant) {
+    ///
+    /// Not even a dead letter is taken: then there is nothing to find out, and the pipeline halts.
+    #[must_use]
+    pub fn handle_refused(&mut self, reason: &str, now: Instant) -> Option<Halt> {
+        self.stopped = true;
+        if let Some(topic) = self.flight.lonely_dead_letter() {
+            return Some(Halt::DeadLetterTopic {
+                topic: topic.to_owned(),
+                reason: reason.to_owned(),
+            });
+        }
         let alone = self.flight.alone();
         let events = self.flight.events();
         let wall = self.wall(now);
         self.lessons.refused(events, alone, reason, wall);
-        self.stopped = true;
+        None
     }
 
     /// The publication was found intact by a check begun when the server's WAL ended at `lsn`.
@@ -319,7 +329,8 @@ impl Delivery {
     /// When [`handle_timeout`](Self::handle_timeout) is due, if at all.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let unrecorded = self.recordable().confirm > self.handed_out.confirm;
-        let record = (unrecorded && self.recording_now.is_none() && self.flight.is_empty())
+        let may_record = !self.skipper.awaits() && self.recording_now.is_none();
+        let record = (unrecorded && may_record && self.flight.is_empty())
             .then(|| self.last_record + self.settings.checkpoint_interval);
         let complete = self.window.boundary_records() > 0 && self.may_close(Cut::Boundary);
         let close = self.window.opened_at().filter(|_| complete);

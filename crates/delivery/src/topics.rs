@@ -13,6 +13,8 @@ use pgoutput::PgTimestamp;
 use crate::verdict::{Class, Verdict};
 use crate::{Backoff, RetryPolicy};
 
+/// A question that was not answered for this long is asked again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// How often a topic that refuses is asked again while events for it come by.
 const RECHECK: Duration = Duration::from_secs(10);
 
@@ -59,8 +61,8 @@ enum State {
 /// Events wait for the answer.
 #[derive(Debug)]
 struct Question {
-    /// None while an answer is awaited.
-    due: Option<Instant>,
+    /// When it is asked (again).
+    due: Instant,
     backoff: Backoff,
     refusals: u32,
     first_failure: PgTimestamp,
@@ -98,7 +100,7 @@ impl Topics {
         self.known.retain(|_, state| match state {
             State::Usable { .. } => false,
             State::Asking(question) => {
-                question.due = Some(now);
+                question.due = now;
                 true
             }
             State::Refused { recheck, .. } => {
@@ -124,7 +126,7 @@ impl Topics {
         }
         if !self.known.contains_key(topic) {
             let question = Question {
-                due: Some(now),
+                due: now,
                 backoff: Backoff::new(self.policy),
                 refusals: 0,
                 first_failure: PgTimestamp(0),
@@ -168,13 +170,11 @@ impl Topics {
             .known
             .iter_mut()
             .find_map(|(topic, state)| match state {
-                State::Asking(question) if question.due.is_some_and(|due| due <= now) => {
-                    Some((topic, question))
-                }
+                State::Asking(question) if question.due <= now => Some((topic, question)),
                 _ => None,
             });
         let (topic, question) = due?;
-        question.due = None;
+        question.due = now + ANSWER_WITHIN;
         Some(topic.clone())
     }
 
@@ -184,7 +184,7 @@ impl Topics {
             return None;
         }
         let due = self.known.values().filter_map(|state| match state {
-            State::Asking(question) => question.due,
+            State::Asking(question) => Some(question.due),
             State::Usable { .. } | State::Refused { .. } => None,
         });
         due.min()
@@ -209,7 +209,7 @@ impl Topics {
                 *state = State::Usable { max_bytes };
             }
             (Answer::Unanswered, State::Asking(question)) => {
-                question.due = Some(now + question.backoff.next_wait(random));
+                question.due = now + question.backoff.next_wait(random);
             }
             (Answer::Missing | Answer::Denied, State::Asking(question)) => {
                 if question.refusals == 0 {
@@ -222,7 +222,7 @@ impl Topics {
                     let recheck = now + RECHECK;
                     *state = State::Refused { verdict, recheck };
                 } else {
-                    question.due = Some(now + question.backoff.next_wait(random));
+                    question.due = now + question.backoff.next_wait(random);
                 }
             }
             (Answer::Missing | Answer::Denied, State::Refused { verdict, .. }) => {

@@ -56,7 +56,7 @@ impl WriteBacks {
         if self.dropped_from.is_none() && self.rows > 0 && self.rows + rows > self.max_rows {
             self.dropped_from = Some(floor);
         }
-        if self.dropped_from.is_some() {
+        if self.dropped_from.is_some_and(|from| floor >= from) {
             return None;
         }
         let id = MarksId(self.next);

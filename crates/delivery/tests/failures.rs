@@ -239,9 +239,10 @@ fn an_event_that_the_brokers_refuse_is_found_by_halves() {
             bench.idle();
             sizes.extend(bench.sizes());
         }
-        bench
+        let halt = bench
             .delivery
             .handle_refused("record batch refused", bench.now);
+        assert!(halt.is_none());
         lessons = bench.delivery.into_lessons();
     };
     assert_eq!(class, "refused");
@@ -374,6 +375,51 @@ fn rows_that_can_not_be_written_back_hold_up_the_events_behind_them_only_for_a_w
     bench.transaction(70, 1);
     bench.idle();
     assert_eq!(bench.fates(), [GOOD]);
+}
+
+#[test]
+fn a_dead_letter_that_is_refused_as_well_stops_the_pipeline() {
+    let mut bench = Bench::fresh();
+    bench.begin(10).unwrap();
+    bench.insert_row("", "t1", "{}").unwrap();
+    bench.commit(10);
+    bench.idle();
+    assert_eq!(bench.fates(), [dead("mapping/null-type")]);
+    let halt = bench.delivery.handle_refused("too large", bench.now);
+    assert!(matches!(halt, Some(Halt::DeadLetterTopic { .. })));
+}
+
+#[test]
+fn what_is_skipped_is_not_taken_for_published_until_the_checkpoints_transaction_has_come() {
+    let position = TransactionPosition {
+        commit_lsn: CommitLsn(Lsn::from(50)),
+        xid: 1,
+        commit_time_us: PgTimestamp(0).unix_micros(),
+        index: 1,
+        complete: true,
+    };
+    let resume = Resume {
+        position: Some(position),
+        confirmed_up_to: Lsn::from(55),
+        slot_confirmed: Lsn::from(5),
+        ..Resume::default()
+    };
+    let mut bench = Bench::new(writing_back(), &resume);
+    bench.transaction(20, 1);
+    bench.idle();
+    assert!(bench.marks.is_empty(), "it may be a restored server");
+    bench.transaction(50, 1);
+    bench.idle();
+    assert_eq!(bench.marks.len(), 1);
+    let rows = bench.marks[0].1.len();
+    assert_eq!(rows, 2);
+
+    let mut foreign = Bench::new(writing_back(), &resume);
+    foreign.transaction(20, 1);
+    assert!(foreign.begin(60).is_err(), "the transaction is missing");
+    foreign.delivery.handle_drain(foreign.now);
+    foreign.poll();
+    assert!(foreign.marks.is_empty());
 }
 
 const CONTROL: u32 = 9;

@@ -119,6 +119,7 @@ impl Delivery {
                     oldest_commit: oldest,
                     events: batch.iter().filter(|r| r.fate != Fate::None).count(),
                     first: batch.get(0).map(|record| record.position),
+                    dead_letter: lonely_dead_letter(&batch),
                     marks: self.marks_of(&batch),
                     floor: self.handed_out.confirm.min(progress.confirm),
                     exceptions,
@@ -361,4 +362,11 @@ impl Delivery {
             relay_version: self.settings.relay_version.clone(),
         }
     }
+}
+
+/// The topic of a dead letter that is alone in its window.
+fn lonely_dead_letter(batch: &RecordBatch) -> Option<String> {
+    let only = batch.get(0).filter(|_| batch.len() == 1)?;
+    let is_dead = matches!(only.fate, Fate::Dead { .. });
+    is_dead.then(|| only.topic.to_owned())
 }

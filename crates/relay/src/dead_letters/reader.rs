@@ -75,22 +75,28 @@ impl Letter {
 /// Reads dead-letter topics.
 pub struct Reader {
     consumer: BaseConsumer,
+    /// Knows where partitions really end.
+    uncommitted: BaseConsumer,
 }
 
 impl Reader {
     /// Nothing is contacted yet.
     pub fn open(pipeline: &Pipeline) -> Result<Self, Failure> {
-        let mut config = kafka::client_config(pipeline);
-        config
-            .set("group.id", "outboxd-dead-letter-reader")
-            .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true")
-            .set("fetch.wait.max.ms", "10")
-            .set("isolation.level", "read_committed");
-        let consumer = config
-            .create()
-            .map_err(|e| kafka::failure("creating a reader of dead letters", &e))?;
-        Ok(Self { consumer })
+        let isolated = |level: &str| {
+            let mut config = kafka::client_config(pipeline);
+            config
+                .set("group.id", "outboxd-dead-letter-reader")
+                .set("enable.auto.commit", "false")
+                .set("enable.partition.eof", "true")
+                .set("fetch.wait.max.ms", "10")
+                .set("isolation.level", level);
+            let created = config.create();
+            created.map_err(|e| kafka::failure("creating a reader of dead letters", &e))
+        };
+        Ok(Self {
+            consumer: isolated("read_committed")?,
+            uncommitted: isolated("read_uncommitted")?,
+        })
     }
 
     /// Whether the topic exists.
@@ -105,7 +111,7 @@ impl Reader {
         mut show: impl FnMut(Letter) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         for partition in self.partitions(topic)? {
-            let (low, high) = self.ends(topic, partition)?;
+            let (low, high) = self.settled(topic, partition)?;
             self.range(topic, partition, low..high, &mut show)?;
         }
         Ok(())
@@ -146,7 +152,7 @@ impl Reader {
                 // A leader that was behind may have said so: what it has once it has everything
                 // is read to its end again.
                 Some(Err(e)) if kafka::is_partition_end(&e) => {
-                    is_complete = self.ends(topic, partition)?.1 >= offsets.end;
+                    is_complete = self.ends(&self.consumer, topic, partition)?.1 >= offsets.end;
                     self.seek(topic, partition, next)?;
                 }
                 Some(Err(e)) => return Err(failed(e)),
@@ -157,6 +163,23 @@ impl Reader {
             "kafka-unreachable",
             format!("{attempt}: timed out"),
         ))
+    }
+
+    /// The extent of a partition, once every transaction in it is settled: the resolution of a letter
+    /// may stand in one whose end is not written yet.
+    fn settled(&self, topic: &str, partition: i32) -> Result<(i64, i64), Failure> {
+        let (low, high) = self.ends(&self.uncommitted, topic, partition)?;
+        let until = Instant::now() + SILENCE;
+        while self.ends(&self.consumer, topic, partition)?.1 < high {
+            if Instant::now() > until {
+                let message = format!(
+                    "{topic}: a transaction below offset {high} of partition {partition} is still open"
+                );
+                return Err(Failure::new("kafka-unreachable", message));
+            }
+            std::thread::sleep(STEP);
+        }
+        Ok((low, high))
     }
 
     fn seek(&self, topic: &str, partition: i32, offset: i64) -> Result<(), Failure> {
@@ -180,8 +203,13 @@ impl Reader {
         }))
     }
 
-    fn ends(&self, topic: &str, partition: i32) -> Result<(i64, i64), Failure> {
-        self.consumer
+    fn ends(
+        &self,
+        consumer: &BaseConsumer,
+        topic: &str,
+        partition: i32,
+    ) -> Result<(i64, i64), Failure> {
+        consumer
             .fetch_watermarks(topic, partition, REQUEST)
             .map_err(|e| kafka::failure(&format!("asking for the end of {topic}"), &e))
     }

@@ -1,7 +1,5 @@
 //! Hands the dead letters that a request names to the pipeline, in order.
 
-use std::collections::BTreeMap;
-
 use delivery::{Command, Filter, Request};
 use envelope::dead_letter::Entry;
 use tokio::sync::mpsc;
@@ -11,7 +9,7 @@ use crate::config::Pipeline;
 use crate::failure::Failure;
 
 /// Letters that are read ahead.
-const AHEAD: usize = 64;
+const AHEAD: usize = 8;
 /// Letters that are looked up together.
 const CHUNK: usize = 500;
 
@@ -58,7 +56,7 @@ impl Wanted {
 
 /// The letters, read by a thread of its own that ends with it.
 pub struct Letters {
-    letters: mpsc::Receiver<Result<Letter, Failure>>,
+    letters: mpsc::Receiver<Result<Option<Letter>, Failure>>,
     /// They are dropped rather than published.
     pub drops: bool,
 }
@@ -78,52 +76,79 @@ impl Letters {
     }
 
     /// The next letter; `None` after the last one; cancel-safe.
-    pub async fn next(&mut self) -> Option<Result<Letter, Failure>> {
-        self.letters.recv().await
+    pub async fn next(&mut self) -> Result<Option<Letter>, Failure> {
+        let ended = || Failure::new("internal", "reading dead letters has panicked");
+        self.letters.recv().await.unwrap_or_else(|| Err(ended()))
     }
 }
 
 fn read(
     pipeline: &Pipeline,
     wanted: &Wanted,
-    sender: &mpsc::Sender<Result<Letter, Failure>>,
+    sender: &mpsc::Sender<Result<Option<Letter>, Failure>>,
 ) -> Result<(), Failure> {
     let reader = Reader::open(pipeline)?;
     let takes = |letter: &Letter, entry: &Entry<'_>| wanted.takes(letter, entry);
     let topics = super::topics(pipeline, wanted.service.as_deref());
     let index = Index::build(&reader, topics, takes)?;
+    let mut hand_over = |letter| sender.blocking_send(Ok(Some(letter))).is_ok();
     for chunk in index.places.chunks(CHUNK) {
-        for letter in look_up(&reader, &index.topics, chunk)? {
-            if sender.blocking_send(Ok(letter)).is_err() {
-                return Ok(());
-            }
+        if !hand_over_chunk(&reader, &index.topics, chunk, &mut hand_over)? {
+            return Ok(());
         }
     }
+    // Who reads knows that this was all, and not the end of this thread.
+    let _ = sender.blocking_send(Ok(None));
     Ok(())
 }
 
-/// The letters at these places, in their order.
-fn look_up(reader: &Reader, topics: &[String], places: &[Place]) -> Result<Vec<Letter>, Failure> {
-    let mut ranges: BTreeMap<(usize, i32), (i64, i64)> = BTreeMap::new();
-    let mut order = BTreeMap::new();
-    for (rank, place) in places.iter().enumerate() {
-        let range = ranges
-            .entry((place.topic, place.partition))
-            .or_insert((place.offset, place.offset));
-        *range = (range.0.min(place.offset), range.1.max(place.offset));
-        order.insert((place.topic, place.partition, place.offset), rank);
-    }
-    let mut found = BTreeMap::new();
-    for ((topic, partition), (first, last)) in ranges {
-        let Some(name) = topics.get(topic) else {
+/// Hands the letters at these places over, in their order, without holding them; `false` when nobody
+/// takes them any more.
+fn hand_over_chunk(
+    reader: &Reader,
+    topics: &[String],
+    places: &[Place],
+    hand_over: &mut impl FnMut(Letter) -> bool,
+) -> Result<bool, Failure> {
+    let mut rest = places;
+    while let Some(first) = rest.first() {
+        let run = run_length(rest);
+        let (run, behind) = rest.split_at(run);
+        rest = behind;
+        let (Some(topic), Some(last)) = (topics.get(first.topic), run.last()) else {
             continue;
         };
-        reader.range(name, partition, first..last + 1, |letter| {
-            if let Some(rank) = order.get(&(topic, partition, letter.offset)) {
-                found.insert(*rank, letter);
-            }
-            Ok(())
-        })?;
+        let mut wanted = run.iter().map(|place| place.offset).peekable();
+        let mut taken = true;
+        reader.range(
+            topic,
+            first.partition,
+            first.offset..last.offset + 1,
+            |letter| {
+                if taken && wanted.next_if_eq(&letter.offset).is_some() {
+                    taken = hand_over(letter);
+                }
+                Ok(())
+            },
+        )?;
+        if !taken {
+            return Ok(false);
+        }
+        if let Some(offset) = wanted.next() {
+            let message = format!("{topic}: the entry at offset {offset} is gone");
+            return Err(Failure::new("kafka-unreachable", message));
+        }
     }
-    Ok(found.into_values().collect())
+    Ok(true)
+}
+
+/// How many of the first places stand behind each other in one partition.
+fn run_length(places: &[Place]) -> usize {
+    let follows = |pair: &[Place]| match pair {
+        [one, next] => {
+            (one.topic, one.partition) == (next.topic, next.partition) && one.offset < next.offset
+        }
+        _ => false,
+    };
+    1 + places.windows(2).take_while(|pair| follows(pair)).count()
 }

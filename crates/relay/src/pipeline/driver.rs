@@ -348,8 +348,8 @@ impl Driver<'_> {
                 self.fit_batches(&answer)?;
             }
             Report::Refused(failure) => {
-                self.delivery.handle_refused(&failure.message, now);
-                return Err(failure);
+                let halt = self.delivery.handle_refused(&failure.message, now);
+                return Err(halt.map_or(failure, Failure::from));
             }
             Report::Failed(failure) => return Err(failure),
             Report::Trouble(failure) => self.context.vitals.trouble(&failure),

@@ -62,8 +62,8 @@ impl Service {
     /// The next thing; cancel-safe.
     pub async fn next(&mut self) -> Result<Served, Failure> {
         match self {
-            Self::Letters(letters) => match letters.next().await {
-                Some(letter) => Ok(Served::Letter(Box::new(letter?), letters.drops)),
+            Self::Letters(letters) => match letters.next().await? {
+                Some(letter) => Ok(Served::Letter(Box::new(letter), letters.drops)),
                 None => Ok(Served::End),
             },
             Self::Feed(reader) => reader.next().await.map(Served::Fed),

@@ -19,7 +19,7 @@ const KEPT: Duration = Duration::from_secs(10);
 /// What a batch of one record adds to its key, value and headers, at most.
 const OVERHEAD_BYTES: usize = 4096;
 
-/// Asks on a thread of its own, which lives while there are questions.
+/// Asks on a thread of its own, from the first question on.
 pub(super) struct Prober {
     pipeline: Pipeline,
     reports: UnboundedSender<Report>,
@@ -73,20 +73,20 @@ impl Prober {
     }
 }
 
-/// Ends when there has been no question for a while, or the session is over.
+/// Ends with the session.
 fn run(pipeline: &Pipeline, questions: &mpsc::Receiver<String>, reports: &UnboundedSender<Report>) {
-    let properties = kafka::producer_config(pipeline, &[]);
-    let borrowed = properties
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()));
-    let admin = match Admin::new(borrowed) {
-        Ok(admin) => admin,
-        Err(e) => {
-            let _ = reports.send(Report::Failed(error::create(&e)));
-            return;
-        }
-    };
-    while let Ok(topic) = questions.recv_timeout(KEPT) {
+    let mut admin = None;
+    while let Some(topic) = next(questions, &mut admin) {
+        let admin = match &admin {
+            Some(admin) => admin,
+            None => match connect(pipeline) {
+                Ok(connected) => &*admin.insert(connected),
+                Err(failure) => {
+                    let _ = reports.send(Report::Failed(failure));
+                    return;
+                }
+            },
+        };
         let answer = match admin.topic(&topic, PATIENCE) {
             Ok(access) => answer(access),
             Err(e) => {
@@ -98,6 +98,26 @@ fn run(pipeline: &Pipeline, questions: &mpsc::Receiver<String>, reports: &Unboun
             return;
         }
     }
+}
+
+/// The next question; the client is given back if there is none for a while.
+fn next(questions: &mpsc::Receiver<String>, admin: &mut Option<Admin>) -> Option<String> {
+    match questions.recv_timeout(KEPT) {
+        Ok(topic) => Some(topic),
+        Err(mpsc::RecvTimeoutError::Disconnected) => None,
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            *admin = None;
+            questions.recv().ok()
+        }
+    }
+}
+
+fn connect(pipeline: &Pipeline) -> Result<Admin, Failure> {
+    let properties = kafka::producer_config(pipeline, &[]);
+    let borrowed = properties
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()));
+    Admin::new(borrowed).map_err(|e| error::create(&e))
 }
 
 fn answer(access: TopicAccess) -> Answer {

@@ -349,8 +349,8 @@ impl<'c> Driver<'c> {
                 self.delivery.handle_answer(&topic, &answer, random, now);
             }
             Report::Refused => {
-                self.delivery.handle_refused("refused by the brokers", now);
-                return Err(Failure::Refused);
+                let halt = self.delivery.handle_refused("refused by the brokers", now);
+                return Err(halt.map_or(Failure::Refused, Failure::from));
             }
             Report::Failed(failure) => return Err(failure),
             Report::Trouble => self.in_trouble = true,

@@ -54,7 +54,10 @@ pub(super) struct Parked(HashSet<(String, Vec<u8>)>);
 impl Parked {
     pub async fn read(pipeline: &Pipeline) -> Result<Self, Failure> {
         let parked = read_latest(pipeline).await?.exceptions.parked;
-        Ok(Self(parked.into_iter().collect()))
+        let keys = parked
+            .into_iter()
+            .map(|parked| (parked.service, parked.key));
+        Ok(Self(keys.collect()))
     }
 
     pub fn contains(&self, service: &str, key: Option<&[u8]>) -> bool {

@@ -55,7 +55,12 @@ pub(super) async fn run(args: &StatsArgs, pipeline: &Pipeline) -> Result<(), Pro
     }
     let keys: Vec<(&str, String)> = parked
         .iter()
-        .map(|(service, key)| (service.as_str(), String::from_utf8_lossy(key).into_owned()))
+        .map(|parked| {
+            (
+                parked.service.as_str(),
+                String::from_utf8_lossy(&parked.key).into_owned(),
+            )
+        })
         .collect();
     match args.scope.json {
         true => println!("{}", document(&open, &resolved, &keys)),
