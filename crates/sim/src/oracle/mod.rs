@@ -117,6 +117,9 @@ impl Oracle {
         let bounds = Bounds {
             is_complete: !world.has_stopped,
             // A second session may repeat what the first did not record.
+            keys_move: ["more-partitions", "window-refused"]
+                .iter()
+                .all(|what| world.trace.counts().contains_key(what)),
             repeats: self.mode == Mode::AtLeastOnce && sessions.unwrap_or_default() > 1,
         };
         order::check(&self.expectation, broker, bounds)?;
