@@ -162,8 +162,8 @@ impl Delivery {
             return Ok(());
         }
         if !letter.dropped {
-            // What is parked again by now waits for the next release.
-            if self.parking.contains(entry.service, letter.key) {
+            // Only a release publishes what is parked: in order, and all of it.
+            if !self.is_releasing() && self.parking.contains(entry.service, letter.key) {
                 return Ok(());
             }
             self.revive(letter, table, now)?;
@@ -207,17 +207,21 @@ impl Delivery {
         self.pass_control_row();
     }
 
-    /// There is no event in it that could be published: it stays open, and a key that is released
-    /// stays parked behind it.
-    fn leave(&mut self, letter: &Redelivered<'_>, table: TableId, now: Instant) {
+    fn is_releasing(&self) -> bool {
         let request = self.serving.as_ref().map(|serving| &serving.what);
-        let releases = matches!(
+        matches!(
             request,
             Some(What::Request(Request {
                 command: Ok(Command::DlqRelease { .. }),
                 ..
             }))
-        );
+        )
+    }
+
+    /// There is no event in it that could be published: it stays open, and a key that is released
+    /// stays parked behind it.
+    fn leave(&mut self, letter: &Redelivered<'_>, table: TableId, now: Instant) {
+        let releases = self.is_releasing();
         let policy = self.settings.tables.get(usize::from(table.0));
         let parks = policy.is_some_and(|policy| policy.on_dead_letter == OnDeadLetter::ParkKey);
         let Some(key) = letter.key.filter(|_| releases && parks) else {
