@@ -6,10 +6,9 @@ mod bench;
 use bench::{Bench, DEAD_LETTERS, lessons, settings};
 use delivery::{
     Answer, Class, Exception, Exceptions, FedRow, FeedProgress, Halt, MarksId, OnDeadLetter,
-    Outcome, Redelivered, Resume, Settings, TransactionPosition, WindowId, WriteBack,
+    Outcome, Resume, Settings, TransactionPosition, WindowId, WriteBack,
 };
 use envelope::TableId;
-use envelope::dead_letter::Entry;
 use pgoutput::{Column, CommitLsn, Lsn, Message, PgTimestamp, Relation, Value, encode, oid, parse};
 
 const GOOD: (&str, &str) = ("transfers.settled", "");
@@ -338,72 +337,6 @@ fn too_many_rows_to_write_back_are_left_to_the_next_session() {
     bench.poll();
     assert!(matches!(bench.stopped, Some(Halt::WriteBackBehind)));
     assert_eq!(bench.confirmed, [15]);
-}
-
-const CONTROL: u32 = 9;
-
-impl Bench {
-    fn control_relation(&mut self) {
-        let column = |name: &str, type_oid| Column {
-            flags: 0,
-            name: name.into(),
-            type_oid,
-            type_modifier: -1,
-        };
-        let relation = Relation {
-            oid: CONTROL,
-            namespace: "outboxd".into(),
-            name: "control".into(),
-            replica_identity: b'd',
-            columns: vec![
-                column("request_id", oid::UUID),
-                column("requested_at", oid::TIMESTAMPTZ),
-                column("requested_by", oid::TEXT),
-                column("reason", oid::TEXT),
-                column("command", oid::JSONB),
-            ],
-        };
-        let mut bytes = Vec::new();
-        encode::relation(&mut bytes, &relation);
-        self.feed(&bytes).unwrap();
-    }
-
-    fn control(&mut self, command: &str) {
-        let row = [
-            Value::Text(b"00000000-0000-0000-0000-00000000000a"),
-            Value::Text(b"2026-11-23 10:51:19.123456+00"),
-            Value::Text(b"alice"),
-            Value::Text(b"fixed"),
-            Value::Text(command.as_bytes()),
-        ];
-        let mut bytes = Vec::new();
-        encode::insert(&mut bytes, CONTROL, &row);
-        self.feed(&bytes).unwrap();
-    }
-
-    fn redeliver(&mut self, topic: &'static str, offset: i64) {
-        let entry = Entry {
-            service: "outbox",
-            table: "public.outbox",
-            topic,
-            row_id: "e1",
-            position: "0/10:1",
-            headers: vec![("eventId", Some(b"e1"))],
-            ..Entry::default()
-        };
-        let letter = Redelivered {
-            entry: &entry,
-            topic: DEAD_LETTERS,
-            partition: 0,
-            offset,
-            key: Some(b"t1"),
-            value: Some(b"{}"),
-            timestamp_ms: 1,
-            dropped: false,
-        };
-        self.delivery.handle_redelivered(&letter, self.now).unwrap();
-        self.poll();
-    }
 }
 
 #[test]

@@ -202,7 +202,7 @@ impl Delivery {
     }
 
     pub(super) fn to_be_parked(&self, service: String, key: &[u8]) -> ParkedKey {
-        let request = self.serving.as_ref().and_then(|serving| serving.request());
+        let request = self.serving.as_ref().and_then(|s| s.under_way());
         ParkedKey {
             service,
             key: key.to_vec(),

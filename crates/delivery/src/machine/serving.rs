@@ -55,6 +55,11 @@ impl Serving {
         })
     }
 
+    /// The id of the request that is being carried out: what comes before it may still be on its way.
+    pub fn under_way(&self) -> Option<&str> {
+        self.request().filter(|_| self.asked)
+    }
+
     /// The id of the request.
     pub fn request(&self) -> Option<&str> {
         match &self.what {
