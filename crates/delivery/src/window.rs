@@ -160,7 +160,10 @@ impl OpenWindow {
 
     /// Whether an event that is larger than that waits to be let into the topic.
     pub fn awaits_larger(&self, topic: &str, max_bytes: usize) -> bool {
-        let open = self.suspects.iter().filter(|(_, verdict)| verdict.is_none());
+        let open = self
+            .suspects
+            .iter()
+            .filter(|(_, verdict)| verdict.is_none());
         let mut records = open.filter_map(|(index, _)| self.batch.get(*index));
         records.any(|record| record.topic == topic && record.bytes() > max_bytes)
     }

@@ -192,8 +192,7 @@ impl World {
     fn passes(&self, halt: &Halt) -> bool {
         match halt {
             Halt::Refused { .. } => {
-                self.adversity.on_dead_letter == OnDeadLetter::Halt
-                    && self.adversity.fragile_topics
+                self.adversity.on_dead_letter == OnDeadLetter::Halt && self.adversity.fragile_topics
             }
             Halt::DeadLetterTopic { .. } => self.broker.was_unusable(DEAD_LETTER_TOPIC),
             Halt::DeadLetterSurge { .. } => self.adversity.dead_letters_per_minute < 1_000,

@@ -62,7 +62,9 @@ impl DeadLetterFamilies {
                 Fate::Sent | Fate::None => {}
                 Fate::Revived => {
                     let pipeline = pipeline.to_owned();
-                    self.revived.get_or_create(&PipelineLabel { pipeline }).inc();
+                    self.revived
+                        .get_or_create(&PipelineLabel { pipeline })
+                        .inc();
                 }
                 Fate::Dead { .. } => {
                     let label = ClassLabel {
@@ -79,7 +81,9 @@ impl DeadLetterFamilies {
     pub fn parked(&self, pipeline: &str, keys: usize) {
         let pipeline = pipeline.to_owned();
         let keys = i64::try_from(keys).unwrap_or(i64::MAX);
-        self.parked.get_or_create(&PipelineLabel { pipeline }).set(keys);
+        self.parked
+            .get_or_create(&PipelineLabel { pipeline })
+            .set(keys);
     }
 }
 

@@ -432,7 +432,9 @@ impl PipelineMetrics {
 
     /// Keys that are parked.
     pub fn parked(&self, keys: usize) {
-        self.families.dead_letters.parked(&self.label.pipeline, keys);
+        self.families
+            .dead_letters
+            .parked(&self.label.pipeline, keys);
     }
 
     fn count(&self, run: &Run<'_>) {

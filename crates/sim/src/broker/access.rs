@@ -84,7 +84,10 @@ impl Broker {
             id.topic < EVENT_TYPES.len() && contains(value, POISON.as_bytes())
         };
         let is_too_large = |message: &Message| {
-            message.value.as_ref().is_some_and(|value| value.len() > largest(topic))
+            message
+                .value
+                .as_ref()
+                .is_some_and(|value| value.len() > largest(topic))
         };
         let is_unacceptable = self.access(topic) != Access::Usable
             || messages.iter().any(|m| is_poisonous(m) || is_too_large(m));

@@ -8,8 +8,8 @@ mod requests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use access::Accesses;
 pub use access::Access;
+use access::Accesses;
 use coordinator::Coordinator;
 pub use coordinator::Producer;
 use partition::Partition;
@@ -204,7 +204,9 @@ impl Broker {
     pub fn dead_letter_partitions(&self) -> Vec<PartitionId> {
         let topic = EVENT_TYPES.len();
         let partitions = self.topics.get(topic).map_or(0, |(_, p)| p.len());
-        (0..partitions).map(|partition| PartitionId { topic, partition }).collect()
+        (0..partitions)
+            .map(|partition| PartitionId { topic, partition })
+            .collect()
     }
 
     /// Whether a partition holds events.

@@ -77,6 +77,11 @@ impl Expectation {
         self.by_id.get(id).copied()
     }
 
+    /// Whether any event need not arrive.
+    pub fn has_void(&self) -> bool {
+        !self.void.is_empty()
+    }
+
     /// Whether an event need not arrive, and may.
     pub fn is_void(&self, id: &str) -> bool {
         self.void.contains(id)
@@ -93,7 +98,9 @@ impl Expectation {
             self.void.insert(id);
         }
         self.burials.forget_from(keep);
-        let keep_demands = self.demands.partition_point(|d| d.position.commit_lsn.0 < at);
+        let keep_demands = self
+            .demands
+            .partition_point(|d| d.position.commit_lsn.0 < at);
         let gone = self.demands.drain(keep_demands..);
         self.void_demands.extend(gone.map(|gone| gone.demand.id()));
         self.first_unserved = self.first_unserved.min(keep_demands);

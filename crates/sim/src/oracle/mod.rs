@@ -127,7 +127,8 @@ impl Oracle {
         order::check(&self.expectation, broker, bounds)?;
         if bounds.is_complete {
             let is_exact = self.mode == Mode::ExactlyOnce;
-            self.told.judge(&self.expectation, &world.server, is_exact)?;
+            self.told
+                .judge(&self.expectation, &world.server, is_exact)?;
         }
         // A window that is refused is found in pieces.
         let was_refused = world.trace.counts().contains_key("window-refused");
@@ -241,7 +242,10 @@ impl Oracle {
             } => {
                 let reported = self.reported.get(&connection).copied();
                 let is_told = self.told.first_untold(&self.expectation, server).is_none();
-                if self.is_complete() && is_told && reported.is_none_or(|reported| reported < wal_end) {
+                if self.is_complete()
+                    && is_told
+                    && reported.is_none_or(|reported| reported < wal_end)
+                {
                     self.promptness.heard(connection, wal_end, asked, now);
                 }
                 Ok(())

@@ -84,7 +84,11 @@ fn check_order<T: Ord>(
 ) -> Result<(), Violation> {
     let mut last: BTreeMap<T, (usize, Position)> = BTreeMap::new();
     for expected in expectation.events() {
-        let Some(first) = expected.records.first().filter(|_| expected.burials.is_empty()) else {
+        let Some(first) = expected
+            .records
+            .first()
+            .filter(|_| expected.burials.is_empty())
+        else {
             continue;
         };
         let place = (first.offset, expected.position);

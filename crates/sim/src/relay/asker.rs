@@ -24,8 +24,7 @@ impl Asker {
                 let linger = inner.with(|world| world.dice.number(1..8));
                 rest(&inner, linger).await;
                 let answer = inner.with(|world| {
-                    let is_lost =
-                        world.befalls(|faults| faults.ask_unanswered, "ask-unanswered");
+                    let is_lost = world.befalls(|faults| faults.ask_unanswered, "ask-unanswered");
                     let answer = world.broker.ask(&topic, world.clock.elapsed());
                     answer.ok().filter(|_| !is_lost)
                 });

@@ -62,7 +62,12 @@ impl Letters {
         if !state.is_read {
             return None;
         }
-        Some(state.letters.pop_front().map_or(Served::End, Served::Letter))
+        Some(
+            state
+                .letters
+                .pop_front()
+                .map_or(Served::End, Served::Letter),
+        )
     }
 }
 

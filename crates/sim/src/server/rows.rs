@@ -80,7 +80,9 @@ impl Rows {
 
     /// Everything that has not ended yet has.
     pub fn crash(&mut self) {
-        self.visible.values_mut().for_each(|at| *at = Duration::ZERO);
+        self.visible
+            .values_mut()
+            .for_each(|at| *at = Duration::ZERO);
         let rows = self.rows.values_mut();
         rows.for_each(|row| row.visible_at = Duration::ZERO);
         self.blocked_until = Duration::ZERO;

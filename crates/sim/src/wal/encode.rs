@@ -11,8 +11,7 @@ use pgoutput::{
 };
 
 use super::{
-    CONTROL_OID, Change, History, Item, OUTBOX_OID, Transaction, UNMAPPED_OID, control,
-    unmapped,
+    CONTROL_OID, Change, History, Item, OUTBOX_OID, Transaction, UNMAPPED_OID, control, unmapped,
 };
 use crate::Dice;
 
@@ -236,9 +235,9 @@ mod tests {
     use pgoutput::Message;
 
     use super::super::Writer;
-    use crate::adversity::Adversity;
     use super::*;
     use crate::Clock;
+    use crate::adversity::Adversity;
 
     fn written() -> History {
         let mut history = History::new();

@@ -6,7 +6,8 @@ use super::{Bug, Driver, Failure, Served};
 
 impl Driver<'_> {
     pub(super) fn submit_marks(&mut self, id: MarksId, marks: Marks) {
-        self.context.say(|| format!("writes back {id:?}: {} rows", marks.len()));
+        self.context
+            .say(|| format!("writes back {id:?}: {} rows", marks.len()));
         self.context.count("marks-submitted");
         if self.context.has(Bug::DropsOverflow) && !self.write_back.is_idle() {
             return self.write_back.submit(id, Marks::default());
@@ -28,7 +29,8 @@ impl Driver<'_> {
 
     fn hear_of(&mut self, id: MarksId, marks: Marks) {
         let now = self.context.now();
-        self.context.say(|| format!("hears that {id:?} is written back"));
+        self.context
+            .say(|| format!("hears that {id:?} is written back"));
         self.delivery.handle_written_back(id, marks, now);
     }
 
