@@ -202,10 +202,8 @@ impl Delivery {
         })
     }
 
-    /// `again`: by the request that was to release it, and not by an event of the stream.
-    pub(super) fn to_be_parked(&self, service: String, key: &[u8], again: bool) -> ParkedKey {
-        let serving = self.serving.as_ref().filter(|_| again);
-        let request = serving.and_then(|serving| serving.request());
+    pub(super) fn to_be_parked(&self, service: String, key: &[u8]) -> ParkedKey {
+        let request = self.serving.as_ref().and_then(|s| s.under_way());
         ParkedKey {
             service,
             key: key.to_vec(),
@@ -234,7 +232,7 @@ impl Delivery {
         if self.parking.contains(&service, Some(key)) {
             return Ok(false);
         }
-        let parked = self.to_be_parked(service, key, record.fate == Fate::Revived);
+        let parked = self.to_be_parked(service, key);
         self.parking.park(parked.clone());
         exceptions.push(Exception::Parked(parked));
         Ok(true)

@@ -55,6 +55,11 @@ impl Serving {
         })
     }
 
+    /// The id of the request that is being carried out: what comes before it may still be on its way.
+    pub fn under_way(&self) -> Option<&str> {
+        self.request().filter(|_| self.asked)
+    }
+
     /// The id of the request.
     pub fn request(&self) -> Option<&str> {
         match &self.what {
@@ -229,7 +234,7 @@ impl Delivery {
         };
         let service = letter.entry.service.to_owned();
         if !self.parking.contains(&service, Some(key)) {
-            let parked = self.to_be_parked(service, key, true);
+            let parked = self.to_be_parked(service, key);
             self.parking.park(parked.clone());
             self.exceptions.push(Exception::Parked(parked));
             self.ask_for_dead_letter_topics(now);
