@@ -339,7 +339,7 @@ impl Delivery {
             && self.serving.is_none()
             && !self.is_full()
             // What was published before comes faster than rows can be written back.
-            && !(self.skipped_from.is_some() && self.write_backs.is_full())
+            && (self.skipped_from.is_none() || !self.write_backs.is_full())
     }
 
     /// Nothing that was taken in is left to be made durable, save an incomplete transaction.
