@@ -122,6 +122,29 @@ fn a_key_is_not_released_past_what_holds_no_event() {
 }
 
 #[test]
+fn what_comes_before_such_a_letter_is_published_all_the_same() {
+    let mut bench = Bench::new(parking(), &Resume::default());
+    bench.control_relation();
+    bench.begin(10).unwrap();
+    bench.control(RELEASE);
+    bench.wait();
+    bench.unusable = vec![("transfers.settled".into(), Answer::Unanswered)];
+    bench.redeliver("transfers.settled", 0);
+    bench.redeliver("", 1);
+    bench.redeliver("transfers.settled", 2);
+    bench.unusable.clear();
+    bench.delivery.handle_served(bench.now);
+    bench.wait();
+    let fates = [
+        ("transfers.settled", ""),
+        (DEAD_LETTERS, ""),
+        (DEAD_LETTERS, "parked"),
+        (DEAD_LETTERS, ""),
+    ];
+    assert_eq!(bench.fates(), fates);
+}
+
+#[test]
 fn a_dead_letter_that_the_brokers_refuse_is_dead_again() {
     let mut lessons = lessons(0);
     for _ in 0..3 {

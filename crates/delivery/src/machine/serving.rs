@@ -233,11 +233,16 @@ impl Delivery {
             return;
         };
         let service = letter.entry.service.to_owned();
-        if !self.parking.contains(&service, Some(key)) {
-            let parked = self.to_be_parked(service, key);
-            self.parking.park(parked.clone());
-            self.exceptions.push(Exception::Parked(parked));
-            self.ask_for_dead_letter_topics(now);
+        let parked = self.to_be_parked(service, key);
+        // What was handed in before it may go out.
+        self.window.parks.push((self.window.batch.len(), parked));
+        self.ask_for_dead_letter_topics(now);
+        if self.window.batch.is_empty() {
+            let mut exceptions = std::mem::take(&mut self.exceptions);
+            for (_, key) in std::mem::take(&mut self.window.parks) {
+                self.park_again(key, &mut exceptions);
+            }
+            self.exceptions = exceptions;
         }
     }
 
