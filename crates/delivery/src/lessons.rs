@@ -1,7 +1,7 @@
 //! What one session has learned and the next need not learn again. Nothing of it is needed to be
 //! right: a relay that is killed learns it anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use pgoutput::{CommitLsn, PgTimestamp, Position};
@@ -13,6 +13,8 @@ use crate::verdict::{Class, Verdict};
 
 /// Refused events that are remembered at most.
 const MAX_REFUSED: usize = 10_000;
+/// Requests that are remembered: of those that one session may have to carry out again.
+const MAX_REQUESTS: usize = 1_000;
 
 /// Topics, refused events, and how carefully to go on.
 #[derive(Debug)]
@@ -26,8 +28,8 @@ pub struct Lessons {
     pub(crate) caution: Option<usize>,
     /// A transaction at which a session was stopped: what comes before it is to be durable first.
     pub(crate) barrier: Option<CommitLsn>,
-    /// The request for which refusals were forgotten last.
-    request: Option<String>,
+    /// Requests for which refusals were forgotten.
+    requests: VecDeque<String>,
 }
 
 impl Lessons {
@@ -39,7 +41,7 @@ impl Lessons {
             refused: BTreeMap::new(),
             caution: None,
             barrier: None,
-            request: None,
+            requests: VecDeque::new(),
         }
     }
 
@@ -84,11 +86,15 @@ impl Lessons {
     /// An operator asks for what was refused: it may have been repaired. Asked once, for what is
     /// refused while a request is carried out would be refused for ever.
     pub(crate) fn repaired_by(&mut self, request: &str) {
-        if self.request.as_deref() != Some(request) {
-            self.topics.forget_refusals();
-            self.refused.clear();
-            self.request = Some(request.to_owned());
+        if self.requests.iter().any(|known| known == request) {
+            return;
         }
+        self.topics.forget_refusals();
+        self.refused.clear();
+        if self.requests.len() >= MAX_REQUESTS {
+            self.requests.pop_front();
+        }
+        self.requests.push_back(request.to_owned());
     }
 
     /// A window got through.

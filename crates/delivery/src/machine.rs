@@ -62,6 +62,8 @@ pub struct Delivery {
     floor: Lsn,
     /// The stream has shown everything that commits below.
     shown: Lsn,
+    /// Everything that commits below is in windows handed out by this session, or needed none.
+    dealt_with: Lsn,
     /// What the newest window or checkpoint handed out covers.
     handed_out: Progress,
     /// What acknowledgements have made durable (only beside).
@@ -136,6 +138,7 @@ impl Delivery {
             covered: resume.confirmed_up_to,
             floor: resume.floor,
             shown: resume.slot_confirmed,
+            dealt_with: start.confirm,
             handed_out: recorded,
             durable: start,
             recording_now: None,

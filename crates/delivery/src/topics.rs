@@ -5,7 +5,7 @@
 //! one. A refusal counts once it was repeated `max_retries` times; it is then remembered, and
 //! looked at again now and then while events come by.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use pgoutput::PgTimestamp;
@@ -73,7 +73,7 @@ struct Question {
 pub struct Topics {
     policy: RetryPolicy,
     max_retries: u32,
-    known: HashMap<String, State>,
+    known: BTreeMap<String, State>,
     /// The last one that was found usable: most events go where the one before went.
     latest: (String, usize),
     asking: usize,
@@ -86,7 +86,7 @@ impl Topics {
         Self {
             policy,
             max_retries,
-            known: HashMap::new(),
+            known: BTreeMap::new(),
             latest: (String::new(), 0),
             asking: 0,
             rechecks: Vec::new(),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use envelope::RecordBatch;
 use pgoutput::{Lsn, PgTimestamp};
 
-use crate::{TransactionPosition, Verdict};
+use crate::{ParkedKey, TransactionPosition, Verdict};
 
 /// A place in the stream: what has been dealt with before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +45,8 @@ pub(crate) struct OpenWindow {
     /// Records that can't be published as they are, or (without a verdict) of whose topic that is
     /// not known yet.
     pub suspects: BTreeMap<usize, Option<Verdict>>,
+    /// Keys to be parked behind so many records.
+    pub parks: Vec<(usize, ParkedKey)>,
     /// Records that belong to complete transactions.
     boundary_records: usize,
     /// The stream's place at the boundary.
@@ -57,6 +59,7 @@ impl OpenWindow {
         Self {
             batch: RecordBatch::new(),
             suspects: BTreeMap::new(),
+            parks: Vec::new(),
             boundary_records: 0,
             boundary: start,
             opened_at: None,
@@ -141,19 +144,29 @@ impl OpenWindow {
         self.batch.move_tail(records, &mut empty);
         self.boundary_records = 0;
         self.opened_at = (!empty.is_empty()).then_some(now);
+        let first_behind = self.parks.partition_point(|(at, _)| *at <= records);
+        let parks_behind = self.parks.split_off(first_behind);
+        let parks_behind = parks_behind
+            .into_iter()
+            .map(|(at, key)| (at - records, key));
+        let parks = std::mem::replace(&mut self.parks, parks_behind.collect());
         let behind = self.suspects.split_off(&records);
         let behind = behind
             .into_iter()
             .map(|(i, verdict)| (i - records, verdict));
         Taken {
+            parks,
             suspects: std::mem::replace(&mut self.suspects, behind.collect()),
             batch: std::mem::replace(&mut self.batch, empty),
             progress: self.boundary,
         }
     }
 
-    /// Whether a record before the cut can't be published as it is.
+    /// Whether a record before the cut can't be published as it is, or none behind it can.
     pub fn has_suspects(&self, cut: Cut) -> bool {
+        if !self.parks.is_empty() {
+            return true;
+        }
         let first = self.suspects.first_key_value();
         first.is_some_and(|(index, _)| *index < self.records_before(cut))
     }
@@ -180,5 +193,6 @@ impl OpenWindow {
 pub(crate) struct Taken {
     pub batch: RecordBatch,
     pub suspects: BTreeMap<usize, Option<Verdict>>,
+    pub parks: Vec<(usize, ParkedKey)>,
     pub progress: Progress,
 }

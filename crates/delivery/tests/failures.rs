@@ -5,10 +5,11 @@ mod bench;
 
 use std::time::Duration;
 
+use bench::control::entry;
 use bench::{Bench, DEAD_LETTERS, lessons, settings};
 use delivery::{
     Answer, Class, Exception, Exceptions, FedRow, FeedProgress, Halt, MarksId, OnDeadLetter,
-    Outcome, Redelivered, Resume, Settings, TransactionPosition, WindowId, WriteBack,
+    Outcome, Resume, Settings, TransactionPosition, WindowId, WriteBack,
 };
 use envelope::TableId;
 use envelope::dead_letter::Entry;
@@ -422,81 +423,6 @@ fn what_is_skipped_is_not_taken_for_published_until_the_checkpoints_transaction_
     assert!(foreign.marks.is_empty());
 }
 
-const CONTROL: u32 = 9;
-
-impl Bench {
-    fn control_relation(&mut self) {
-        let column = |name: &str, type_oid| Column {
-            flags: 0,
-            name: name.into(),
-            type_oid,
-            type_modifier: -1,
-        };
-        let relation = Relation {
-            oid: CONTROL,
-            namespace: "outboxd".into(),
-            name: "control".into(),
-            replica_identity: b'd',
-            columns: vec![
-                column("request_id", oid::UUID),
-                column("requested_at", oid::TIMESTAMPTZ),
-                column("requested_by", oid::TEXT),
-                column("reason", oid::TEXT),
-                column("command", oid::JSONB),
-            ],
-        };
-        let mut bytes = Vec::new();
-        encode::relation(&mut bytes, &relation);
-        self.feed(&bytes).unwrap();
-    }
-
-    fn control(&mut self, command: &str) {
-        let row = [
-            Value::Text(b"00000000-0000-0000-0000-00000000000a"),
-            Value::Text(b"2026-11-23 10:51:19.123456+00"),
-            Value::Text(b"alice"),
-            Value::Text(b"fixed"),
-            Value::Text(command.as_bytes()),
-        ];
-        let mut bytes = Vec::new();
-        encode::insert(&mut bytes, CONTROL, &row);
-        self.feed(&bytes).unwrap();
-    }
-
-    fn redeliver(&mut self, topic: &'static str, offset: i64) {
-        let entry = Entry { topic, ..letter() };
-        self.redeliver_entry(&entry, offset, false);
-    }
-
-    fn redeliver_entry(&mut self, entry: &Entry<'_>, offset: i64, dropped: bool) {
-        let letter = Redelivered {
-            entry,
-            topic: DEAD_LETTERS,
-            partition: 0,
-            offset,
-            key: Some(b"t1"),
-            value: Some(b"{}"),
-            timestamp_ms: 1,
-            dropped,
-        };
-        self.delivery.handle_redelivered(&letter, self.now).unwrap();
-        self.poll();
-    }
-}
-
-fn letter() -> Entry<'static> {
-    Entry {
-        service: "outbox",
-        table: "public.outbox",
-        class: "topic-missing",
-        topic: "transfers.settled",
-        row_id: "e1",
-        position: "0/10:1",
-        headers: vec![("eventId", Some(b"e1"))],
-        ..Entry::default()
-    }
-}
-
 #[test]
 fn a_request_is_carried_out_between_what_comes_before_and_after_it() {
     let mut bench = Bench::fresh();
@@ -593,21 +519,17 @@ fn a_letter_that_is_not_the_event_is_never_published_but_may_be_dropped() {
     bench.control(r#"{"command":"dlq-replay","filter":{}}"#);
     let stub = Entry {
         is_stub: true,
-        ..letter()
+        ..entry("transfers.settled")
     };
     let unmappable = Entry {
         class: "mapping/null-type",
-        ..letter()
+        ..entry("transfers.settled")
     };
-    let of_no_topic = Entry {
-        topic: "",
-        ..letter()
-    };
-    for entry in [&stub, &unmappable, &of_no_topic] {
+    for entry in [stub.clone(), unmappable, entry("")] {
         bench.redeliver_entry(entry, 0, false);
     }
     assert!(bench.events.is_empty(), "{:?}", bench.events);
-    bench.redeliver_entry(&stub, 0, true);
+    bench.redeliver_entry(stub, 0, true);
     bench.delivery.handle_served(bench.now);
     bench.commit(10);
     bench.wait();

@@ -17,7 +17,7 @@ use crate::world::{Shared, Spawned, World};
 use crate::{Dice, Violation};
 
 /// Steps in calm, after which everything must have arrived.
-const CALM_STEPS: u64 = 60_000;
+const CALM_STEPS: u64 = 300_000;
 /// Steps after a stop, in which nothing may be skipped after all.
 const STOPPED_STEPS: u64 = 4_000;
 /// Requests that a dying process may have on the wire.

@@ -250,3 +250,81 @@ fn comparing_positions_of_different_timelines_is_caught() {
     ];
     check(Bug::IgnoresTimelines, &kinds);
 }
+
+#[test]
+fn updating_rows_before_their_transactions_are_seen_is_caught() {
+    check(Bug::WritesUnseen, &["confirmed-untold", "row-wrong"]);
+}
+
+#[test]
+fn forgetting_what_to_write_back_is_caught() {
+    check(Bug::ForgetsMarks, &["confirmed-untold", "row-wrong"]);
+}
+
+#[test]
+fn confirming_before_the_write_back_is_caught() {
+    check(Bug::ConfirmsUntold, &["confirmed-untold", "row-wrong"]);
+}
+
+#[test]
+fn dropping_marks_without_starting_over_is_caught() {
+    check(Bug::DropsOverflow, &["confirmed-untold", "row-wrong"]);
+}
+
+#[test]
+fn forgetting_the_exceptions_of_a_window_is_caught() {
+    check(Bug::ForgetsExceptions, &["overtaken", "row-wrong"]);
+}
+
+#[test]
+fn taking_a_dead_row_for_a_published_one_is_caught() {
+    check(Bug::ForgetsDead, &["row-wrong"]);
+}
+
+#[test]
+fn forgetting_parked_keys_is_caught() {
+    check(Bug::ForgetsParked, &["overtaken"]);
+}
+
+#[test]
+fn forgetting_rows_of_published_dead_letters_is_caught() {
+    check(Bug::ForgetsRevived, &["row-wrong"]);
+}
+
+#[test]
+fn carrying_a_request_out_twice_is_caught() {
+    check(Bug::ServesResolved, &["served-twice", "duplicated"]);
+}
+
+#[test]
+fn carrying_a_request_out_on_what_it_left_itself_is_caught() {
+    check(
+        Bug::ServesOwnLetters,
+        &["stuck", "served-twice", "duplicated", "panicked"],
+    );
+}
+
+#[test]
+fn reading_dead_letters_before_they_are_settled_is_caught() {
+    check(Bug::ReadsUnsettled, &["unserved", "overtaken"]);
+}
+
+#[test]
+fn releasing_a_key_before_its_events_are_published_is_caught() {
+    check(Bug::ReleasesUnpublished, &["unserved", "overtaken"]);
+}
+
+#[test]
+fn passing_requests_over_is_caught() {
+    check(Bug::ServesNothing, &["unserved", "overtaken"]);
+}
+
+#[test]
+fn taking_a_filter_for_everything_is_caught() {
+    check(Bug::MisreadsFilters, &["unasked"]);
+}
+
+#[test]
+fn learning_nothing_from_refused_windows_is_caught() {
+    check(Bug::TrustsProbes, &["stuck", "unanswered"]);
+}

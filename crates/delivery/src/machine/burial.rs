@@ -37,21 +37,28 @@ impl Delivery {
         let Taken {
             mut batch,
             suspects,
+            parks,
             ..
         } = taken;
         let mut exceptions = Vec::new();
         // While no key is parked, records before the first suspect are fine.
-        let first = match suspects.first_key_value() {
+        let suspect = suspects.first_key_value().map(|(index, _)| *index);
+        let first = match suspect.into_iter().chain(parks.first().map(|p| p.0)).min() {
             _ if !self.parking.is_empty() => 0,
-            Some((index, _)) => *index,
+            Some(index) => index,
             None => return Ok(Buried { batch, exceptions }),
         };
-        if self.parking.is_empty() && !self.has_verdict(&batch, &suspects, now) {
+        let parks_none = self.parking.is_empty() && parks.is_empty();
+        if parks_none && !self.has_verdict(&batch, &suspects, now) {
             return Ok(Buried { batch, exceptions });
         }
+        let mut parks = parks.into_iter().peekable();
         let mut rest = self.spare.pop().unwrap_or_default();
         batch.move_tail(first, &mut rest);
         for (offset, record) in rest.iter().enumerate() {
+            while let Some((_, key)) = parks.next_if(|(at, _)| *at <= first + offset) {
+                self.park_again(key, &mut exceptions);
+            }
             match self.verdict_on(&record, first + offset, &suspects, now) {
                 None => batch.push_from(&rest, offset),
                 Some(verdict) => {
@@ -59,6 +66,9 @@ impl Delivery {
                     buried.map_err(|halt| (record.position, halt))?;
                 }
             }
+        }
+        for (_, key) in parks {
+            self.park_again(key, &mut exceptions);
         }
         self.recycle(rest);
         Ok(Buried { batch, exceptions })
@@ -202,10 +212,16 @@ impl Delivery {
         })
     }
 
-    /// `again`: by the request that was to release it, and not by an event of the stream.
-    pub(super) fn to_be_parked(&self, service: String, key: &[u8], again: bool) -> ParkedKey {
-        let serving = self.serving.as_ref().filter(|_| again);
-        let request = serving.and_then(|serving| serving.request());
+    /// What it is released for can't be published.
+    pub(super) fn park_again(&mut self, key: ParkedKey, exceptions: &mut Vec<Exception>) {
+        if !self.parking.contains(&key.service, Some(&key.key)) {
+            self.parking.park(key.clone());
+            exceptions.push(Exception::Parked(key));
+        }
+    }
+
+    pub(super) fn to_be_parked(&self, service: String, key: &[u8]) -> ParkedKey {
+        let request = self.serving.as_ref().and_then(|s| s.under_way());
         ParkedKey {
             service,
             key: key.to_vec(),
@@ -234,7 +250,7 @@ impl Delivery {
         if self.parking.contains(&service, Some(key)) {
             return Ok(false);
         }
-        let parked = self.to_be_parked(service, key, record.fate == Fate::Revived);
+        let parked = self.to_be_parked(service, key);
         self.parking.park(parked.clone());
         exceptions.push(Exception::Parked(parked));
         Ok(true)

@@ -252,7 +252,10 @@ impl Delivery {
             (WriteBack::All, None) => Outcome::Sent,
             (WriteBack::Failures, None) | (WriteBack::Off, _) => return Ok(()),
         };
-        if self.skipper.awaits() && self.skipped.len() >= self.settings.max_pending_marks {
+        // As many as fit, and at least those of one transaction, or there would be no progress.
+        let is_full = self.skipped.len() >= self.settings.max_pending_marks;
+        let has_whole = self.skipped_from.is_some_and(|from| from < self.shown);
+        if self.skipper.awaits() && is_full && has_whole {
             self.write_backs.drop_from(self.shown);
             return Ok(());
         }

@@ -55,6 +55,11 @@ impl Serving {
         })
     }
 
+    /// The id of the request that is being carried out: what comes before it may still be on its way.
+    pub fn under_way(&self) -> Option<&str> {
+        self.request().filter(|_| self.asked)
+    }
+
     /// The id of the request.
     pub fn request(&self) -> Option<&str> {
         match &self.what {
@@ -162,8 +167,8 @@ impl Delivery {
             return Ok(());
         }
         if !letter.dropped {
-            // What is parked again by now waits for the next release.
-            if self.parking.contains(entry.service, letter.key) {
+            // Only a release publishes what is parked: in order, and all of it.
+            if !self.is_releasing() && self.parking.contains(entry.service, letter.key) {
                 return Ok(());
             }
             self.revive(letter, table, now)?;
@@ -207,28 +212,37 @@ impl Delivery {
         self.pass_control_row();
     }
 
-    /// There is no event in it that could be published: it stays open, and a key that is released
-    /// stays parked behind it.
-    fn leave(&mut self, letter: &Redelivered<'_>, table: TableId, now: Instant) {
+    fn is_releasing(&self) -> bool {
         let request = self.serving.as_ref().map(|serving| &serving.what);
-        let releases = matches!(
+        matches!(
             request,
             Some(What::Request(Request {
                 command: Ok(Command::DlqRelease { .. }),
                 ..
             }))
-        );
+        )
+    }
+
+    /// There is no event in it that could be published: it stays open, and a key that is released
+    /// stays parked behind it.
+    fn leave(&mut self, letter: &Redelivered<'_>, table: TableId, now: Instant) {
+        let releases = self.is_releasing();
         let policy = self.settings.tables.get(usize::from(table.0));
         let parks = policy.is_some_and(|policy| policy.on_dead_letter == OnDeadLetter::ParkKey);
         let Some(key) = letter.key.filter(|_| releases && parks) else {
             return;
         };
         let service = letter.entry.service.to_owned();
-        if !self.parking.contains(&service, Some(key)) {
-            let parked = self.to_be_parked(service, key, true);
-            self.parking.park(parked.clone());
-            self.exceptions.push(Exception::Parked(parked));
-            self.ask_for_dead_letter_topics(now);
+        let parked = self.to_be_parked(service, key);
+        // What was handed in before it may go out.
+        self.window.parks.push((self.window.batch.len(), parked));
+        self.ask_for_dead_letter_topics(now);
+        if self.window.batch.is_empty() {
+            let mut exceptions = std::mem::take(&mut self.exceptions);
+            for (_, key) in std::mem::take(&mut self.window.parks) {
+                self.park_again(key, &mut exceptions);
+            }
+            self.exceptions = exceptions;
         }
     }
 

@@ -121,9 +121,11 @@ impl Delivery {
                     first: batch.get(0).map(|record| record.position),
                     dead_letter: lonely_dead_letter(&batch),
                     marks: self.marks_of(&batch),
-                    floor: self.handed_out.confirm.min(progress.confirm),
+                    // A restored server may commit below what the checkpoint covers.
+                    floor: self.dealt_with.min(progress.confirm),
                     exceptions,
                 };
+                self.dealt_with = self.dealt_with.max(progress.confirm);
                 self.hand_out(batch, progress, contents, now);
             }
             Err((position, halt)) => {

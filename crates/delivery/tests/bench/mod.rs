@@ -1,6 +1,8 @@
 //! A state machine that is driven by hand.
 #![allow(dead_code)]
 
+pub mod control;
+
 use std::time::{Duration, Instant};
 
 use delivery::{

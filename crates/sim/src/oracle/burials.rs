@@ -7,6 +7,7 @@ use delivery::OnDeadLetter;
 use envelope::dead_letter::{Entry, Found};
 
 use super::Expectation;
+use super::demands::Demanded;
 use super::expectation::Expected;
 use crate::Violation;
 use crate::adversity::Adversity;
@@ -20,6 +21,8 @@ pub struct Burial {
     pub record: RecordId,
     /// The request that has put it there again.
     pub request: String,
+    /// Why it is there.
+    pub class: String,
     /// The event is in it, and could be published.
     pub is_publishable: bool,
     /// Whether it was published (or not) by a request.
@@ -116,12 +119,43 @@ impl Expectation {
         expected.burials.push(Burial {
             record: id,
             request: entry.request.to_owned(),
+            class: entry.class.to_owned(),
             is_publishable: !entry.is_stub && flaw != Some(Flaw::Typeless),
             resolution: None,
         });
         self.burials.dead_keys.insert(key);
         self.advance();
-        Ok(())
+        self.check_release(rank, entry)
+    }
+
+    /// A release that parks again does so behind an event that is dead for itself.
+    fn check_release(&self, rank: usize, entry: &Entry<'_>) -> Result<(), Violation> {
+        let mut demands = self.demands.iter();
+        let is_release = |d: &Demanded| {
+            let key = match &d.demand.operation {
+                Operation::Release(key) => key,
+                _ => return false,
+            };
+            d.demand.id() == entry.request && *key == self.events[rank].key()
+        };
+        // Dead letters that a promotion has voided are published, too.
+        if self.has_void() || !self.is_exact || entry.class != "parked" || !demands.any(is_release)
+        {
+            return Ok(());
+        }
+        let (before, at) = (&self.events[..rank], &self.events[rank]);
+        let is_cause = |b: &Burial| {
+            let is_left = b.resolution.is_none() && !b.is_publishable;
+            b.class != "parked" && b.request == entry.request || is_left
+        };
+        let same = before.iter().filter(|event| event.key() == at.key());
+        match same.flat_map(|event| &event.burials).any(is_cause) {
+            true => Ok(()),
+            false => Err(Violation::Unserved {
+                position: at.position,
+                request: entry.request.to_owned(),
+            }),
+        }
     }
 
     fn resolved(

@@ -77,6 +77,11 @@ impl Expectation {
         self.by_id.get(id).copied()
     }
 
+    /// Whether any event need not arrive.
+    pub fn has_void(&self) -> bool {
+        !self.void.is_empty()
+    }
+
     /// Whether an event need not arrive, and may.
     pub fn is_void(&self, id: &str) -> bool {
         self.void.contains(id)

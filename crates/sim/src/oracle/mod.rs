@@ -114,9 +114,14 @@ impl Oracle {
     pub fn judge(&self, world: &World) -> Result<(), Violation> {
         let broker = &world.broker;
         let sessions = world.trace.counts().get("sessions").copied();
+        let happened = |what| world.trace.counts().contains_key(what);
         let bounds = Bounds {
             is_complete: !world.has_stopped,
             // A second session may repeat what the first did not record.
+            keys_move: happened("more-partitions")
+                && (happened("window-refused")
+                    || happened("produce-refused")
+                    || happened("produce-delayed")),
             repeats: self.mode == Mode::AtLeastOnce && sessions.unwrap_or_default() > 1,
         };
         order::check(&self.expectation, broker, bounds)?;
@@ -171,7 +176,8 @@ impl Oracle {
             return Ok(());
         }
         let covers = |position| covers(checkpoint, position);
-        self.expectation.check_served(covers)
+        let parked = self.adversity.on_dead_letter == OnDeadLetter::ParkKey;
+        self.expectation.check_served(parked, covers)
     }
 
     /// Records that have become durable together are judged together.

@@ -80,11 +80,29 @@ pub enum Bug {
     ServesOwnLetters,
     /// Looks for dead letters before their transactions are settled.
     ReadsUnsettled,
+    /// Reports what is recorded as flushed, whatever rows are still to be written back.
+    ConfirmsUntold,
+    /// Goes on though marks were dropped for being too many.
+    DropsOverflow,
+    /// Takes every row that was dealt with before for a published one.
+    ForgetsDead,
+    /// Forgets between sessions which keys are parked.
+    ForgetsParked,
+    /// Forgets between sessions which rows were published from their dead letters.
+    ForgetsRevived,
+    /// Lets a key go on before its parked events are published.
+    ReleasesUnpublished,
+    /// Passes requests over.
+    ServesNothing,
+    /// Takes a filter for all dead letters.
+    MisreadsFilters,
+    /// Does not learn from windows that were refused.
+    TrustsProbes,
 }
 
 impl Bug {
     /// Each of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 47] = [
         Self::ConfirmsOnSend,
         Self::ConfirmsKeepalives,
         Self::ConfirmsUnrecorded,
@@ -123,6 +141,15 @@ impl Bug {
         Self::ServesResolved,
         Self::ServesOwnLetters,
         Self::ReadsUnsettled,
+        Self::ConfirmsUntold,
+        Self::DropsOverflow,
+        Self::ForgetsDead,
+        Self::ForgetsParked,
+        Self::ForgetsRevived,
+        Self::ReleasesUnpublished,
+        Self::ServesNothing,
+        Self::MisreadsFilters,
+        Self::TrustsProbes,
     ];
 
     /// As the command line calls it.
@@ -166,6 +193,15 @@ impl Bug {
             Self::ServesResolved => "serves-resolved",
             Self::ServesOwnLetters => "serves-own-letters",
             Self::ReadsUnsettled => "reads-unsettled",
+            Self::ConfirmsUntold => "confirms-untold",
+            Self::DropsOverflow => "drops-overflow",
+            Self::ForgetsDead => "forgets-dead",
+            Self::ForgetsParked => "forgets-parked",
+            Self::ForgetsRevived => "forgets-revived",
+            Self::ReleasesUnpublished => "releases-unpublished",
+            Self::ServesNothing => "serves-nothing",
+            Self::MisreadsFilters => "misreads-filters",
+            Self::TrustsProbes => "trusts-probes",
         }
     }
 

@@ -349,6 +349,10 @@ impl<'c> Driver<'c> {
                 self.delivery.handle_answer(&topic, &answer, random, now);
             }
             Report::Refused => {
+                self.context.count("window-refused");
+                if self.context.has(Bug::TrustsProbes) {
+                    return Err(Failure::Refused);
+                }
                 let halt = self.delivery.handle_refused("refused by the brokers", now);
                 return Err(halt.map_or(Failure::Refused, Failure::from));
             }

@@ -118,6 +118,14 @@ async fn read_letters(context: &Context, request: &Request) -> Vec<Letter> {
         }
         Ok(Command::Replay) | Err(_) => return Vec::new(),
     };
+    let releases = matches!(request.command, Ok(Command::DlqRelease { .. }));
+    if context.has(Bug::ServesNothing) || releases && context.has(Bug::ReleasesUnpublished) {
+        return Vec::new();
+    }
+    let filter = match context.has(Bug::MisreadsFilters) {
+        true => Filter::default(),
+        false => filter,
+    };
     let mut found = Vec::new();
     let mut resolved = BTreeSet::new();
     for partition in context.with(|world| world.broker.dead_letter_partitions()) {

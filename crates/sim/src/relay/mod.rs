@@ -120,7 +120,6 @@ async fn session(
 fn pause_after(context: &Context, failure: &Failure, backoff: &mut Backoff) -> Duration {
     match failure {
         Failure::Refused => {
-            context.count("window-refused");
             let random = context.with(|world| world.dice.number(0..1000)) as f64 / 1000.0;
             backoff.next_wait(random)
         }

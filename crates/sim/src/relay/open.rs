@@ -316,6 +316,16 @@ fn taken_up(context: &Context, mut resume: Resume) -> Resume {
         }
         position.complete |= context.has(Bug::TakesPartsForWhole);
     }
+    let exceptions = &mut resume.exceptions;
+    if context.has(Bug::ForgetsDead) {
+        exceptions.dead.clear();
+    }
+    if context.has(Bug::ForgetsParked) {
+        exceptions.parked.clear();
+    }
+    if context.has(Bug::ForgetsRevived) {
+        exceptions.revived.clear();
+    }
     resume
 }
 

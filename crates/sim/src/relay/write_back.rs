@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use delivery::{Marks, MarksId, Outcome};
+use delivery::{Mark, Marks, MarksId, Outcome};
 
 use super::{Bug, Context};
 use crate::server::{Condition, RowState};
@@ -79,20 +79,20 @@ impl Worker {
     async fn run(self) {
         while self.is_wanted.get() {
             pause().await;
-            let Some((id, marks)) = self.queues.borrow_mut().submitted.pop_front() else {
-                continue;
-            };
-            while self.is_wanted.get() && !self.write(&marks).await {
+            let taken = std::mem::take(&mut self.queues.borrow_mut().submitted);
+            while self.is_wanted.get() && !self.write(&taken).await {
                 self.context.count("write-back-repeated");
             }
-            self.queues.borrow_mut().done.push_back((id, marks));
+            self.queues.borrow_mut().done.extend(taken);
         }
     }
 
     /// `false` if it has to be tried again.
-    async fn write(&self, marks: &Marks) -> bool {
+    async fn write(&self, taken: &VecDeque<(MarksId, Marks)>) -> bool {
+        let xids = taken.iter().flat_map(|(_, marks)| marks.xids());
+        let xids: Vec<_> = xids.copied().collect();
         let sees = |context: &Context| {
-            context.with(|world| world.server.sees(marks.xids(), world.clock.elapsed()))
+            context.with(|world| world.server.sees(&xids, world.clock.elapsed()))
         };
         while !self.context.has(Bug::WritesUnseen) && !sees(&self.context) {
             self.context.count("write-back-waits");
@@ -101,6 +101,7 @@ impl Worker {
                 return true;
             }
         }
+        let marks = taken.iter().flat_map(|(_, marks)| marks.iter());
         for statement in statements(marks) {
             if !self.execute(statement).await {
                 return false;
@@ -138,9 +139,9 @@ impl Worker {
     }
 }
 
-fn statements(marks: &Marks) -> Vec<Statement> {
+fn statements<'m>(marks: impl Iterator<Item = Mark<'m>>) -> Vec<Statement> {
     let (mut sent, mut revived, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-    for mark in marks.iter() {
+    for mark in marks {
         let group = match mark.outcome {
             Outcome::Sent => &mut sent,
             Outcome::Revived => &mut revived,

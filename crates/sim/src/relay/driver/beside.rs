@@ -9,13 +9,25 @@ impl Driver<'_> {
         self.context
             .say(|| format!("writes back {id:?}: {} rows", marks.len()));
         self.context.count("marks-submitted");
-        if self.context.has(Bug::ForgetsMarks) {
-            return self.written_back((id, marks));
+        if self.context.has(Bug::DropsOverflow) && !self.write_back.is_idle() {
+            return self.write_back.submit(id, Marks::default());
         }
-        self.write_back.submit(id, marks);
+        if self.context.has(Bug::ForgetsMarks) {
+            return self.hear_of(id, marks);
+        }
+        self.write_back.submit(id, marks.clone());
+        if self.context.has(Bug::ConfirmsUntold) {
+            self.hear_of(id, marks);
+        }
     }
 
     pub(super) fn written_back(&mut self, (id, marks): (MarksId, Marks)) {
+        if !self.context.has(Bug::ConfirmsUntold) {
+            self.hear_of(id, marks);
+        }
+    }
+
+    fn hear_of(&mut self, id: MarksId, marks: Marks) {
         let now = self.context.now();
         self.context
             .say(|| format!("hears that {id:?} is written back"));

@@ -1,0 +1,82 @@
+//! Requests of operators, and the dead letters that they name.
+#![allow(dead_code)]
+
+use delivery::Redelivered;
+use envelope::dead_letter::Entry;
+use pgoutput::{Column, Relation, Value, encode, oid};
+
+use super::{Bench, DEAD_LETTERS};
+
+const CONTROL: u32 = 9;
+
+impl Bench {
+    pub fn control_relation(&mut self) {
+        let column = |name: &str, type_oid| Column {
+            flags: 0,
+            name: name.into(),
+            type_oid,
+            type_modifier: -1,
+        };
+        let relation = Relation {
+            oid: CONTROL,
+            namespace: "outboxd".into(),
+            name: "control".into(),
+            replica_identity: b'd',
+            columns: vec![
+                column("request_id", oid::UUID),
+                column("requested_at", oid::TIMESTAMPTZ),
+                column("requested_by", oid::TEXT),
+                column("reason", oid::TEXT),
+                column("command", oid::JSONB),
+            ],
+        };
+        let mut bytes = Vec::new();
+        encode::relation(&mut bytes, &relation);
+        self.feed(&bytes).unwrap();
+    }
+
+    pub fn control(&mut self, command: &str) {
+        let row = [
+            Value::Text(b"00000000-0000-0000-0000-00000000000a"),
+            Value::Text(b"2026-11-23 10:51:19.123456+00"),
+            Value::Text(b"alice"),
+            Value::Text(b"fixed"),
+            Value::Text(command.as_bytes()),
+        ];
+        let mut bytes = Vec::new();
+        encode::insert(&mut bytes, CONTROL, &row);
+        self.feed(&bytes).unwrap();
+    }
+
+    /// Hands a dead letter in.
+    pub fn redeliver(&mut self, topic: &'static str, offset: i64) {
+        self.redeliver_entry(entry(topic), offset, false);
+    }
+
+    pub fn redeliver_entry(&mut self, entry: Entry<'static>, offset: i64, dropped: bool) {
+        let letter = Redelivered {
+            entry: &entry,
+            topic: DEAD_LETTERS,
+            partition: 0,
+            offset,
+            key: Some(b"t1"),
+            value: Some(b"{}"),
+            timestamp_ms: 1,
+            dropped,
+        };
+        self.delivery.handle_redelivered(&letter, self.now).unwrap();
+        self.poll();
+    }
+}
+
+pub fn entry(topic: &'static str) -> Entry<'static> {
+    Entry {
+        service: "outbox",
+        table: "public.outbox",
+        topic,
+        row_id: "e1",
+        position: "0/10:1",
+        headers: vec![("eventId", Some(b"e1"))],
+        ..Entry::default()
+    }
+}
