@@ -67,6 +67,7 @@ fn every_test_named_exists() {
         "crates/delivery",
         "crates/envelope",
         "crates/pgoutput",
+        "crates/producer",
         "crates/relay",
         "tests/fuzz/tests",
         "tests/tests/write_back",
@@ -95,9 +96,13 @@ fn what_make_test_leaves_out_is_known() {
         "takeover",
         "no-yield",
         "live-while-draining",
+        "poison",
+        "refused",
+        "dlq",
         "latency",
         "large-transaction",
         "backlog",
+        "write-back-cost",
     ];
     assert_eq!(left_out, known);
 }

@@ -53,3 +53,60 @@ pub struct DeliveryError {
     /// The message for people.
     pub message: String,
 }
+
+impl DeliveryError {
+    /// Whether it only follows from the failure of another record: librdkafka discards what is queued
+    /// for a transaction that has to be aborted (`_PURGE_QUEUE`, `_PURGE_INFLIGHT`), and gives up the
+    /// records in a batch with one that the broker refuses (`_INVALID_DIFFERENT_RECORD`, see
+    /// `rd_kafka_handle_Produce_error`). Their reports may come before the one of that record.
+    pub(crate) fn is_consequence(code: i32) -> bool {
+        matches!(code, -152 | -151 | -138)
+    }
+}
+
+/// The failure that tells more: the first one that does not merely follow from another.
+pub(crate) fn cause(
+    known: Option<DeliveryError>,
+    next: Option<DeliveryError>,
+) -> Option<DeliveryError> {
+    match (known, next) {
+        (Some(known), Some(next))
+            if DeliveryError::is_consequence(known.code)
+                && !DeliveryError::is_consequence(next.code) =>
+        {
+            Some(next)
+        }
+        (Some(known), _) => Some(known),
+        (None, next) => next,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(code: i32) -> Option<DeliveryError> {
+        Some(DeliveryError {
+            topic: "t".into(),
+            code,
+            name: "".into(),
+            message: "".into(),
+        })
+    }
+
+    #[test]
+    fn the_first_failure_that_does_not_follow_from_another_is_the_cause() {
+        const INVALID_RECORD: i32 = 87;
+        const TOO_LARGE: i32 = 10;
+        for (reports, expected) in [
+            (&[-152, -138, INVALID_RECORD, -151][..], INVALID_RECORD),
+            (&[INVALID_RECORD, TOO_LARGE, -152], INVALID_RECORD),
+            (&[-138, -152], -138),
+        ] {
+            let found = reports
+                .iter()
+                .fold(None, |known, code| cause(known, failed(*code)));
+            assert_eq!(found, failed(expected), "{reports:?}");
+        }
+    }
+}

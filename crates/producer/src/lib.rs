@@ -84,9 +84,7 @@ impl Producer {
             match event {
                 ffi::Event::Delivered { count, failure } => {
                     self.outstanding = self.outstanding.saturating_sub(count);
-                    if self.failure.is_none() {
-                        self.failure = failure;
-                    }
+                    self.failure = error::cause(self.failure.take(), failure);
                 }
                 ffi::Event::Error(error) => self.client_error = Some(error),
                 ffi::Event::Other => {}
@@ -100,9 +98,12 @@ impl Producer {
         self.outstanding
     }
 
-    /// The first failed delivery since the last call.
+    /// The first failed delivery since the last call. One that only follows from another failure is
+    /// kept back until every record has its report: the other one's may be among them.
     pub fn take_failure(&mut self) -> Option<DeliveryError> {
-        self.failure.take()
+        let more_may_come = self.outstanding > 0;
+        self.failure
+            .take_if(|failed| !(more_may_come && DeliveryError::is_consequence(failed.code)))
     }
 
     /// The latest error of the client as a whole (brokers down, authentication) since the last

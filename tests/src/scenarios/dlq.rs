@@ -16,7 +16,7 @@ use crate::wait;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "dlq",
     about: "dead letters replayed, dead again, dropped; a repeated command is one; 20,000 replayed through kills exactly once",
-    group: Group::Proof,
+    group: Group::Alone,
     within: Duration::from_secs(300),
     run: |figures| Box::pin(run(figures)),
 };
@@ -40,6 +40,7 @@ const WITHIN: Duration = Duration::from_secs(90);
 
 async fn run(figures: &mut Figures) -> Result<()> {
     let stage = Stage::builder().patient().start().await?;
+    stage.postgres.sql(DATABASE, "CREATE SEQUENCE written")?;
     let relay = stage.relay_with(ENV).await?;
     // One of each kind: topic missing, unmappable, too large, and too large for dead letters.
     for (event_type, pad) in [
@@ -73,7 +74,7 @@ fn insert(stage: &Stage, event_type: &str, pad: u32, rows: u32) -> Result<()> {
     let sql = format!(
         "INSERT INTO outbox (event_type, transfer_id, payload) \
          SELECT '{event_type}', 'k-' || i % 50, \
-           jsonb_build_object('n', i, 'pad', repeat('x', {pad})) FROM generate_series(1, {rows}) i"
+           jsonb_build_object('n', nextval('written'), 'pad', repeat('x', {pad})) FROM generate_series(1, {rows}) i"
     );
     stage.postgres.sql(DATABASE, &sql)?;
     Ok(())

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use rdkafka::bindings as rd;
 
+use crate::error::cause;
 use crate::{ClientError, CreateError, DeliveryError, ErrorClass, Record, TransactionError};
 
 pub(crate) const QUEUE_FULL: i32 = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__QUEUE_FULL as i32;
@@ -408,16 +409,17 @@ unsafe fn deliveries(event: *mut rd::rd_kafka_event_t) -> Event {
             return Event::Delivered { count, failure };
         };
         count += 1;
-        if message.err != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && failure.is_none() {
+        if message.err != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             // SAFETY: a delivery report always names its topic; error texts are static.
-            failure = Some(unsafe {
+            let failed = unsafe {
                 DeliveryError {
                     topic: text(rd::rd_kafka_topic_name(message.rkt)),
                     code: message.err as i32,
                     name: text(rd::rd_kafka_err2name(message.err)),
                     message: text(rd::rd_kafka_err2str(message.err)),
                 }
-            });
+            };
+            failure = cause(failure, Some(failed));
         }
     }
 }

@@ -293,6 +293,9 @@ fn finished(
     }
 }
 
+/// `RD_KAFKA_RESP_ERR__STATE`: the transaction has to be aborted, so nothing more is taken in.
+const STATE: i32 = -172;
+
 /// Hands every record of a window to librdkafka; `false` when the session has gone meanwhile.
 pub(super) fn queue_batch(
     batch: &RecordBatch,
@@ -333,6 +336,12 @@ where
                 if lane.is_abandoned() {
                     return Ok(false);
                 }
+            }
+            // A delivery has failed, which is about to be reported.
+            Err(ProduceError::Refused { code: STATE, .. })
+                if producer.outstanding() > 0 && !await_deliveries(producer, lane)? =>
+            {
+                return Ok(false);
             }
             Err(e) => return Err(error::produce(&e)),
         }
