@@ -115,7 +115,7 @@ async fn ids_of_every_type_and_columns_of_any_name_are_found() {
         "CREATE TYPE mood AS ENUM ('ok'); CREATE DOMAIN positive AS int CHECK (VALUE > 0); \
          CREATE TYPE progress AS ENUM ('PENDING', 'SENT', 'FAILED')",
     );
-    let toml = "[[pipelines.tables]]\nschema = 'Odd \"one\"'\ntable = 'Out box'\n\
+    let toml = "[[pipelines.tables]]\nschema = 'Odd \"one\"'\ntable = 'Out box'\nservice = 'odd'\n\
                 [pipelines.tables.columns]\nid = 'Event Id'\nstate = 'Progress'\n\
                 attempts = ''\nlast_error = 'why'";
     for (id, id_type) in ids.into_iter().zip(types) {
