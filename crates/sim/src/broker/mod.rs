@@ -122,6 +122,8 @@ pub enum Refusal {
 pub struct Broker {
     topics: Vec<(String, Vec<Partition>)>,
     accesses: Accesses,
+    /// Somebody has emptied the checkpoint topic.
+    pub forgot: bool,
     coordinators: BTreeMap<String, Coordinator>,
     transactions: Vec<Transaction>,
     /// Records in the order in which their being durable was decided.
@@ -144,6 +146,7 @@ impl Broker {
         Self {
             topics,
             accesses: Accesses::default(),
+            forgot: false,
             coordinators: BTreeMap::new(),
             transactions: Vec::new(),
             durable: Vec::new(),
@@ -187,6 +190,7 @@ impl Broker {
 
     /// Somebody deletes what the checkpoint topic holds.
     pub fn empty_checkpoints(&mut self) {
+        self.forgot = true;
         for id in [self.checkpoints(), self.exceptions()] {
             self.partition_mut(id).truncate();
         }

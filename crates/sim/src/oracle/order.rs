@@ -18,7 +18,7 @@ pub(super) struct Bounds {
     pub is_complete: bool,
     /// An event may be there more than once.
     pub repeats: bool,
-    /// Partitions were added while windows were given up, so that a key may be in its new partition
+    /// Partitions were added, maybe while a window was given up, so that a key may be in its new partition
     /// before all of it has been in its old one.
     pub keys_move: bool,
 }
