@@ -58,7 +58,12 @@ fn reading_the_checkpoint_before_fencing_is_caught() {
 
 #[test]
 fn fencing_only_the_own_ring_is_caught() {
-    let kinds = ["duplicated", "checkpoint-back", "recorded-undelivered"];
+    let kinds = [
+        "duplicated",
+        "checkpoint-back",
+        "recorded-undelivered",
+        "confirmed-undelivered",
+    ];
     check(Bug::FencesOwnRingOnly, &kinds);
 }
 

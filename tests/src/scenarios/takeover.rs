@@ -71,7 +71,9 @@ async fn run(figures: &mut Figures) -> Result<()> {
 
     frozen(&scene, &second, &first, FROZEN_WITHIN, figures).await?;
     killed(&scene, &first, &second, KILLED_WITHIN, figures).await?;
-    scene.end(vec![second], figures).await
+    let per_second = scene.end(vec![second], figures).await?;
+    ensure!(per_second > EVENTS_PER_S, "only {per_second} events/s");
+    Ok(())
 }
 
 async fn shared(figures: &mut Figures) -> Result<()> {
@@ -84,7 +86,7 @@ async fn shared(figures: &mut Figures) -> Result<()> {
     frozen(&scene, &first, &second, within, figures).await?;
     let within = KILLED_WITHIN + SHARED_ALLOWANCE;
     killed(&scene, &second, &first, within, figures).await?;
-    scene.end(vec![first], figures).await
+    scene.end(vec![first], figures).await.map(drop)
 }
 
 /// The frozen one comes back once the other one has taken over.
@@ -176,8 +178,8 @@ impl<'a> Scene<'a> {
             .with_context(|| standby.log_text())
     }
 
-    /// Nothing lost, nothing doubled, and enough of it.
-    pub(super) async fn end(self, relays: Vec<Relay>, figures: &mut Figures) -> Result<()> {
+    /// Nothing lost, nothing doubled; how many events a second there were.
+    pub(super) async fn end(self, relays: Vec<Relay>, figures: &mut Figures) -> Result<f64> {
         let per_second = self.writers.written() as f64 / self.began.elapsed().as_secs_f64();
         self.writers.stop().await?;
         caught_up(self.stage)
@@ -190,8 +192,7 @@ impl<'a> Scene<'a> {
         let verdict = oracle::require_exact(self.stage).await?;
         figures.add("rows", verdict.rows);
         figures.add("rows_per_s", per_second as u64);
-        ensure!(per_second > EVENTS_PER_S, "only {per_second} events/s");
-        Ok(())
+        Ok(per_second)
     }
 }
 

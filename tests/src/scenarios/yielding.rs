@@ -74,7 +74,7 @@ async fn yields(figures: &mut Figures) -> Result<()> {
     .await
     .with_context(|| cut_off.log_text())?;
     flows(&cut_off).await?;
-    scene.end(vec![cut_off], figures).await
+    scene.end(vec![cut_off], figures).await.map(drop)
 }
 
 /// Waits until so many sessions go by such a name.
@@ -114,5 +114,5 @@ async fn stays(figures: &mut Figures) -> Result<()> {
         let log = relay.log_text();
         ensure!(!log.contains(YIELDS), "it yielded to nobody:\n{log}");
     }
-    scene.end(vec![first, second], figures).await
+    scene.end(vec![first, second], figures).await.map(drop)
 }
