@@ -4,6 +4,8 @@
 //! before, stays the newest until the genesis of the new slot, and whoever begins anew begins from
 //! it. Nothing is published meanwhile, so nothing is published twice.
 
+use std::time::{Duration, Instant};
+
 use delivery::{Checkpoint, FeedProgress, Kind};
 use pgoutput::Lsn;
 use serde::Serialize;
@@ -16,6 +18,10 @@ use crate::feed::{self, Connection, Lock};
 use crate::pipeline::{drop_slot, record_genesis};
 use crate::sink::{Sink, opening_checkpoint};
 use crate::source::{self, Session, SlotForm};
+
+/// Longer than one look of a relay that is stopped.
+const A_LOOK: Duration = Duration::from_secs(4);
+const STEP: Duration = Duration::from_millis(100);
 
 /// What was done.
 #[derive(Debug, Serialize)]
@@ -85,9 +91,15 @@ pub async fn apply(pipeline: &Pipeline, ways: &Ways) -> Result<Option<Done>, Fai
     }))
 }
 
+/// A relay that is stopped looks again now and then, and holds the slot for a moment each time.
 async fn refuse_holder(session: &Session, slot: &str) -> Result<(), Failure> {
-    let Some(holder) = session.catalog.holder(slot).await? else {
-        return Ok(());
+    let until = Instant::now() + A_LOOK;
+    let holder = loop {
+        match session.catalog.holder(slot).await? {
+            None => return Ok(()),
+            Some(holder) if Instant::now() > until => break holder,
+            Some(_) => tokio::time::sleep(STEP).await,
+        }
     };
     let message = format!(
         "replication slot {slot:?} is held by PID {}, application {:?}: stop it first",
