@@ -102,6 +102,8 @@ fn what_make_test_leaves_out_is_known() {
         "latency",
         "large-transaction",
         "backlog",
+        "restored-busy",
+        "backfill",
         "write-back-cost",
     ];
     assert_eq!(left_out, known);

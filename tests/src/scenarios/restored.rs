@@ -25,7 +25,7 @@ pub(super) const RESTORED: Scenario = Scenario {
 pub(super) const RESTORED_BUSY: Scenario = Scenario {
     name: "restored-busy",
     about: "as restored, with much other WAL before the events, so that they come late",
-    group: Group::Proof,
+    group: Group::Alone,
     within: Duration::from_secs(300),
     run: |figures| Box::pin(restored_busy(figures)),
 };
