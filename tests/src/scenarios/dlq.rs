@@ -17,7 +17,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     name: "dlq",
     about: "dead letters replayed, dead again, dropped; a repeated command is one; 20,000 replayed through kills exactly once",
     group: Group::Alone,
-    within: Duration::from_secs(300),
+    within: Duration::from_secs(600),
     run: |figures| Box::pin(run(figures)),
 };
 
