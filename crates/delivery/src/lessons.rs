@@ -64,13 +64,7 @@ impl Lessons {
                 if self.refused.len() >= MAX_REFUSED {
                     self.refused.pop_first();
                 }
-                let verdict = Verdict {
-                    class: Class::Refused,
-                    reason: reason.to_owned(),
-                    attempts: 1,
-                    first_failure: wall,
-                    last_failure: wall,
-                };
+                let verdict = Verdict::certain(Class::Refused, reason.to_owned(), wall);
                 self.refused.insert(position, verdict);
             }
             Some(_) | None => self.caution = Some((events / 2).max(1)),

@@ -21,6 +21,7 @@ mod action;
 mod backoff;
 mod breaker;
 mod checkpoint;
+mod clock;
 mod control;
 mod coverage;
 mod exception;

@@ -15,6 +15,7 @@ pub use serving::Redelivered;
 
 use serving::Serving;
 
+use crate::clock::Clock;
 use crate::flight::Flight;
 use crate::parking::Parking;
 use crate::resume::Skipper;
@@ -23,7 +24,7 @@ use crate::window::{Cut, OpenWindow};
 use crate::write_back::WriteBacks;
 use crate::{
     Action, Answer, DeadRow, Exception, FeedProgress, Front, Halt, Lessons, Marks, MarksId,
-    Progress, Recording, Resume, Settings, Tables, WindowId, WriteBack,
+    Progress, Recording, Resume, Settings, Tables, WindowId,
 };
 
 /// How many emptied buffers of each kind are kept for the next windows.
@@ -35,7 +36,7 @@ const SPARE_BUFFERS: usize = 4;
 #[derive(Debug)]
 pub struct Delivery {
     settings: Settings,
-    began: Instant,
+    clock: Clock,
     lessons: Lessons,
     tables: Tables,
     skipper: Skipper,
@@ -154,7 +155,10 @@ impl Delivery {
             spare: Vec::new(),
             spare_marks: Vec::new(),
             actions: VecDeque::new(),
-            began: now,
+            clock: Clock {
+                began: now,
+                wall: settings.wall_clock,
+            },
             lessons: lessons.renew(now),
             settings,
         };
@@ -263,7 +267,7 @@ impl Delivery {
     /// The brokers have said of a topic whether it may be written to. `random` is uniform in
     /// `0.0..1.0`.
     pub fn handle_answer(&mut self, topic: &str, answer: &Answer, random: f64, now: Instant) {
-        let wall = self.wall(now);
+        let wall = self.clock.at(now);
         self.lessons.topics.answer(topic, answer, random, now, wall);
         let buries = match answer {
             Answer::Missing | Answer::Denied => true,
@@ -291,7 +295,7 @@ impl Delivery {
         }
         let alone = self.flight.alone();
         let events = self.flight.events();
-        let wall = self.wall(now);
+        let wall = self.clock.at(now);
         self.lessons.refused(events, alone, reason, wall);
         None
     }
@@ -389,11 +393,6 @@ impl Delivery {
         self.flight.len()
     }
 
-    /// Rows whose outcome is being written to their tables.
-    pub fn pending_marks(&self) -> usize {
-        self.write_backs.rows()
-    }
-
     /// Keys whose events go to the dead letters.
     pub fn parked_keys(&self) -> usize {
         self.parking.len()
@@ -414,23 +413,11 @@ impl Delivery {
         }
     }
 
-    /// The time of day.
-    fn wall(&self, now: Instant) -> PgTimestamp {
-        let since = now.duration_since(self.began).as_micros();
-        let since = i64::try_from(since).unwrap_or(i64::MAX);
-        PgTimestamp(self.settings.wall_clock.0.saturating_add(since))
-    }
-
     /// Tells the driver why this session must end. What is under way may still land.
     fn stop(&mut self, halt: Halt) {
         if !self.stopped {
             self.stopped = true;
             self.actions.push_back(Action::Stop(halt));
         }
-    }
-
-    fn writes_back(&self) -> bool {
-        let mut tables = self.settings.tables.iter();
-        tables.any(|table| table.write_back != WriteBack::Off)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use envelope::TableId;
 use pgoutput::PgTimestamp;
 
 use crate::{Coverage, Fingerprint, Identity, WriteBack};
@@ -15,6 +16,19 @@ pub enum Recording {
     Beside,
     /// Nowhere: only the slot remembers.
     Nowhere,
+}
+
+impl Settings {
+    /// How failures of a table are dealt with.
+    pub(crate) fn policy(&self, table: TableId) -> Option<&TablePolicy> {
+        self.tables.get(usize::from(table.0))
+    }
+
+    /// Whether any table is told of its rows.
+    pub(crate) fn writes_back(&self) -> bool {
+        let mut tables = self.tables.iter();
+        tables.any(|table| table.write_back != WriteBack::Off)
+    }
 }
 
 /// What happens behind an event that is dead.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use pgoutput::PgTimestamp;
 
+use crate::clock::Clock;
 use crate::verdict::{Class, Verdict};
 use crate::{Backoff, RetryPolicy};
 
@@ -43,6 +44,15 @@ pub(crate) enum Route<'a> {
     Unknown,
     /// To the dead letters.
     Refused(&'a Verdict),
+}
+
+/// Whether an event can be published.
+#[derive(Debug)]
+pub(crate) enum Judgement {
+    Fine,
+    /// Its topic is being asked about.
+    Open,
+    Certain(Verdict),
 }
 
 #[derive(Debug)]
@@ -150,6 +160,26 @@ impl Topics {
                 Route::Refused(verdict)
             }
             Some(State::Asking(_)) | None => Route::Unknown,
+        }
+    }
+
+    /// Whether the topic takes an event of so many bytes.
+    pub(crate) fn judge(
+        &mut self,
+        topic: &str,
+        bytes: usize,
+        now: Instant,
+        clock: Clock,
+    ) -> Judgement {
+        match self.route(topic, now) {
+            Route::Usable { max_bytes } if bytes <= max_bytes => Judgement::Fine,
+            Route::Usable { max_bytes } => {
+                let reason =
+                    format!("{bytes} bytes are more than topic {topic} takes ({max_bytes})");
+                Judgement::Certain(Verdict::certain(Class::TooLarge, reason, clock.at(now)))
+            }
+            Route::Unknown => Judgement::Open,
+            Route::Refused(verdict) => Judgement::Certain(verdict.clone()),
         }
     }
 

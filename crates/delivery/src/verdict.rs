@@ -18,6 +18,19 @@ pub struct Verdict {
     pub last_failure: PgTimestamp,
 }
 
+impl Verdict {
+    /// One that needs no second try.
+    pub(crate) fn certain(class: Class, reason: String, wall: PgTimestamp) -> Self {
+        Self {
+            class,
+            reason,
+            attempts: 1,
+            first_failure: wall,
+            last_failure: wall,
+        }
+    }
+}
+
 /// Kinds of verdicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {

@@ -1,8 +1,11 @@
 //! Rows whose outcome is being written to their tables, and how far that holds the slot.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use pgoutput::Lsn;
+
+use crate::Outcome;
 
 /// Numbers what is written back in one session, in order, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +21,27 @@ pub enum WriteBack {
     Failures,
     /// Nothing.
     Off,
+}
+
+impl WriteBack {
+    /// Whether it is told that.
+    pub fn takes(self, outcome: &Outcome<'_>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Failures => *outcome != Outcome::Sent,
+            Self::Off => false,
+        }
+    }
+}
+
+impl fmt::Display for WriteBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::All => "all",
+            Self::Failures => "failures",
+            Self::Off => "off",
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -80,11 +104,6 @@ impl WriteBacks {
             .front()
             .map(|oldest| oldest.floor)
             .or(self.dropped_from)
-    }
-
-    /// Rows under way.
-    pub fn rows(&self) -> usize {
-        self.rows
     }
 
     /// No more fit.

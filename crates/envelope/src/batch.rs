@@ -262,6 +262,11 @@ impl RecordBatch {
         })
     }
 
+    /// What each record means for its row, in order.
+    pub fn fates(&self) -> impl Iterator<Item = Fate> {
+        self.stored.iter().map(|record| record.fields.fate)
+    }
+
     /// The records, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Record<'_>> {
         (0..self.len()).filter_map(|index| self.get(index))

@@ -285,6 +285,14 @@ impl<'a> Found<'a> {
     }
 }
 
+/// What a dead letter says under one of the names above; empty if it does not.
+pub fn text<'a>(record: &Record<'a>, name: &str) -> &'a str {
+    // The last one: the event's own headers come first.
+    let named = record.headers().filter(|(found, _)| *found == name);
+    let value = named.last().and_then(|(_, value)| value);
+    std::str::from_utf8(value.unwrap_or_default()).unwrap_or_default()
+}
+
 /// The last header of that name, as text; empty if there is none.
 fn text_of<'a>(headers: &[(&'a str, Option<&'a [u8]>)], name: &str) -> &'a str {
     let found = headers.iter().rev().find(|(found, _)| *found == name);

@@ -12,6 +12,18 @@ use crate::{
 };
 
 impl RowMapper {
+    /// Appends the record of a row, or what is readable of it; the error says why it is no event.
+    pub fn map_or_salvage(
+        &mut self,
+        tuple: Tuple<'_>,
+        origin: Origin,
+        batch: &mut RecordBatch,
+    ) -> Option<MapError> {
+        let error = self.map(tuple, origin, batch).err()?;
+        self.salvage(tuple, origin, &error, batch);
+        Some(error)
+    }
+
     /// Appends what is readable of a row that [`map`](Self::map) refused: the payload column's
     /// bytes as value, key and headers as far as they go. The topic is empty unless it was the
     /// reason; id and type may be empty, too.

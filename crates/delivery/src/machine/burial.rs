@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use envelope::dead_letter;
 use envelope::rfc3339::Rfc3339;
 use envelope::{DeadLetter, Fate, Record, RecordBatch};
 use pgoutput::{PgTimestamp, Position};
 
 use super::Delivery;
-use super::intake::too_large;
-use crate::topics::Route;
+use super::serving::Serving;
+use crate::topics::{Judgement, Route};
 use crate::verdict::{Class, Verdict};
 use crate::window::Taken;
 use crate::{DeadRow, Exception, Halt, OnDeadLetter, ParkedKey, TablePolicy};
@@ -19,16 +18,6 @@ use crate::{DeadRow, Exception, Halt, OnDeadLetter, ParkedKey, TablePolicy};
 pub(super) struct Buried {
     pub batch: RecordBatch,
     pub exceptions: Vec<Exception>,
-}
-
-/// Why a dead letter is one, for its row.
-pub(super) fn reason_of<'a>(record: &Record<'a>) -> &'a str {
-    // The last one: the event's own headers come first.
-    let named = record
-        .headers()
-        .filter(|(name, _)| *name == dead_letter::REASON);
-    let reason = named.last().and_then(|(_, value)| value);
-    std::str::from_utf8(reason.unwrap_or_default()).unwrap_or_default()
 }
 
 impl Delivery {
@@ -57,7 +46,7 @@ impl Delivery {
         batch.move_tail(first, &mut rest);
         for (offset, record) in rest.iter().enumerate() {
             while let Some((_, key)) = parks.next_if(|(at, _)| *at <= first + offset) {
-                self.park_again(key, &mut exceptions);
+                self.park_key(key, &mut exceptions);
             }
             match self.verdict_on(&record, first + offset, &suspects, now) {
                 None => batch.push_from(&rest, offset),
@@ -68,7 +57,7 @@ impl Delivery {
             }
         }
         for (_, key) in parks {
-            self.park_again(key, &mut exceptions);
+            self.park_key(key, &mut exceptions);
         }
         self.recycle(rest);
         Ok(Buried { batch, exceptions })
@@ -107,20 +96,19 @@ impl Delivery {
         }
         match suspect? {
             Some(verdict) => Some(verdict.clone()),
-            None => match self.lessons.topics.route(record.topic, now) {
-                Route::Refused(verdict) => Some(verdict.clone()),
-                Route::Usable { max_bytes } if record.bytes() > max_bytes => {
-                    let reason = too_large(record.bytes(), record.topic, max_bytes);
-                    Some(self.certain(Class::TooLarge, reason, now))
+            None => {
+                let (topics, bytes) = (&mut self.lessons.topics, record.bytes());
+                match topics.judge(record.topic, bytes, now, self.clock) {
+                    Judgement::Certain(verdict) => Some(verdict),
+                    Judgement::Fine | Judgement::Open => None,
                 }
-                Route::Usable { .. } | Route::Unknown => None,
-            },
+            }
         }
     }
 
     fn parked(&self, now: Instant) -> Verdict {
         let reason = "an earlier event of this key is dead, and the key is parked until released";
-        self.certain(Class::Parked, reason.to_owned(), now)
+        Verdict::certain(Class::Parked, reason.to_owned(), self.clock.at(now))
     }
 
     /// Adds the dead letter of a record, and what later sessions must know of it.
@@ -132,31 +120,21 @@ impl Delivery {
         exceptions: &mut Vec<Exception>,
         now: Instant,
     ) -> Result<(), Halt> {
-        let Some(policy) = self
-            .settings
-            .tables
-            .get(usize::from(record.table.0))
-            .cloned()
-        else {
+        let Some(policy) = self.settings.policy(record.table).cloned() else {
             batch.push(record);
             return Ok(());
         };
-        let is_revived = record.fate == Fate::Revived;
-        if policy.on_dead_letter == OnDeadLetter::Halt && !is_revived {
-            return Err(Halt::Refused {
-                position: record.position,
-                table: self.tables.name(record.table),
-                id: record.event_id.to_owned(),
-                verdict: Box::new(verdict.clone()),
-            });
+        if let Some(halt) = self.halt_at(record, verdict) {
+            return Err(halt);
         }
+        let is_revived = record.fate == Fate::Revived;
         let max_bytes = self.room_in(&policy.dead_letter_topic, now)?;
         self.admit(record, verdict, now)?;
         if self.park(record, verdict, &policy, exceptions)? {
             self.ask_for_dead_letter_topics(now);
         }
         let (first, last) = (text(verdict.first_failure), text(verdict.last_failure));
-        let request = self.serving.as_ref().and_then(|serving| serving.request());
+        let request = self.serving.as_ref().map(Serving::request);
         let class = verdict.class.name();
         let table = self.tables.name(record.table);
         let dead = DeadLetter {
@@ -171,7 +149,7 @@ impl Delivery {
             request: request.filter(|_| is_revived),
         };
         batch.push_dead_letter(record, &dead, max_bytes);
-        if self.writes_back() && !is_revived {
+        if self.settings.writes_back() && !is_revived {
             let row = DeadRow {
                 position: record.position,
                 attempts: verdict.attempts,
@@ -212,8 +190,8 @@ impl Delivery {
         })
     }
 
-    /// What it is released for can't be published.
-    pub(super) fn park_again(&mut self, key: ParkedKey, exceptions: &mut Vec<Exception>) {
+    /// Parks a key, unless it is parked.
+    pub(super) fn park_key(&mut self, key: ParkedKey, exceptions: &mut Vec<Exception>) {
         if !self.parking.contains(&key.service, Some(&key.key)) {
             self.parking.park(key.clone());
             exceptions.push(Exception::Parked(key));
@@ -244,15 +222,13 @@ impl Delivery {
         };
         let service = self.tables.service(record.table).to_owned();
         let max_keys = self.settings.max_parked_keys;
-        if self.parking.len() >= max_keys && !self.parking.contains(&service, Some(key)) {
-            return Err(Halt::ParkedKeysFull { max_keys });
-        }
         if self.parking.contains(&service, Some(key)) {
             return Ok(false);
         }
-        let parked = self.to_be_parked(service, key);
-        self.parking.park(parked.clone());
-        exceptions.push(Exception::Parked(parked));
+        if self.parking.len() >= max_keys {
+            return Err(Halt::ParkedKeysFull { max_keys });
+        }
+        self.park_key(self.to_be_parked(service, key), exceptions);
         Ok(true)
     }
 }

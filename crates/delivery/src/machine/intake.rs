@@ -2,16 +2,16 @@
 
 use std::time::Instant;
 
-use envelope::{MapError, Origin};
+use envelope::{Fate, MapError, Origin, Record};
 use pgoutput::{Begin, Commit, Insert, Lsn, Position};
 
 use super::Delivery;
 use super::serving::Serving;
 use crate::tables::Role;
-use crate::topics::Route;
+use crate::topics::Judgement;
 use crate::transaction::OpenTransaction;
 use crate::verdict::{Class, Verdict};
-use crate::{Action, Halt, Mark, OnDeadLetter, Outcome, WriteBack};
+use crate::{Action, Halt, Mark, Marks, OnDeadLetter, Outcome};
 
 /// So many rows that were published before are written back at a time.
 const SKIPPED_ROWS: usize = 1000;
@@ -71,7 +71,8 @@ impl Delivery {
         };
         if skip {
             transaction.index += 1;
-            return self.mark_skipped(insert, origin);
+            self.mark_skipped(insert, origin);
+            return Ok(());
         }
         let Some(known) = self.tables.get(insert.relation_oid) else {
             let oid = insert.relation_oid;
@@ -110,11 +111,8 @@ impl Delivery {
         let Role::Outbox(mapper) = &mut known.role else {
             return Ok(());
         };
-        let mapped = mapper.map(insert.tuple, origin, &mut self.window.batch);
-        if let Err(error) = &mapped {
-            mapper.salvage(insert.tuple, origin, error, &mut self.window.batch);
-        }
-        self.judge(mapped.err().as_ref(), now)
+        let unmappable = mapper.map_or_salvage(insert.tuple, origin, &mut self.window.batch);
+        self.judge(unmappable.as_ref(), now)
     }
 
     /// Looks whether the record added last can be published as it is.
@@ -126,16 +124,16 @@ impl Delivery {
         self.window.touch(now);
         let index = self.window.batch.len() - 1;
         let verdict = match unmappable {
-            Some(error) => Some(self.certain(Class::Mapping(error.code()), error.to_string(), now)),
-            None => {
-                let bytes = self.window.batch.last_record_bytes();
-                let position = self.window.batch.get(index).map(|record| record.position);
-                match self.verdict_on_last(bytes, position, now) {
-                    Judgement::Fine => return Ok(()),
-                    Judgement::Open => None,
-                    Judgement::Certain(verdict) => Some(verdict),
-                }
-            }
+            Some(error) => Some(Verdict::certain(
+                Class::Mapping(error.code()),
+                error.to_string(),
+                self.clock.at(now),
+            )),
+            None => match self.judge_at(index, now) {
+                Judgement::Fine => return Ok(()),
+                Judgement::Open => None,
+                Judgement::Certain(verdict) => Some(verdict),
+            },
         };
         if let Some(verdict) = &verdict {
             self.refuse_where_nothing_may_die(index, verdict)?;
@@ -145,46 +143,25 @@ impl Delivery {
         Ok(())
     }
 
-    fn verdict_on_last(
-        &mut self,
-        bytes: usize,
-        position: Option<Position>,
-        now: Instant,
-    ) -> Judgement {
-        let max_bytes = self.settings.event_max_bytes;
-        if bytes > max_bytes {
-            let reason = format!("{bytes} bytes are more than event.max_bytes = {max_bytes}");
-            return Judgement::Certain(self.certain(Class::TooLarge, reason, now));
-        }
-        let refused = &self.lessons.refused;
-        let refused = (!refused.is_empty()).then(|| position.and_then(|p| refused.get(&p)));
-        if let Some(verdict) = refused.flatten() {
-            return Judgement::Certain(verdict.clone());
-        }
-        let last = self.window.batch.len() - 1;
-        let Some(record) = self.window.batch.get(last) else {
+    fn judge_at(&mut self, index: usize, now: Instant) -> Judgement {
+        let Some(record) = self.window.batch.get(index) else {
             return Judgement::Fine;
         };
-        match self.lessons.topics.route(record.topic, now) {
-            Route::Usable { max_bytes } if bytes <= max_bytes => Judgement::Fine,
-            Route::Usable { max_bytes } => {
-                let reason = too_large(bytes, record.topic, max_bytes);
-                Judgement::Certain(self.certain(Class::TooLarge, reason, now))
-            }
-            Route::Unknown => Judgement::Open,
-            Route::Refused(verdict) => Judgement::Certain(verdict.clone()),
+        let (bytes, max_bytes) = (record.bytes(), self.settings.event_max_bytes);
+        if bytes > max_bytes {
+            let reason = format!("{bytes} bytes are more than event.max_bytes = {max_bytes}");
+            return Judgement::Certain(Verdict::certain(
+                Class::TooLarge,
+                reason,
+                self.clock.at(now),
+            ));
         }
-    }
-
-    /// A verdict that needs no second try.
-    pub(super) fn certain(&self, class: Class, reason: String, now: Instant) -> Verdict {
-        let wall = self.wall(now);
-        Verdict {
-            class,
-            reason,
-            attempts: 1,
-            first_failure: wall,
-            last_failure: wall,
+        match self.lessons.refused.get(&record.position) {
+            Some(verdict) => Judgement::Certain(verdict.clone()),
+            None => self
+                .lessons
+                .topics
+                .judge(record.topic, bytes, now, self.clock),
         }
     }
 
@@ -198,16 +175,8 @@ impl Delivery {
         let Some(record) = self.window.batch.get(index) else {
             return Ok(());
         };
-        let policy = self.settings.tables.get(usize::from(record.table.0));
-        let halts = policy.is_some_and(|p| p.on_dead_letter == OnDeadLetter::Halt);
-        if !halts || record.fate == envelope::Fate::Revived {
+        let Some(halt) = self.halt_at(&record, verdict) else {
             return Ok(());
-        }
-        let halt = Halt::Refused {
-            position: record.position,
-            table: self.tables.name(record.table),
-            id: record.event_id.to_owned(),
-            verdict: Box::new(verdict.clone()),
         };
         self.window.batch.truncate(index);
         // The next session is to notice when the cause is repaired.
@@ -215,9 +184,22 @@ impl Delivery {
         Err(halt)
     }
 
+    /// Why the stream stops before an event, if its table wants no dead letters. What is published
+    /// again on request never stops it.
+    pub(super) fn halt_at(&self, record: &Record<'_>, verdict: &Verdict) -> Option<Halt> {
+        let policy = self.settings.policy(record.table)?;
+        let halts = policy.on_dead_letter == OnDeadLetter::Halt && record.fate != Fate::Revived;
+        halts.then(|| Halt::Refused {
+            position: record.position,
+            table: self.tables.name(record.table),
+            id: record.event_id.to_owned(),
+            verdict: Box::new(verdict.clone()),
+        })
+    }
+
     pub(super) fn ask_for_dead_letter_topic_of(&mut self, index: usize, now: Instant) {
         let table = self.window.batch.get(index).map(|record| record.table);
-        let policy = table.and_then(|table| self.settings.tables.get(usize::from(table.0)));
+        let policy = table.and_then(|table| self.settings.policy(table));
         if let Some(policy) = policy {
             self.lessons.topics.route(&policy.dead_letter_topic, now);
         }
@@ -231,39 +213,38 @@ impl Delivery {
     }
 
     /// A row that was published before this session: the table may not have been told.
-    fn mark_skipped(&mut self, insert: &Insert<'_>, origin: Origin) -> Result<(), Halt> {
-        if !self.writes_back() || self.write_backs.has_dropped() {
-            return Ok(());
+    fn mark_skipped(&mut self, insert: &Insert<'_>, origin: Origin) {
+        if !self.settings.writes_back() || self.write_backs.has_dropped() {
+            return;
         }
         let Some(known) = self.tables.get(insert.relation_oid) else {
-            return Ok(());
+            return;
         };
         let (Role::Outbox(mapper), Some(table)) = (&known.role, known.table) else {
-            return Ok(());
+            return;
         };
-        let policy = self.settings.tables.get(usize::from(table.0));
-        let write_back = policy.map_or(WriteBack::Off, |policy| policy.write_back);
-        let dead = self.dead.get(&origin.position);
-        let outcome = match (write_back, dead) {
-            (WriteBack::All | WriteBack::Failures, Some(row)) => Outcome::Failed {
+        let outcome = match self.dead.get(&origin.position) {
+            Some(row) => Outcome::Failed {
                 attempts: row.attempts,
                 error: &row.reason,
             },
-            (WriteBack::All, None) => Outcome::Sent,
-            (WriteBack::Failures, None) | (WriteBack::Off, _) => return Ok(()),
+            None => Outcome::Sent,
         };
+        let policy = self.settings.policy(table);
+        if !policy.is_some_and(|policy| policy.write_back.takes(&outcome)) {
+            return;
+        }
         // As many as fit, and at least those of one transaction, or there would be no progress.
         let is_full = self.skipped.len() >= self.settings.max_pending_marks;
         let has_whole = self.skipped_from.is_some_and(|from| from < self.shown);
         if self.skipper.awaits() && is_full && has_whole {
             self.write_backs.drop_from(self.shown);
-            return Ok(());
+            return;
         }
         let marks = &mut self.skipped;
         mapper.with_id(insert.tuple, |id| marks.push(Mark { table, id, outcome }));
         marks.push_xid(origin.xid);
         self.skipped_from.get_or_insert(self.shown);
-        Ok(())
     }
 
     /// Has the rows gathered by [`mark_skipped`](Self::mark_skipped) written back.
@@ -281,22 +262,10 @@ impl Delivery {
         self.submit_marks(floor, marks);
     }
 
-    pub(super) fn submit_marks(&mut self, floor: Lsn, marks: crate::Marks) {
+    pub(super) fn submit_marks(&mut self, floor: Lsn, marks: Marks) {
         match self.write_backs.submit(floor, marks.len()) {
             Some(id) => self.actions.push_back(Action::WriteBack { id, marks }),
             None => self.keep_marks(marks),
         }
     }
-}
-
-pub(super) fn too_large(bytes: usize, topic: &str, max_bytes: usize) -> String {
-    format!("{bytes} bytes are more than topic {topic} takes ({max_bytes})")
-}
-
-/// Whether a record can be published.
-enum Judgement {
-    Fine,
-    /// Its topic is being asked about.
-    Open,
-    Certain(Verdict),
 }

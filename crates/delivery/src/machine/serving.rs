@@ -15,7 +15,7 @@ use pgoutput::{CommitLsn, Lsn, PgTimestamp, Position, Relation};
 use super::Delivery;
 use crate::{
     Action, Command, Exception, FEED_FINISHED, FedRow, FeedProgress, Halt, OnDeadLetter, Progress,
-    Request,
+    Request, TransactionPosition,
 };
 
 /// The header of an event that is published again on request.
@@ -57,14 +57,14 @@ impl Serving {
 
     /// The id of the request that is being carried out: what comes before it may still be on its way.
     pub fn under_way(&self) -> Option<&str> {
-        self.request().filter(|_| self.asked)
+        self.asked.then(|| self.request())
     }
 
     /// The id of the request.
-    pub fn request(&self) -> Option<&str> {
+    pub fn request(&self) -> &str {
         match &self.what {
-            What::Request(request) => Some(&request.id),
-            What::Feed(feed) => Some(&feed.request),
+            What::Request(request) => &request.id,
+            What::Feed(feed) => &feed.request,
         }
     }
 }
@@ -119,18 +119,14 @@ impl Delivery {
             commit_time: row.time,
             xid: 0,
         };
-        let mapped = mapper.map(row.tuple, origin, &mut self.window.batch);
-        if let Err(error) = &mapped {
-            mapper.salvage(row.tuple, origin, error, &mut self.window.batch);
-        }
+        let unmappable = mapper.map_or_salvage(row.tuple, origin, &mut self.window.batch);
         if let Some(feed) = self.feed.as_ref().filter(|feed| feed.controlled) {
             self.window
                 .batch
                 .add_header_to_last(REPLAY_HEADER, &feed.request);
         }
-        self.judge(mapped.err().as_ref(), now)?;
-        let position = self.open_position();
-        self.window.complete_so_far(position, Some(row.ordinal));
+        self.judge(unmappable.as_ref(), now)?;
+        self.complete_so_far(Some(row.ordinal));
         self.advance(now);
         Ok(())
     }
@@ -174,9 +170,7 @@ impl Delivery {
             self.revive(letter, table, now)?;
         }
         self.resolve(letter, table);
-        let position = self.open_position();
-        let fed = self.window.boundary().fed;
-        self.window.complete_so_far(position, fed);
+        self.complete_so_far(self.window.boundary().fed);
         self.advance(now);
         Ok(())
     }
@@ -227,7 +221,7 @@ impl Delivery {
     /// stays parked behind it.
     fn leave(&mut self, letter: &Redelivered<'_>, table: TableId, now: Instant) {
         let releases = self.is_releasing();
-        let policy = self.settings.tables.get(usize::from(table.0));
+        let policy = self.settings.policy(table);
         let parks = policy.is_some_and(|policy| policy.on_dead_letter == OnDeadLetter::ParkKey);
         let Some(key) = letter.key.filter(|_| releases && parks) else {
             return;
@@ -240,7 +234,7 @@ impl Delivery {
         if self.window.batch.is_empty() {
             let mut exceptions = std::mem::take(&mut self.exceptions);
             for (_, key) in std::mem::take(&mut self.window.parks) {
-                self.park_again(key, &mut exceptions);
+                self.park_key(key, &mut exceptions);
             }
             self.exceptions = exceptions;
         }
@@ -253,22 +247,14 @@ impl Delivery {
         now: Instant,
     ) -> Result<(), Halt> {
         let entry = letter.entry;
-        let transfer_id = letter.key.and_then(|key| std::str::from_utf8(key).ok());
         self.window.batch.push(&Record {
             topic: entry.topic,
-            key: letter.key,
             value: letter.value,
-            timestamp_ms: letter.timestamp_ms,
-            event_id: entry.row_id,
             event_type: entry.header(envelope::TYPE_HEADER),
-            transfer_id,
-            seq: None,
-            table,
-            position: entry.position.parse().unwrap_or(NOWHERE),
-            commit_time: PgTimestamp::from_unix_micros(letter.timestamp_ms.saturating_mul(1000)),
-            xid: 0,
+            transfer_id: letter.key.and_then(|key| std::str::from_utf8(key).ok()),
             fate: Fate::Revived,
             headers: Headers::from(&entry.headers[..]),
+            ..record_about(letter, table)
         });
         self.judge(None, now)
     }
@@ -280,30 +266,15 @@ impl Delivery {
         } else {
             "replayed"
         };
-        let request = self.serving.as_ref().and_then(|serving| serving.request());
+        let request = self.serving.as_ref().map_or("", Serving::request);
         let headers = [
             (dead_letter::RESOLVES, Some(resolves.as_bytes())),
             (dead_letter::RESOLUTION, Some(resolution.as_bytes())),
-            (
-                dead_letter::REQUEST,
-                Some(request.unwrap_or_default().as_bytes()),
-            ),
+            (dead_letter::REQUEST, Some(request.as_bytes())),
         ];
         self.window.batch.push(&Record {
-            topic: letter.topic,
-            key: letter.key,
-            value: None,
-            timestamp_ms: letter.timestamp_ms,
-            event_id: letter.entry.row_id,
-            event_type: "",
-            transfer_id: None,
-            seq: None,
-            table,
-            position: letter.entry.position.parse().unwrap_or(NOWHERE),
-            commit_time: PgTimestamp::from_unix_micros(letter.timestamp_ms.saturating_mul(1000)),
-            xid: 0,
-            fate: Fate::None,
             headers: Headers::from(&headers[..]),
+            ..record_about(letter, table)
         });
     }
 
@@ -354,9 +325,7 @@ impl Delivery {
     /// The stream stands at a row of the control table.
     pub(super) fn stand_at_control_row(&mut self) {
         self.flush_skipped();
-        let position = self.open_position();
-        let fed = self.window.boundary().fed;
-        self.window.complete_so_far(position, fed);
+        self.complete_so_far(self.window.boundary().fed);
     }
 
     /// The row of the control table that the stream stands at is dealt with.
@@ -364,8 +333,7 @@ impl Delivery {
         if let Some(transaction) = &mut self.transaction {
             transaction.index += 1;
         }
-        let position = self.open_position();
-        self.window.complete_so_far(position, None);
+        self.complete_so_far(None);
     }
 
     /// An earlier session has carried it out.
@@ -395,8 +363,34 @@ impl Delivery {
         }
     }
 
-    fn open_position(&self) -> Option<crate::TransactionPosition> {
+    /// All that was gathered may be published, though the open transaction may have more.
+    fn complete_so_far(&mut self, fed: Option<u64>) {
+        let position = self.open_position();
+        self.window.complete_so_far(position, fed);
+    }
+
+    pub(super) fn open_position(&self) -> Option<TransactionPosition> {
         self.transaction.as_ref().and_then(|t| t.position(false))
+    }
+}
+
+/// A record that only tells something of a dead letter.
+fn record_about<'a>(letter: &Redelivered<'a>, table: TableId) -> Record<'a> {
+    Record {
+        topic: letter.topic,
+        key: letter.key,
+        value: None,
+        timestamp_ms: letter.timestamp_ms,
+        event_id: letter.entry.row_id,
+        event_type: "",
+        transfer_id: None,
+        seq: None,
+        table,
+        position: letter.entry.position.parse().unwrap_or(NOWHERE),
+        commit_time: PgTimestamp::from_unix_micros(letter.timestamp_ms.saturating_mul(1000)),
+        xid: 0,
+        fate: Fate::None,
+        headers: Headers::from(&[][..]),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use envelope::{Fate, RecordBatch, TableId};
+use envelope::{Fate, RecordBatch, TableId, dead_letter};
 use pgoutput::Lsn;
 
 use super::Delivery;
@@ -12,7 +12,7 @@ use crate::flight::{Contents, Window};
 use crate::window::{Bounds, Cut};
 use crate::{
     Action, CHECKPOINT_FORMAT, Checkpoint, Exception, FeedProgress, Kind, Mark, Marks, Outcome,
-    Progress, Recording, RevivedRow, WriteBack,
+    Progress, Recording, RevivedRow,
 };
 
 /// How long marks may hold up the stream of rows that were published before.
@@ -104,7 +104,7 @@ impl Delivery {
     }
 
     fn close(&mut self, cut: Cut, now: Instant) {
-        let open = self.transaction.as_ref().and_then(|t| t.position(false));
+        let open = self.open_position();
         let oldest = self.window.oldest_commit();
         let empty = self.spare.pop().unwrap_or_default();
         let taken = self.window.take(cut, open, empty, now);
@@ -117,7 +117,7 @@ impl Delivery {
                 self.note_revived(&batch, &mut exceptions);
                 let contents = Contents {
                     oldest_commit: oldest,
-                    events: batch.iter().filter(|r| r.fate != Fate::None).count(),
+                    events: batch.fates().filter(|fate| *fate != Fate::None).count(),
                     first: batch.get(0).map(|record| record.position),
                     dead_letter: lonely_dead_letter(&batch),
                     marks: self.marks_of(&batch),
@@ -140,7 +140,7 @@ impl Delivery {
 
     /// The rows of dead letters that are published, which the stream does not show again.
     fn note_revived(&self, batch: &RecordBatch, exceptions: &mut Vec<Exception>) {
-        if self.serving.is_none() || !self.writes_back() {
+        if self.serving.is_none() || !self.settings.writes_back() {
             return;
         }
         let revived = batch.iter().filter(|r| r.fate == Fate::Revived);
@@ -180,27 +180,24 @@ impl Delivery {
 
     /// The rows of a window whose tables are told of them.
     fn marks_of(&mut self, batch: &RecordBatch) -> Option<Marks> {
-        if !self.writes_back() {
+        if !self.settings.writes_back() {
             return None;
         }
         let mut marks = self.spare_marks.pop().unwrap_or_default();
         for record in batch.iter() {
-            let policy = self.settings.tables.get(usize::from(record.table.0));
-            let write_back = policy.map_or(WriteBack::Off, |policy| policy.write_back);
-            let outcome = match (record.fate, write_back) {
-                (Fate::None, _) | (_, WriteBack::Off) | (Fate::Sent, WriteBack::Failures) => {
-                    continue;
-                }
-                (Fate::Sent, WriteBack::All) => Outcome::Sent,
-                (Fate::Revived, WriteBack::All | WriteBack::Failures) => Outcome::Revived,
-                (Fate::Dead { attempts }, WriteBack::All | WriteBack::Failures) => {
-                    let reason = super::burial::reason_of(&record);
-                    Outcome::Failed {
-                        attempts,
-                        error: reason,
-                    }
-                }
+            let outcome = match record.fate {
+                Fate::None => continue,
+                Fate::Sent => Outcome::Sent,
+                Fate::Revived => Outcome::Revived,
+                Fate::Dead { attempts } => Outcome::Failed {
+                    attempts,
+                    error: dead_letter::text(&record, dead_letter::REASON),
+                },
             };
+            let policy = self.settings.policy(record.table);
+            if !policy.is_some_and(|policy| policy.write_back.takes(&outcome)) {
+                continue;
+            }
             let (table, id) = (record.table, record.event_id);
             if !id.is_empty() {
                 marks.push(Mark { table, id, outcome });
