@@ -32,7 +32,12 @@ impl Failure {
 
     /// Whether it passes by itself.
     pub fn is_transient(&self) -> bool {
-        self.code.severity == Severity::Transient
+        self.code.severity != Severity::Stopped
+    }
+
+    /// Whether another relay has the slot, and this one stands by.
+    pub fn stands_by(&self) -> bool {
+        self.code.severity == Severity::StandBy
     }
 }
 

@@ -1,13 +1,12 @@
 //! Settings with a fixed set of names.
 
-use delivery::OnDeadLetter;
+use delivery::{OnDeadLetter, WriteBack};
 
 use super::LogFormat;
 use super::error::{Fault, quoted};
 use super::nearest::nearest;
 use super::pipeline::{Mode, SinkKind};
 use super::postgres::SslMode;
-use super::write_back::WriteBackMode;
 
 /// A setting that is one of a few names.
 pub(super) trait Choice: Copy + PartialEq + 'static {
@@ -48,7 +47,7 @@ impl Choice for OnDeadLetter {
     ];
 }
 
-impl Choice for WriteBackMode {
+impl Choice for WriteBack {
     const NAMES: &'static [(&'static str, Self)] = &[
         ("all", Self::All),
         ("failures", Self::Failures),
@@ -132,4 +131,4 @@ macro_rules! show_by_name {
         }
     )*};
 }
-show_by_name!(Mode, SinkKind, LogFormat, SslMode, WriteBackMode);
+show_by_name!(Mode, SinkKind, LogFormat, SslMode);

@@ -1,12 +1,12 @@
 //! What happens to events that can't be published.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use delivery::{OnDeadLetter, TablePolicy};
-use envelope::TableId;
+use delivery::{OnDeadLetter, TablePolicy, WriteBack};
+use envelope::{TableId, TableSpec};
 
 use super::pipeline::{Pipeline, SinkKind};
-use super::write_back::WriteBackMode;
 
 /// The dead letters of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,15 @@ impl Pipeline {
             .unwrap_or(&DEFAULT)
     }
 
+    /// The dead-letter topics of a service, or of all.
+    pub fn dead_letter_topics(&self, service: Option<&str>) -> BTreeSet<&str> {
+        let is_of = |table: &TableSpec| service.is_none_or(|service| service == table.service);
+        let tables = self.outboxes().filter(|(_, table, _)| is_of(table));
+        tables
+            .map(|(id, ..)| self.dead_letter(id).topic.as_str())
+            .collect()
+    }
+
     /// For the state machine.
     pub fn table_policies(&self) -> Vec<TablePolicy> {
         let policy = |(id, _, state): (TableId, _, &super::StateSpec)| {
@@ -64,12 +73,9 @@ impl Pipeline {
             TablePolicy {
                 dead_letter_topic: dead_letter.topic.clone(),
                 on_dead_letter: dead_letter.on_dead_letter,
-                write_back: match (self.sink, state.mode) {
-                    (SinkKind::Stdout, _) | (SinkKind::Kafka, WriteBackMode::Off) => {
-                        delivery::WriteBack::Off
-                    }
-                    (SinkKind::Kafka, WriteBackMode::All) => delivery::WriteBack::All,
-                    (SinkKind::Kafka, WriteBackMode::Failures) => delivery::WriteBack::Failures,
+                write_back: match self.sink {
+                    SinkKind::Stdout => WriteBack::Off,
+                    SinkKind::Kafka => state.mode,
                 },
             }
         };

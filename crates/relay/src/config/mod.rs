@@ -24,6 +24,7 @@ use error::{Fault, Faults};
 use field::Sources;
 
 pub use dead_letter::{DeadLetterBounds, DeadLetterSpec};
+pub use delivery::WriteBack;
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use flags::Overrides;
 pub use kafka::{Kafka, Property, TopicDefaults};
@@ -34,7 +35,7 @@ pub use postgres::{Host, HostAddr, Postgres, SslMode};
 pub use print::print;
 pub use reference::{example, reference};
 pub use secret::{REDACTED, Secret};
-pub use write_back::{Retention, StateSpec, WriteBackBounds, WriteBackMode};
+pub use write_back::{Retention, StateSpec, WriteBackBounds};
 
 mod allowed;
 mod choice;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use delivery::RetryPolicy;
 use envelope::{TableSpec, TopicPolicy};
 
 use super::dead_letter::{DeadLetterBounds, DeadLetterSpec};
@@ -150,6 +151,17 @@ pub struct Retry {
     pub multiplier: f64,
     /// Further attempts on a failure that may be permanent. Outages are retried without end.
     pub max_retries: u32,
+}
+
+impl Retry {
+    /// The pauses between tries.
+    pub fn policy(&self) -> RetryPolicy {
+        RetryPolicy {
+            initial: self.initial_backoff,
+            max: self.max_backoff,
+            multiplier: self.multiplier,
+        }
+    }
 }
 
 impl Default for Retry {

@@ -3,27 +3,16 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use delivery::WriteBack;
 use envelope::{OptionalColumn, TableId, TableSpec};
 
 use super::pipeline::{Pipeline, SinkKind};
-
-/// Which outcomes are written back to a table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WriteBackMode {
-    /// SENT and FAILED.
-    #[default]
-    All,
-    /// FAILED only: what is published stays PENDING.
-    Failures,
-    /// None: the relay only reads the WAL.
-    Off,
-}
 
 /// The state columns of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateSpec {
     /// Which outcomes are written.
-    pub mode: WriteBackMode,
+    pub mode: WriteBack,
     /// Column of PENDING, SENT or FAILED: text or an enum. It must exist unless `mode` is off.
     pub state: String,
     /// Column of the number of attempts.
@@ -35,7 +24,7 @@ pub struct StateSpec {
 impl Default for StateSpec {
     fn default() -> Self {
         Self {
-            mode: WriteBackMode::default(),
+            mode: WriteBack::default(),
             state: "state".into(),
             attempts: OptionalColumn::IfPresent("attempts".into()),
             last_error: OptionalColumn::IfPresent("last_error".into()),
@@ -97,6 +86,6 @@ impl Pipeline {
     pub fn written_back(&self) -> impl Iterator<Item = (TableId, &TableSpec, &StateSpec)> {
         let keeps_state = self.sink == SinkKind::Kafka;
         self.outboxes()
-            .filter(move |(_, _, state)| keeps_state && state.mode != WriteBackMode::Off)
+            .filter(move |(_, _, state)| keeps_state && state.mode != WriteBack::Off)
     }
 }

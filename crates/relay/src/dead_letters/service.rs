@@ -89,7 +89,8 @@ fn read(
 ) -> Result<(), Failure> {
     let reader = Reader::open(pipeline)?;
     let takes = |letter: &Letter, entry: &Entry<'_>| wanted.takes(letter, entry);
-    let topics = super::topics(pipeline, wanted.service.as_deref());
+    let topics = pipeline.dead_letter_topics(wanted.service.as_deref());
+    let topics = topics.into_iter().map(str::to_owned).collect();
     let index = Index::build(&reader, topics, takes)?;
     let mut hand_over = |letter| sender.blocking_send(Ok(Some(letter))).is_ok();
     for chunk in index.places.chunks(CHUNK) {

@@ -5,6 +5,10 @@
 pub enum Severity {
     /// It passes by itself: retried with backoff, without end.
     Transient,
+    /// Another relay has the slot: this one stands by until that is free.
+    StandBy,
+    /// There is nothing to wait for: the next session goes about it otherwise.
+    StartOver,
     /// A person must act. The pipeline holds its slot, loses nothing, and re-checks by itself.
     Stopped,
 }
@@ -23,18 +27,30 @@ pub struct Code {
 }
 
 const fn transient(name: &'static str, cause: &'static str, remedy: &'static str) -> Code {
-    Code {
-        name,
-        severity: Severity::Transient,
-        cause,
-        remedy,
-    }
+    code(name, Severity::Transient, cause, remedy)
+}
+
+const fn stand_by(name: &'static str, cause: &'static str, remedy: &'static str) -> Code {
+    code(name, Severity::StandBy, cause, remedy)
+}
+
+const fn start_over(name: &'static str, cause: &'static str, remedy: &'static str) -> Code {
+    code(name, Severity::StartOver, cause, remedy)
 }
 
 const fn stopped(name: &'static str, cause: &'static str, remedy: &'static str) -> Code {
+    code(name, Severity::Stopped, cause, remedy)
+}
+
+const fn code(
+    name: &'static str,
+    severity: Severity,
+    cause: &'static str,
+    remedy: &'static str,
+) -> Code {
     Code {
         name,
-        severity: Severity::Stopped,
+        severity,
         cause,
         remedy,
     }
@@ -73,12 +89,12 @@ pub static CODES: &[Code] = &[
         "The server is shutting down or starting up.",
         "Nothing: outboxd lets it stop and reconnects when it is back.",
     ),
-    transient(
+    stand_by(
         "slot-active",
         "Another session holds the replication slot: another outboxd, or one that has just died.",
         "Nothing, if this is a standby or a restart: outboxd waits for the slot. Otherwise find the holder with: SELECT active_pid FROM pg_replication_slots.",
     ),
-    transient(
+    stand_by(
         "yielded",
         "This relay was cut off from Kafka while a standby was not, and has left the slot to it.",
         "Check the network between this relay's host and the brokers. It stands by, and takes the slot again when that is free.",
@@ -103,17 +119,17 @@ pub static CODES: &[Code] = &[
         "Another producer has taken over the transactional ids, or the broker timed the transaction out.",
         "Nothing, after a takeover. If two relays run with the same pipeline name against different slots, rename one.",
     ),
-    transient(
+    start_over(
         "window-refused",
         "The brokers refused a window for what is in it, which no look at its topics had shown.",
         "Nothing: outboxd publishes it again in ever smaller parts, and sends the event that is at fault to the dead letters.",
     ),
-    transient(
+    start_over(
         "batch-limit",
         "A topic takes only smaller batches of records than outboxd makes.",
         "Nothing: outboxd goes on with smaller batches. Raise the topic's max.message.bytes if throughput matters.",
     ),
-    transient(
+    start_over(
         "write-back-behind",
         "More rows than write_back.max_pending waited for their state to be written back. The table can be written again.",
         "Nothing: the slot sends these rows again; they are not published twice.",

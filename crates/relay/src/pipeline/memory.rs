@@ -1,6 +1,6 @@
 //! What is kept from one session to the next. None of it is needed to be right.
 
-use delivery::{Lessons, RetryPolicy};
+use delivery::Lessons;
 
 use crate::config::{Pipeline, Property, Retry};
 
@@ -22,12 +22,7 @@ pub(super) struct Memory {
 impl Memory {
     /// What the state machine has learned so far.
     pub fn take_lessons(&mut self, retry: &Retry) -> Lessons {
-        let policy = RetryPolicy {
-            initial: retry.initial_backoff,
-            max: retry.max_backoff,
-            multiplier: retry.multiplier,
-        };
-        let fresh = || Lessons::new(policy, retry.max_retries);
+        let fresh = || Lessons::new(retry.policy(), retry.max_retries);
         self.lessons.take().unwrap_or_else(fresh)
     }
 

@@ -13,13 +13,13 @@ mod yielding;
 use std::sync::Arc;
 use std::time::Duration;
 
-use delivery::{Backoff, Consent, RetryPolicy};
+use delivery::{Backoff, Consent};
 use tokio::sync::watch as signal;
 
-use crate::config::{Mode, Pipeline, Retry, SinkKind};
+use crate::config::{Mode, Pipeline, SinkKind};
 use crate::failure::{Failure, Severity};
 use crate::source::catalog::SlotUse;
-use crate::telemetry::{News, PipelineMetrics, State, Vitals, stands_by};
+use crate::telemetry::{News, PipelineMetrics, State, Vitals};
 
 pub use backlog::Backlog;
 pub use create::{drop_slot, record_genesis};
@@ -84,7 +84,7 @@ impl Drop for Alarm {
 }
 
 async fn supervise(context: Context, mut shutdown: signal::Receiver<bool>) {
-    let mut backoff = Backoff::new(policy(&context.pipeline.retry));
+    let mut backoff = Backoff::new(context.pipeline.retry.policy());
     let mut backlog = Backlog::new(&context.pipeline.tables);
     let mut memory = Memory::default();
     while !*shutdown.borrow() {
@@ -94,7 +94,7 @@ async fn supervise(context: Context, mut shutdown: signal::Receiver<bool>) {
             break;
         };
         context.vitals.released(&failure);
-        if stands_by(&failure) {
+        if failure.stands_by() {
             // Another relay publishes: what was counted here is soon old.
             backlog = Backlog::new(&context.pipeline.tables);
             context.metrics.leave_to_another();
@@ -111,51 +111,39 @@ async fn supervise(context: Context, mut shutdown: signal::Receiver<bool>) {
     tracing::info!(pipeline = context.pipeline.name, "pipeline ended");
 }
 
-fn policy(retry: &Retry) -> RetryPolicy {
-    RetryPolicy {
-        initial: retry.initial_backoff,
-        max: retry.max_backoff,
-        multiplier: retry.multiplier,
-    }
-}
-
 /// Tells everybody about the failure, and waits until the next session is due.
 async fn pause(context: &Context, failure: &Failure, backoff: &mut Backoff) {
-    if stands_by(failure) {
-        return standby::stand_by(context, failure).await;
-    }
-    // Nothing to wait for: the next session goes about it otherwise.
-    if ["window-refused", "batch-limit", "write-back-behind"].contains(&failure.code.name) {
-        let (pipeline, code) = (context.pipeline.name.as_str(), failure.code.name);
-        tracing::info!(pipeline, code, reason = failure.message, "starting over");
-        return;
-    }
-    tokio::time::sleep(wait_after(context, failure, backoff)).await;
-}
-
-fn wait_after(context: &Context, failure: &Failure, backoff: &mut Backoff) -> Duration {
     let pipeline = context.pipeline.name.as_str();
-    let code = failure.code.name;
-    let news = context.vitals.failed(failure);
-    match failure.code.severity {
+    let Failure { code, message } = failure;
+    match code.severity {
+        Severity::StandBy => standby::stand_by(context, failure).await,
+        Severity::StartOver => {
+            tracing::info!(
+                pipeline,
+                code = code.name,
+                reason = message,
+                "starting over"
+            );
+        }
         Severity::Stopped => {
-            say_stopped(pipeline, failure, news);
-            RECHECK
+            say_stopped(pipeline, failure, context.vitals.failed(failure));
+            tokio::time::sleep(RECHECK).await;
         }
         Severity::Transient => {
+            context.vitals.failed(failure);
             let attempt = backoff.failures() + 1;
             let wait = backoff.next_wait(fastrand::f64());
-            context.metrics.retried(code, wait);
+            context.metrics.retried(code.name, wait);
             let wait_ms = wait.as_millis() as u64;
             tracing::warn!(
                 pipeline,
-                code,
-                error = failure.message,
+                code = code.name,
+                error = message,
                 attempt,
                 wait_ms,
                 "retrying"
             );
-            wait
+            tokio::time::sleep(wait).await;
         }
     }
 }

@@ -101,10 +101,7 @@ async fn refuse_holder(session: &Session, slot: &str) -> Result<(), Failure> {
             Some(_) => tokio::time::sleep(STEP).await,
         }
     };
-    let message = format!(
-        "replication slot {slot:?} is held by PID {}, application {:?}: stop it first",
-        holder.pid, holder.application_name
-    );
+    let message = format!("replication slot {slot:?} is held by {holder}: stop it first");
     Err(Failure::new("slot-active", message))
 }
 

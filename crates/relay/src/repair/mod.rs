@@ -44,7 +44,7 @@ pub async fn plan(pipeline: &Pipeline, ways: &Ways) -> Result<Option<Plan>, Fail
     let mut survey = Survey::take(pipeline, &connection, diagnosis, ways, has_feeds).await?;
     survey.read_topics(&connection, false).await?;
     let mut plan = survey.plan(&connection, ways.list).await?;
-    plan.holder = holder.map(|h| format!("PID {}, application {:?}", h.pid, h.application_name));
+    plan.holder = holder.map(|holder| holder.to_string());
     plan.has_schema = has_feeds;
     Ok(Some(plan))
 }

@@ -335,7 +335,7 @@ impl<'a> Survey<'a> {
 
     /// Rows that were found in the topics take the state that the relay would have written back.
     pub async fn mark_found(&self) -> Result<u64, Failure> {
-        use crate::config::WriteBackMode::{All, Failures, Off};
+        use crate::config::WriteBack::{All, Failures, Off};
         if !self.proof.has_found() {
             return Ok(0);
         }

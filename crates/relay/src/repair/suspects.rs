@@ -4,7 +4,7 @@ use envelope::TableSpec;
 use tokio_postgres::Row;
 
 use super::proof::Proof;
-use crate::config::{Pipeline, StateSpec, WriteBackMode};
+use crate::config::{Pipeline, StateSpec, WriteBack};
 use crate::failure::Failure;
 use crate::feed::gather::Filter;
 use crate::feed::shape::Shape;
@@ -17,7 +17,7 @@ const PAGE: usize = 1_000;
 pub(super) struct Suspects {
     pub table: String,
     pub shape: Shape,
-    pub mode: WriteBackMode,
+    pub mode: WriteBack,
     /// Why not all of its rows can be told; for a person.
     pub doubt: Option<String>,
     /// How the rows were chosen, in words.
@@ -59,8 +59,8 @@ impl Suspects {
         let shape = Shape::read(connection, spec, state).await?;
         let has_time = shape.occurred_at.is_some();
         let since = since.filter(|_| has_time).map(str::to_owned);
-        let is_pending = state.mode != WriteBackMode::Off && shape.state.is_some();
-        let tells = state.mode == WriteBackMode::All && is_pending;
+        let is_pending = state.mode != WriteBack::Off && shape.state.is_some();
+        let tells = state.mode == WriteBack::All && is_pending;
         let filter = Filter {
             is_pending,
             since: since.clone().filter(|_| !tells),

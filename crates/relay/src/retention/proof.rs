@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
-use crate::config::{Pipeline, StateSpec, WriteBackMode};
+use crate::config::{Pipeline, StateSpec, WriteBack};
 use crate::failure::Failure;
 use crate::sql::quote;
 use crate::writeback::error::classify;
@@ -25,14 +25,14 @@ pub(super) async fn of(
 ) -> Result<String, Failure> {
     let column = quote(&state.state);
     match state.mode {
-        WriteBackMode::All => Ok(format!("{column} = 'SENT'")),
-        WriteBackMode::Failures => {
+        WriteBack::All => Ok(format!("{column} = 'SENT'")),
+        WriteBack::Failures => {
             let confirmed = confirmed(client, pipeline).await?;
             Ok(format!(
                 "{column} IS DISTINCT FROM 'FAILED' AND {confirmed}"
             ))
         }
-        WriteBackMode::Off => confirmed(client, pipeline).await,
+        WriteBack::Off => confirmed(client, pipeline).await,
     }
 }
 

@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 
 use super::round::Extent;
-use crate::config::{Retention, StateSpec, WriteBackMode};
+use crate::config::{Retention, StateSpec, WriteBack};
 use crate::failure::Failure;
 use crate::writeback::error::classify;
 
@@ -69,8 +69,8 @@ impl Doomed<'_> {
     /// role need not have the right to lock rows.
     async fn remove(&self, client: &Client, first: i64, batch: usize) -> Result<u64, Failure> {
         let lock = match self.state.mode {
-            WriteBackMode::All | WriteBackMode::Failures => "FOR UPDATE SKIP LOCKED",
-            WriteBackMode::Off => "",
+            WriteBack::All | WriteBack::Failures => "FOR UPDATE SKIP LOCKED",
+            WriteBack::Off => "",
         };
         let sql = format!(
             "DELETE FROM ONLY {table} WHERE ctid = ANY (ARRAY( \

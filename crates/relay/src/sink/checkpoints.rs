@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use delivery::{Checkpoint, Exceptions};
 use producer::Record;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use rdkafka::Message;
 use serde::{Deserialize, Serialize};
 
-use super::{error, kafka};
+use super::committed::{Committed, Look};
 use crate::config::Pipeline;
 use crate::failure::Failure;
 
@@ -20,8 +19,6 @@ const EXCEPTIONS: i32 = 1;
 /// Partitions of the topic.
 pub const PARTITIONS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(30);
-const REQUEST: Duration = Duration::from_secs(10);
-const STEP: Duration = Duration::from_millis(50);
 /// Offsets read from the end at first. A committed checkpoint takes two: record and marker.
 const FIRST_REACH: i64 = 64;
 
@@ -153,18 +150,15 @@ async fn read<T: Send + 'static>(
     claim: Option<Claim>,
     what: impl FnOnce(&Reader) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    let config = kafka::client_config(pipeline);
-    let topic = pipeline.kafka.checkpoint_topic.clone();
-    let reading = tokio::task::spawn_blocking(move || what(&Reader::open(&config, topic, claim)?));
+    let pipeline = pipeline.clone();
+    let reading = tokio::task::spawn_blocking(move || what(&Reader::open(&pipeline, claim)?));
     reading
         .await
         .map_err(|e| Failure::caused("internal", "reading the checkpoint", &e))?
 }
 
 struct Reader {
-    consumer: BaseConsumer,
-    /// Knows where the partitions really end.
-    uncommitted: Option<BaseConsumer>,
+    committed: Committed,
     topic: String,
     /// To be seen before an end counts.
     claim: Option<Claim>,
@@ -179,23 +173,13 @@ struct Range {
 }
 
 impl Reader {
-    fn open(config: &ClientConfig, topic: String, claim: Option<Claim>) -> Result<Self, Failure> {
-        let isolated = |level: &str| -> Result<BaseConsumer, Failure> {
-            let mut config = config.clone();
-            config
-                .set("group.id", "outboxd-checkpoint-reader")
-                .set("enable.auto.commit", "false")
-                .set("enable.partition.eof", "true")
-                .set("fetch.wait.max.ms", "10")
-                .set("isolation.level", level);
-            config
-                .create()
-                .map_err(|e| error::client("creating a checkpoint reader", &e))
-        };
-        let uncommitted = claim.is_some().then(|| isolated("read_uncommitted"));
+    fn open(pipeline: &Pipeline, claim: Option<Claim>) -> Result<Self, Failure> {
+        let topic = pipeline.kafka.checkpoint_topic.clone();
+        let attempt = format!("reading {topic}");
+        let at_once = [("fetch.wait.max.ms", "10")];
+        let group = "outboxd-checkpoint-reader";
         Ok(Self {
-            consumer: isolated("read_committed")?,
-            uncommitted: uncommitted.transpose()?,
+            committed: Committed::open(pipeline, group, &at_once, attempt)?,
             topic,
             claim,
             deadline: Instant::now() + PATIENCE,
@@ -209,28 +193,21 @@ impl Reader {
         })
     }
 
-    /// The extent of a partition, once everything in it is settled.
+    /// The extent of a partition: for who has claimed it, once everything in it is settled.
     fn range(&self, partition: i32) -> Result<Range, Failure> {
-        let end = self.uncommitted.as_ref().unwrap_or(&self.consumer);
-        let (low, high) = self.watermarks(end, partition)?;
-        loop {
-            let (_, stable) = self.watermarks(&self.consumer, partition)?;
-            if stable >= high {
-                return Ok(Range {
-                    partition,
-                    low,
-                    high,
-                });
+        let (low, high) = match self.claim {
+            Some(_) => {
+                let code = "checkpoint-blocked";
+                let (topic, deadline) = (&self.topic, self.deadline);
+                self.committed.settled(topic, partition, deadline, code)?
             }
-            if Instant::now() > self.deadline {
-                let message = format!(
-                    "{}: a transaction below offset {high} of partition {partition} is still open",
-                    self.topic
-                );
-                return Err(Failure::new("checkpoint-blocked", message));
-            }
-            std::thread::sleep(STEP);
-        }
+            None => self.committed.ends(&self.topic, partition)?,
+        };
+        Ok(Range {
+            partition,
+            low,
+            high,
+        })
     }
 
     /// Looks from the end backwards, ever farther, until a checkpoint is found.
@@ -293,27 +270,19 @@ impl Reader {
         from: i64,
         mut take: impl FnMut(Option<&[u8]>, Option<&[u8]>),
     ) -> Result<(), Failure> {
-        let attempt = self.attempt();
-        let failed = |e| error::client(&attempt, &e);
-        let mut assignment = TopicPartitionList::new();
-        assignment
-            .add_partition_offset(&self.topic, range.partition, Offset::Offset(from))
-            .map_err(failed)?;
-        self.consumer.assign(&assignment).map_err(failed)?;
+        self.committed.seek(&self.topic, range.partition, from)?;
         let mut claimed = self.claim.is_none();
         while Instant::now() < self.deadline {
-            match self.consumer.poll(STEP) {
-                Some(Ok(message)) => {
+            match self.committed.look()? {
+                Look::Record(message) => {
                     let (key, value) = (message.key(), message.payload());
                     claimed |= key == Some(Claim::KEY)
                         && self.claim.as_ref().map(Claim::value).as_deref() == value;
                     take(key, value);
                 }
-                Some(Err(e)) if error::is_partition_end(&e) && claimed => return Ok(()),
+                Look::End(_) if claimed => return Ok(()),
                 // The broker is behind, or no leader any more.
-                Some(Err(e)) if error::is_partition_end(&e) => {}
-                Some(Err(e)) => return Err(failed(e)),
-                None => {}
+                Look::End(_) | Look::Nothing => {}
             }
         }
         let missing = if claimed {
@@ -323,14 +292,8 @@ impl Reader {
         };
         Err(Failure::new(
             "kafka-unreachable",
-            format!("{attempt}: timed out{missing}"),
+            format!("{}: timed out{missing}", self.attempt()),
         ))
-    }
-
-    fn watermarks(&self, consumer: &BaseConsumer, partition: i32) -> Result<(i64, i64), Failure> {
-        consumer
-            .fetch_watermarks(&self.topic, partition, REQUEST)
-            .map_err(|e| error::client(&format!("asking for the end of {}", self.topic), &e))
     }
 
     fn attempt(&self) -> String {

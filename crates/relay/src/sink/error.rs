@@ -3,7 +3,7 @@
 use producer::{
     ClientError, CreateError, DeliveryError, ErrorClass, ProduceError, TransactionError,
 };
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 
 use super::Report;
 use crate::failure::Failure;
@@ -84,10 +84,4 @@ pub(crate) fn client(attempt: &str, error: &KafkaError) -> Failure {
         _ => "kafka-unreachable",
     };
     Failure::new(known.unwrap_or(fallback), format!("{attempt}: {error}"))
-}
-
-/// Whether a reader has merely reached the end of a partition.
-pub(super) fn is_partition_end(error: &KafkaError) -> bool {
-    matches!(error, KafkaError::PartitionEOF(_))
-        || error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF)
 }

@@ -74,11 +74,6 @@ fn common(pipeline: &Pipeline) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Whether a reader has merely reached the end of a partition.
-pub(crate) fn is_partition_end(error: &KafkaError) -> bool {
-    error::is_partition_end(error)
-}
-
 /// A Kafka error of a command.
 pub(crate) fn failure(attempt: &str, error: &KafkaError) -> Failure {
     error::client(attempt, error)

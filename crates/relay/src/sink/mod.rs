@@ -2,6 +2,7 @@
 //! happens in which order, and a lane only carries it out.
 
 mod checkpoints;
+mod committed;
 mod error;
 mod fencing;
 mod idempotent;
@@ -26,6 +27,7 @@ use crate::failure::Failure;
 use prober::Prober;
 
 pub use checkpoints::{PARTITIONS as CHECKPOINT_PARTITIONS, Recorded, read_latest};
+pub(crate) use committed::{Committed, Look};
 pub use lane::{Command, Lane};
 pub use topics::Directory;
 

@@ -23,8 +23,6 @@ const CREATE_PATIENCE: Duration = Duration::from_secs(600);
 pub struct Session {
     /// Catalog queries, on a connection of their own.
     pub catalog: Catalog,
-    /// The server.
-    pub host: Host,
     /// What the server says of itself.
     pub facts: ServerFacts,
     /// An LSN read before the publication was checked.
@@ -85,7 +83,6 @@ async fn connect_to(pipeline: &Pipeline, host: &Host) -> Result<Session, Failure
     let facts = facts.inspect_err(|_| client.abort())?;
     Ok(Session {
         catalog,
-        host: host.clone(),
         facts,
         verified,
         client,

@@ -1,18 +1,15 @@
 //! Dead letters in metrics and log.
 
-use envelope::{Fate, Record, RecordBatch, dead_letter};
+use envelope::dead_letter::{self, text};
+use envelope::{Fate, RecordBatch};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::labels::PipelineLabel;
 use crate::config::Pipeline;
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PipelineLabel {
-    pipeline: String,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ClassLabel {
@@ -57,6 +54,9 @@ impl DeadLetterFamilies {
 
     /// A window is durable.
     pub fn published(&self, pipeline: &str, batch: &RecordBatch) {
+        if is_plain(batch) {
+            return;
+        }
         for record in batch.iter() {
             match record.fate {
                 Fate::Sent | Fate::None => {}
@@ -89,6 +89,9 @@ impl DeadLetterFamilies {
 
 /// One line for each dead letter of a window that is durable.
 pub fn log_dead_letters(pipeline: &Pipeline, batch: &RecordBatch) {
+    if is_plain(batch) {
+        return;
+    }
     for record in batch.iter() {
         let Fate::Dead { attempts } = record.fate else {
             continue;
@@ -111,9 +114,7 @@ pub fn log_dead_letters(pipeline: &Pipeline, batch: &RecordBatch) {
     }
 }
 
-/// The last header of that name: the event's own ones come first.
-fn text<'a>(record: &Record<'a>, name: &str) -> &'a str {
-    let named = record.headers().filter(|(found, _)| *found == name);
-    let value = named.last().and_then(|(_, value)| value);
-    std::str::from_utf8(value.unwrap_or_default()).unwrap_or_default()
+/// Nothing but events that are published: as nearly always.
+fn is_plain(batch: &RecordBatch) -> bool {
+    batch.fates().all(|fate| fate == Fate::Sent)
 }

@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::dead_letters::DeadLetterFamilies;
+use super::labels::{CodeLabel, PipelineLabel};
 use super::write_back::{WriteBackFamilies, WriteBackMetrics};
 use super::{Role, State, Vitals};
 use crate::config::Pipeline;
@@ -21,11 +22,6 @@ use crate::pipeline::Backlog;
 use crate::source::catalog::SlotUse;
 
 type FloatGauge = Gauge<f64, AtomicU64>;
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PipelineLabel {
-    pipeline: String,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ServiceLabel {
@@ -36,12 +32,6 @@ struct ServiceLabel {
 struct TopicLabel {
     pipeline: String,
     topic: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CodeLabel {
-    pipeline: String,
-    code: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -379,10 +369,10 @@ impl PipelineMetrics {
     }
 
     /// A passing failure.
-    pub fn retried(&self, code: &str, wait: Duration) {
+    pub fn retried(&self, code: &'static str, wait: Duration) {
         let label = CodeLabel {
             pipeline: self.label.pipeline.clone(),
-            code: code.to_owned(),
+            code,
         };
         self.families.retries.get_or_create(&label).inc();
         self.families

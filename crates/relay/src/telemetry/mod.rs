@@ -1,6 +1,7 @@
 //! What the outside sees: vitals for the admin endpoints, metrics, and log lines.
 
 mod dead_letters;
+mod labels;
 mod lag;
 mod logging;
 mod metrics;
@@ -17,5 +18,5 @@ pub(crate) use metrics::is_streamed;
 pub use metrics::{Metrics, PipelineMetrics};
 pub use state::{Role, State};
 pub use stop::News;
-pub use vitals::{Readiness, STALE_AFTER, Status, Vitals, stands_by};
+pub use vitals::{Readiness, STALE_AFTER, Status, Vitals};
 pub use write_back::WriteBackMetrics;

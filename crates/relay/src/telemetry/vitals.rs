@@ -77,11 +77,6 @@ enum Place {
     Behind,
 }
 
-/// Whether another relay has the slot, and this one stands by.
-pub fn stands_by(failure: &Failure) -> bool {
-    ["slot-active", "yielded"].contains(&failure.code.name)
-}
-
 /// Shared between a pipeline and the admin endpoints.
 #[derive(Debug)]
 pub struct Vitals {
@@ -169,7 +164,7 @@ impl Vitals {
         let mut inner = self.lock();
         inner.confirmed = None;
         inner.place = match inner.place {
-            _ if stands_by(failure) => Place::Behind,
+            _ if failure.stands_by() => Place::Behind,
             Place::Holder => Place::Former,
             other => other,
         };
@@ -196,7 +191,7 @@ impl Vitals {
         inner.oldest_window = None;
         inner.confirmed = None;
         let reached = inner.reached.take();
-        let news = if stands_by(failure) {
+        let news = if failure.stands_by() {
             inner.stand_by(failure)
         } else if failure.is_transient() {
             inner.state = State::Retrying;

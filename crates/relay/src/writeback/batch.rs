@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use delivery::{Marks, Outcome};
 use envelope::TableId;
 
-use crate::config::WriteBackMode;
+use crate::config::WriteBack;
 
 /// Longest text of an error that is written into a row.
 const ERROR_CHARS: usize = 1_000;
@@ -28,21 +28,19 @@ pub(super) struct TableRows<'a> {
 /// What to write of some marks, by table.
 pub(super) fn gather<'a>(
     marks: impl Iterator<Item = &'a Marks>,
-    modes: &BTreeMap<TableId, WriteBackMode>,
+    modes: &BTreeMap<TableId, WriteBack>,
 ) -> BTreeMap<TableId, TableRows<'a>> {
     let mut tables: BTreeMap<TableId, TableRows<'a>> = BTreeMap::new();
     for mark in marks.flat_map(Marks::iter) {
-        let mode = modes.get(&mark.table).copied();
-        match (mode.unwrap_or(WriteBackMode::Off), mark.outcome) {
-            (WriteBackMode::Off, _) | (WriteBackMode::Failures, Outcome::Sent) => {}
-            (WriteBackMode::All, Outcome::Sent) => {
-                tables.entry(mark.table).or_default().sent.push(mark.id);
-            }
-            (WriteBackMode::All | WriteBackMode::Failures, Outcome::Revived) => {
-                tables.entry(mark.table).or_default().revived.push(mark.id);
-            }
-            (WriteBackMode::All | WriteBackMode::Failures, Outcome::Failed { attempts, error }) => {
-                let rows = tables.entry(mark.table).or_default();
+        let mode = modes.get(&mark.table);
+        if !mode.is_some_and(|mode| mode.takes(&mark.outcome)) {
+            continue;
+        }
+        let rows = tables.entry(mark.table).or_default();
+        match mark.outcome {
+            Outcome::Sent => rows.sent.push(mark.id),
+            Outcome::Revived => rows.revived.push(mark.id),
+            Outcome::Failed { attempts, error } => {
                 rows.failed.push(mark.id);
                 rows.attempts
                     .push(i32::try_from(attempts).unwrap_or(i32::MAX));
@@ -107,9 +105,9 @@ mod tests {
             )
         });
         let modes = [
-            (TableId(0), WriteBackMode::All),
-            (TableId(1), WriteBackMode::Failures),
-            (TableId(2), WriteBackMode::Off),
+            (TableId(0), WriteBack::All),
+            (TableId(1), WriteBack::Failures),
+            (TableId(2), WriteBack::Off),
         ];
         let (one, other) = (
             marks(&all),

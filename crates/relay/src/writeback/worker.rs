@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::Done;
 use super::batch::{TableRows, gather};
 use super::session::{Server, Session, Updated};
-use crate::config::{Pipeline, WriteBackMode};
+use crate::config::{Pipeline, WriteBack};
 use crate::failure::Failure;
 use crate::telemetry::{Vitals, WriteBackMetrics};
 
@@ -30,7 +30,7 @@ const RETRY: RetryPolicy = RetryPolicy {
 pub(super) struct Worker {
     pub pipeline: Pipeline,
     pub server: Server,
-    pub modes: BTreeMap<TableId, WriteBackMode>,
+    pub modes: BTreeMap<TableId, WriteBack>,
     pub vitals: Arc<Vitals>,
     pub metrics: WriteBackMetrics,
     /// Opened when there is something to write.

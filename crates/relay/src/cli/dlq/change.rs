@@ -64,7 +64,12 @@ struct ChoiceArgs {
 }
 
 impl ChoiceArgs {
-    fn filter(&self, pipeline: &Pipeline) -> Result<Filter, Problem> {
+    /// What is to be done with them.
+    fn target(
+        &self,
+        pipeline: &Pipeline,
+        command: impl FnOnce(Filter) -> Command,
+    ) -> Result<Target, Problem> {
         let filter = self.filter.filter(pipeline, &self.ids)?;
         if filter == Filter::default() && !self.all {
             return Err(Problem::new(
@@ -73,7 +78,8 @@ impl ChoiceArgs {
                  --all. All that is given must hold.",
             ));
         }
-        Ok(filter)
+        let command = command(filter.clone());
+        Ok(Target { command, filter })
     }
 }
 
@@ -97,24 +103,14 @@ struct RequestArgs {
 }
 
 pub(super) async fn replay(args: &ReplayArgs, pipeline: &Pipeline) -> Result<(), Problem> {
-    let filter = args.choice.filter(pipeline)?;
-    let target = Target {
-        command: Command::DlqReplay {
-            filter: filter.clone(),
-        },
-        filter,
-    };
+    let replay = |filter| Command::DlqReplay { filter };
+    let target = args.choice.target(pipeline, replay)?;
     request(&args.scope, &args.request, pipeline, &target).await
 }
 
 pub(super) async fn drop_letters(args: &DropArgs, pipeline: &Pipeline) -> Result<(), Problem> {
-    let filter = args.choice.filter(pipeline)?;
-    let target = Target {
-        command: Command::DlqDrop {
-            filter: filter.clone(),
-        },
-        filter,
-    };
+    let drop = |filter| Command::DlqDrop { filter };
+    let target = args.choice.target(pipeline, drop)?;
     request(&args.scope, &args.request, pipeline, &target).await
 }
 

@@ -16,7 +16,7 @@ use clap::{Args, Subcommand};
 use super::problem::Problem;
 use super::{Exit, Settings, one_pipeline};
 use crate::config::Pipeline;
-use crate::dead_letters::{Reader, Survey, topics};
+use crate::dead_letters::{Reader, Survey};
 use crate::failure::Failure;
 
 #[derive(Args)]
@@ -79,5 +79,7 @@ fn with(
 
 /// The dead letters of a service, or of all.
 fn survey(pipeline: &Pipeline, service: Option<&str>) -> Result<Survey, Failure> {
-    Survey::of(Reader::open(pipeline)?, topics(pipeline, service))
+    let topics = pipeline.dead_letter_topics(service).into_iter();
+    let topics = topics.map(str::to_owned).collect();
+    Survey::of(Reader::open(pipeline)?, topics)
 }

@@ -31,19 +31,17 @@ pub(super) async fn check(cluster: &Cluster, pipeline: &Pipeline, named: &[Strin
         .keys()
         .filter(|t| pipeline.topics.check(t).is_ok());
     let events: BTreeSet<&String> = required.iter().chain(possible).collect();
-    let dead_letters = pipeline.dead_letters.iter().map(|spec| &spec.topic);
-    let dead_letters: BTreeSet<&String> = dead_letters.collect();
-    let present: Vec<&str> = std::iter::once(checkpoint)
+    let dead_letters = pipeline.dead_letter_topics(None);
+    let present: Vec<&str> = std::iter::once(checkpoint.as_str())
         .chain(dead_letters.iter().copied())
-        .chain(events.iter().copied())
+        .chain(events.iter().map(|name| name.as_str()))
         .filter(|name| cluster.topics.contains_key(*name))
-        .map(String::as_str)
         .collect();
     let settings = match cluster.settings(&present).await {
         Ok(settings) => settings,
         Err(failure) => return vec![Check::fail("topics", failure)],
     };
-    let examine = |check, name: &String, purpose| match cluster.topics.get(name) {
+    let examine = |check, name: &str, purpose| match cluster.topics.get(name) {
         Some(topic) => examine(check, name, *topic, settings.get(name), purpose),
         None => missing(check, name, purpose),
     };

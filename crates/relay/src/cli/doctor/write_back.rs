@@ -4,7 +4,7 @@ use envelope::TableSpec;
 
 use crate::cli::database::all;
 use crate::cli::doctor::report::Check;
-use crate::config::{Pipeline, StateSpec, WriteBackMode};
+use crate::config::{Pipeline, StateSpec, WriteBack};
 use crate::failure::Failure;
 use crate::source::catalog::Catalog;
 use crate::writeback::table::load;
@@ -97,7 +97,7 @@ fn costly(table: &str, spec: &TableSpec, state: &StateSpec, cost: Cost) -> Vec<C
             format!("Make {id} the primary key, or create a unique index on it; where the table is partitioned, any index that begins with it."),
         ));
     }
-    if state.mode == WriteBackMode::All && cost.indexed {
+    if state.mode == WriteBack::All && cost.indexed {
         checks.push(warn(
             format!(
                 "an index of {table} has to do with {}, so no update stays on its page (HOT)",
@@ -106,7 +106,7 @@ fn costly(table: &str, spec: &TableSpec, state: &StateSpec, cost: Cost) -> Vec<C
             "Drop it: the relay needs none. Or set write_back = \"failures\" for the table.".into(),
         ));
     }
-    if state.mode == WriteBackMode::All && cost.full {
+    if state.mode == WriteBack::All && cost.full {
         checks.push(warn(
             format!("the pages of {table} are filled to 100 %, so updates find no room on them (HOT)"),
             format!("Run: ALTER TABLE {table} SET (fillfactor = 50); where it is partitioned, for each partition. It holds for new pages."),
@@ -127,7 +127,7 @@ fn unpruned(table: &str, state: &StateSpec, cost: Cost) -> Vec<Check> {
             ),
         ));
     }
-    if state.mode == WriteBackMode::Off {
+    if state.mode == WriteBack::Off {
         checks.push(Check::warn(
             name,
             format!("nothing is written back to {table}, so rows of dead letters and those from before the slot are removed like others"),
@@ -160,15 +160,15 @@ mod tests {
             let checks = costly("t", &TableSpec::default(), &state, cost);
             (checks.len(), names(&unpruned("t", &state, cost)).len())
         };
-        assert_eq!(of(WriteBackMode::All, cheap), (0, 0));
-        assert_eq!(of(WriteBackMode::Off, cheap), (0, 1));
+        assert_eq!(of(WriteBack::All, cheap), (0, 0));
+        assert_eq!(of(WriteBack::Off, cheap), (0, 1));
         let dear = Cost {
             indexed: true,
             full: true,
             ..Cost::default()
         };
-        assert_eq!(of(WriteBackMode::All, dear), (3, 1));
+        assert_eq!(of(WriteBack::All, dear), (3, 1));
         // Failures are few.
-        assert_eq!(of(WriteBackMode::Failures, dear), (1, 1));
+        assert_eq!(of(WriteBack::Failures, dear), (1, 1));
     }
 }

@@ -10,7 +10,7 @@ use super::sql;
 use super::topics::TopicPlan;
 use crate::cli::database::quote;
 use crate::cli::problem::Problem;
-use crate::config::{Pipeline, StateSpec, WriteBackMode};
+use crate::config::{Pipeline, StateSpec, WriteBack};
 use crate::failure::Failure;
 
 /// One thing that is missing.
@@ -181,7 +181,7 @@ fn has_state(state: &StateSpec) -> bool {
         OptionalColumn::Unmapped | OptionalColumn::IfPresent(_) => true,
         OptionalColumn::Mapped(name) => has(name),
     };
-    state.mode == WriteBackMode::Off
+    state.mode == WriteBack::Off
         || has(&state.state) && mapped(&state.attempts) && mapped(&state.last_error)
 }
 

@@ -269,11 +269,7 @@ fn rights_on_rows_are_those_that_are_needed() {
     assert_eq!(of(&|_| ()), [state]);
     let week = std::time::Duration::from_secs(604_800);
     assert_eq!(of(&|p| p.retention.period = Some(week)), [state, prune]);
-    let off = |p: &mut Pipeline| {
-        p.states
-            .iter_mut()
-            .for_each(|s| s.mode = WriteBackMode::Off)
-    };
+    let off = |p: &mut Pipeline| p.states.iter_mut().for_each(|s| s.mode = WriteBack::Off);
     assert_eq!(of(&off), [""; 0]);
 }
 
@@ -286,7 +282,7 @@ fn a_table_without_state_is_a_problem_unless_nothing_is_written_back() {
     let problem = plan.problems.first().expect("a problem");
     assert_eq!(problem.code, Some("write-back-columns"));
     for state in &mut pipeline.states {
-        state.mode = WriteBackMode::Off;
+        state.mode = WriteBack::Off;
     }
     assert!(database(&pipeline, &roles(), &facts).problems.is_empty());
 }

@@ -111,12 +111,8 @@ pub(super) fn needed(pipeline: &Pipeline, named: &[String], brokers: usize) -> V
     let events = events
         .iter()
         .map(|name| TopicPlan::events(pipeline, name, brokers));
-    let dead_letters: BTreeSet<&String> = pipeline
-        .dead_letters
-        .iter()
-        .map(|spec| &spec.topic)
-        .collect();
-    let dead_letters = dead_letters
+    let dead_letters = pipeline
+        .dead_letter_topics(None)
         .into_iter()
         .map(|name| TopicPlan::dead_letters(pipeline, name, brokers));
     std::iter::once(TopicPlan::checkpoint(pipeline, brokers))
