@@ -5,28 +5,13 @@
 mod bench;
 
 use bench::control::entry;
-use bench::{Bench, DEAD_LETTERS, lessons, settings};
-use delivery::{
-    Answer, Exception, Exceptions, Halt, OnDeadLetter, Outcome, Resume, Settings,
-    TransactionPosition, WriteBack,
-};
+use bench::{Bench, DEAD_LETTERS, lessons, parking, position, settings, writing_back};
+use delivery::{Answer, Exception, Exceptions, Halt, Outcome, Resume, Settings};
 use envelope::dead_letter::Entry;
-use pgoutput::{CommitLsn, Lsn, PgTimestamp};
+use pgoutput::Lsn;
 
 const REPLAY: &str = r#"{"command":"dlq-replay","filter":{}}"#;
 const RELEASE: &str = r#"{"command":"dlq-release","service":"outbox","key":"t1"}"#;
-
-fn parking() -> Settings {
-    let mut settings = settings();
-    settings.tables[0].on_dead_letter = OnDeadLetter::ParkKey;
-    settings
-}
-
-fn writing_back() -> Settings {
-    let mut settings = settings();
-    settings.tables[0].write_back = WriteBack::All;
-    settings
-}
 
 /// What a session starts with that comes after these exceptions.
 fn resume(recorded: &[Exception], index: u64) -> Resume {
@@ -38,15 +23,8 @@ fn resume(recorded: &[Exception], index: u64) -> Resume {
     for value in newest.values().flatten() {
         assert!(exceptions.take(value));
     }
-    let position = TransactionPosition {
-        commit_lsn: CommitLsn(Lsn::from(10)),
-        xid: 1,
-        commit_time_us: PgTimestamp(0).unix_micros(),
-        index,
-        complete: false,
-    };
     Resume {
-        position: Some(position),
+        position: Some(position(10, index, false)),
         confirmed_up_to: Lsn::from(10),
         slot_confirmed: Lsn::from(5),
         exceptions,

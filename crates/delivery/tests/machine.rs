@@ -5,10 +5,10 @@ mod bench;
 
 use std::time::Duration;
 
-use bench::{Bench, settings};
-use delivery::{Halt, Recording, Resume, Settings, TransactionPosition, WindowId};
+use bench::{Bench, position, settings};
+use delivery::{Halt, Recording, Resume, Settings, WindowId};
 use envelope::RecordBatch;
-use pgoutput::{CommitLsn, Lsn, PgTimestamp};
+use pgoutput::Lsn;
 
 #[test]
 fn a_lonely_event_goes_out_as_soon_as_the_source_is_idle() {
@@ -151,13 +151,7 @@ fn a_transaction_above_the_byte_bound_is_split_and_confirmed_after_its_last_part
 
 #[test]
 fn a_restart_goes_on_inside_a_split_transaction() {
-    let position = TransactionPosition {
-        commit_lsn: CommitLsn(Lsn::from(10)),
-        xid: 1,
-        commit_time_us: PgTimestamp(0).unix_micros(),
-        index: 2,
-        complete: false,
-    };
+    let position = position(10, 2, false);
     let resume = Resume {
         position: Some(position),
         ..Resume::default()
@@ -356,13 +350,7 @@ fn a_checkpoint_beside_the_events_never_goes_back() {
 /// covers by its number alone may be something else.
 #[test]
 fn the_slot_is_not_moved_before_the_checkpoints_transaction_has_reappeared() {
-    let position = TransactionPosition {
-        commit_lsn: CommitLsn(Lsn::from(50)),
-        xid: 1,
-        commit_time_us: PgTimestamp(0).unix_micros(),
-        index: 1,
-        complete: true,
-    };
+    let position = position(50, 1, true);
     let resume = Resume {
         position: Some(position),
         floor: Lsn::INVALID,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use testbed::{Direction, Proxy};
+use testbed::{Direction, Program, Proxy};
 
 use super::postgres_restart::caught_up;
 use crate::downtime::{Consumer, Fault};
@@ -89,6 +89,22 @@ async fn shared(figures: &mut Figures) -> Result<()> {
     scene.end(vec![first], figures).await.map(drop)
 }
 
+/// How long it takes until events flow again.
+async fn struck(
+    scene: &Scene<'_>,
+    active: &Relay,
+    blow: fn(&Program),
+    standby: &Relay,
+    within: Duration,
+) -> Result<Duration> {
+    flows(active).await?;
+    let fault = scene.strike(|| {
+        blow(active.program());
+        Ok(())
+    })?;
+    scene.downtime(&fault, standby, within).await
+}
+
 /// The frozen one comes back once the other one has taken over.
 async fn frozen(
     scene: &Scene<'_>,
@@ -97,12 +113,7 @@ async fn frozen(
     within: Duration,
     figures: &mut Figures,
 ) -> Result<()> {
-    flows(active).await?;
-    let fault = scene.strike(|| {
-        active.program().pause();
-        Ok(())
-    })?;
-    let took = scene.downtime(&fault, standby, within).await?;
+    let took = struck(scene, active, Program::pause, standby, within).await?;
     figures.add("frozen_ms", took.as_millis());
     active.program().resume();
     stands_by(active).await.context("after the thaw")
@@ -116,12 +127,7 @@ async fn killed(
     within: Duration,
     figures: &mut Figures,
 ) -> Result<()> {
-    flows(active).await?;
-    let fault = scene.strike(|| {
-        active.program().kill9();
-        Ok(())
-    })?;
-    let took = scene.downtime(&fault, standby, within).await?;
+    let took = struck(scene, active, Program::kill9, standby, within).await?;
     figures.add("killed_ms", took.as_millis());
     let next = scene.stage.launch(&[])?;
     stands_by(&next).await?;

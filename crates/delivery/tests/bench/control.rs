@@ -3,20 +3,14 @@
 
 use delivery::Redelivered;
 use envelope::dead_letter::Entry;
-use pgoutput::{Column, Relation, Value, encode, oid};
+use pgoutput::{Relation, Value, encode, oid};
 
-use super::{Bench, DEAD_LETTERS};
+use super::{Bench, DEAD_LETTERS, column};
 
 const CONTROL: u32 = 9;
 
 impl Bench {
     pub fn control_relation(&mut self) {
-        let column = |name: &str, type_oid| Column {
-            flags: 0,
-            name: name.into(),
-            type_oid,
-            type_modifier: -1,
-        };
         let relation = Relation {
             oid: CONTROL,
             namespace: "outboxd".into(),

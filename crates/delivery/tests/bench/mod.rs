@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use delivery::{
     Action, Answer, Checkpoint, Coverage, Delivery, Exception, Fingerprint, Halt, Identity,
     Lessons, Marks, MarksId, OnDeadLetter, Recording, Request, Resume, RetryPolicy, Settings,
-    TablePolicy, WindowId, WriteBack,
+    TablePolicy, TransactionPosition, WindowId, WriteBack,
 };
 use envelope::{TableSpec, TopicPolicy, dead_letter};
 use pgoutput::{
@@ -115,12 +115,6 @@ impl Bench {
     }
 
     pub fn relation(&mut self) {
-        let column = |name: &str, type_oid| Column {
-            flags: 0,
-            name: name.into(),
-            type_oid,
-            type_modifier: -1,
-        };
         let relation = Relation {
             oid: TABLE,
             namespace: "public".into(),
@@ -324,4 +318,47 @@ pub fn lessons(max_retries: u32) -> Lessons {
         multiplier: 2.0,
     };
     Lessons::new(policy, max_retries)
+}
+
+/// A column of that type.
+pub fn column(name: &str, type_oid: u32) -> Column {
+    Column {
+        flags: 0,
+        name: name.into(),
+        type_oid,
+        type_modifier: -1,
+    }
+}
+
+/// How far the checkpoint's transaction is published.
+pub fn position(commit_lsn: u64, index: u64, complete: bool) -> TransactionPosition {
+    TransactionPosition {
+        commit_lsn: CommitLsn(Lsn::from(commit_lsn)),
+        xid: 1,
+        commit_time_us: PgTimestamp(0).unix_micros(),
+        index,
+        complete,
+    }
+}
+
+/// Topic and class of an event that is published.
+pub const GOOD: (&str, &str) = ("transfers.settled", "");
+
+/// Topic and class of one that is dead.
+pub fn dead(class: &'static str) -> (&'static str, &'static str) {
+    (DEAD_LETTERS, class)
+}
+
+pub fn with(change: impl FnOnce(&mut Settings)) -> Settings {
+    let mut settings = settings();
+    change(&mut settings);
+    settings
+}
+
+pub fn parking() -> Settings {
+    with(|s| s.tables[0].on_dead_letter = OnDeadLetter::ParkKey)
+}
+
+pub fn writing_back() -> Settings {
+    with(|s| s.tables[0].write_back = WriteBack::All)
 }

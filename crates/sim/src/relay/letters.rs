@@ -8,6 +8,7 @@ use delivery::{Command, Delivery, Filter, Halt, Redelivered, Request};
 use envelope::dead_letter::{Entry, Found};
 use pgoutput::Position;
 
+use super::reader::is_settled;
 use super::{Bug, Context};
 use crate::broker::{DEAD_LETTER_TOPIC, Message, PartitionId};
 use crate::task::pause;
@@ -174,12 +175,7 @@ async fn wait_until_settled(context: &Context, partition: PartitionId) {
     let mut high = None;
     loop {
         pause().await;
-        let is_settled = context.with(|world| {
-            let now = world.clock.elapsed();
-            high = high.or_else(|| world.broker.high_watermark(partition, now).ok());
-            let stable = world.broker.stable_offset(partition, now).ok();
-            high.is_some() && stable >= high
-        });
+        let is_settled = context.with(|world| is_settled(world, partition, &mut high));
         if is_settled || context.has(Bug::ReadsUnsettled) {
             return;
         }

@@ -48,17 +48,19 @@ pub(super) async fn read_exceptions(context: &Context) -> Result<Exceptions, Fai
     let mut high = None;
     while context.elapsed() < until {
         pause().await;
-        let is_settled = context.with(|world| {
-            let now = world.clock.elapsed();
-            high = high.or_else(|| world.broker.high_watermark(partition, now).ok());
-            let stable = world.broker.stable_offset(partition, now).ok();
-            high.is_some() && stable >= high
-        });
-        if is_settled {
+        if context.with(|world| is_settled(world, partition, &mut high)) {
             return context.with(|world| decode_exceptions(world, partition));
         }
     }
     Err(Failure::transient("reading the exceptions takes too long"))
+}
+
+/// Whether everything below the `high` watermark, as it was at first, has been settled.
+pub(super) fn is_settled(world: &World, partition: PartitionId, high: &mut Option<usize>) -> bool {
+    let now = world.clock.elapsed();
+    *high = high.or_else(|| world.broker.high_watermark(partition, now).ok());
+    let stable = world.broker.stable_offset(partition, now).ok();
+    high.is_some() && stable >= *high
 }
 
 fn decode_exceptions(world: &World, partition: PartitionId) -> Result<Exceptions, Failure> {

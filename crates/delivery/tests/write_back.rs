@@ -1,0 +1,163 @@
+//! The state machine, driven by hand: what the tables are told of their rows.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod bench;
+
+use std::time::Duration;
+
+use bench::{Bench, GOOD, position, writing_back};
+use delivery::{Exception, Exceptions, Halt, MarksId, Outcome, Resume, Settings, WindowId};
+use pgoutput::Lsn;
+
+#[test]
+fn the_slot_is_confirmed_only_once_the_rows_are_written_back() {
+    let mut bench = Bench::new(writing_back(), &Resume::default());
+    bench.transaction(10, 2);
+    bench.idle();
+    bench.land(0);
+    assert_eq!(bench.confirmed, [] as [u64; 0]);
+    let (id, marks) = bench.marks.pop().unwrap();
+    assert_eq!(
+        marks.iter().map(|mark| mark.outcome).collect::<Vec<_>>(),
+        [Outcome::Sent; 2]
+    );
+    assert_eq!(marks.xids(), [1]);
+    bench.delivery.handle_written_back(id, marks, bench.now);
+    bench.poll();
+    assert_eq!(bench.confirmed, [15]);
+}
+
+#[test]
+fn rows_published_before_are_written_back_again_and_tell_what_is_dead() {
+    let position = position(20, 2, true);
+    let mut first = Bench::new(writing_back(), &Resume::default());
+    first.begin(20).unwrap();
+    first.insert();
+    first.insert_row("", "t1", "{}").unwrap();
+    first.commit(20);
+    first.idle();
+    let mut exceptions = Exceptions::default();
+    for exception in &first.exceptions {
+        assert!(exceptions.take(&exception.value().unwrap()));
+    }
+    let resume = Resume {
+        position: Some(position),
+        confirmed_up_to: Lsn::from(25),
+        slot_confirmed: Lsn::from(5),
+        exceptions,
+        ..Resume::default()
+    };
+    let mut bench = Bench::new(writing_back(), &resume);
+    bench.begin(20).unwrap();
+    bench.insert();
+    bench.insert_row("", "t1", "{}").unwrap();
+    bench.commit(20);
+    bench.idle();
+    assert!(bench.produced.is_empty(), "nothing is published twice");
+    assert_eq!(bench.confirmed, [5]);
+    let (id, marks) = bench.marks.pop().unwrap();
+    let outcomes: Vec<_> = marks.iter().map(|mark| mark.outcome).collect();
+    assert!(
+        matches!(
+            outcomes[..],
+            [Outcome::Sent, Outcome::Failed { attempts: 1, .. }]
+        ),
+        "{outcomes:?}"
+    );
+    bench.delivery.handle_written_back(id, marks, bench.now);
+    bench.poll();
+    assert_eq!(bench.confirmed, [5, 25]);
+    bench.transaction(30, 1);
+    bench.idle();
+    let settled = |e: &Exception| matches!(e, Exception::Settled(_));
+    assert!(
+        bench.exceptions.iter().any(settled),
+        "its row says so by now"
+    );
+}
+
+#[test]
+fn too_many_rows_to_write_back_are_left_to_the_next_session() {
+    let settings = Settings {
+        max_pending_marks: 2,
+        ..writing_back()
+    };
+    let mut bench = Bench::new(settings, &Resume::default());
+    for (window, lsn) in [10, 20, 30].into_iter().enumerate() {
+        bench.transaction(lsn, 2);
+        bench.idle();
+        bench.land(window as u64);
+    }
+    assert_eq!(bench.marks.len(), 1, "publishing went on");
+    let (id, marks) = bench.marks.pop().unwrap();
+    assert_eq!(id, MarksId(0));
+    bench.delivery.handle_written_back(id, marks, bench.now);
+    bench.poll();
+    assert!(matches!(bench.stopped, Some(Halt::WriteBackBehind)));
+    assert_eq!(bench.confirmed, [15]);
+}
+
+#[test]
+fn rows_that_can_not_be_written_back_hold_up_the_events_behind_them_only_for_a_while() {
+    let settings = Settings {
+        max_pending_marks: 1,
+        ..writing_back()
+    };
+    let position = position(60, 1, true);
+    let resume = Resume {
+        position: Some(position),
+        confirmed_up_to: Lsn::from(65),
+        ..Resume::default()
+    };
+    let mut bench = Bench::new(settings, &resume);
+    let mut waits = 0;
+    for lsn in [10, 20, 30, 40, 50, 60] {
+        bench.transaction(lsn, 1);
+        bench.idle();
+        while !bench.delivery.wants_input() {
+            waits += 1;
+            assert!(waits <= 2, "{lsn}");
+            bench.pass(Duration::from_secs(5));
+        }
+    }
+    bench.transaction(70, 1);
+    bench.idle();
+    assert_eq!(bench.fates(), [GOOD]);
+}
+
+#[test]
+fn what_is_skipped_is_not_taken_for_published_until_the_checkpoints_transaction_has_come() {
+    let position = position(50, 1, true);
+    let resume = Resume {
+        position: Some(position),
+        confirmed_up_to: Lsn::from(55),
+        slot_confirmed: Lsn::from(5),
+        ..Resume::default()
+    };
+    let mut bench = Bench::new(writing_back(), &resume);
+    bench.transaction(20, 1);
+    bench.idle();
+    assert!(bench.marks.is_empty(), "it may be a restored server");
+    bench.transaction(50, 1);
+    bench.idle();
+    assert_eq!(bench.marks.len(), 1);
+    let rows = bench.marks[0].1.len();
+    assert_eq!(rows, 2);
+
+    let mut foreign = Bench::new(writing_back(), &resume);
+    foreign.transaction(20, 1);
+    assert!(foreign.begin(60).is_err(), "the transaction is missing");
+    foreign.delivery.handle_drain(foreign.now);
+    foreign.poll();
+    assert!(foreign.marks.is_empty());
+}
+
+#[test]
+fn nothing_acknowledged_is_taken_for_written() {
+    let mut bench = Bench::new(writing_back(), &Resume::default());
+    bench.transaction(10, 1);
+    bench.idle();
+    bench.delivery.handle_acknowledged(WindowId(0), bench.now);
+    bench.poll();
+    assert!(bench.marks.is_empty());
+}
