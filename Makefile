@@ -78,7 +78,7 @@ sim: deps ## simulates the delivery logic: SEEDS=1000, or one run again: SEED=
 
 .PHONY: sim-mutants
 sim-mutants: deps ## plants bugs in the simulated relay: the oracle must catch each
-	@$(RUN) -p sim --bin sim -- --mutants
+	@$(RUN) -p sim --bin sim -- --mutants --seeds 8000
 
 .PHONY: model
 model: deps ## explores the slot, checkpoint and fencing protocol exhaustively, and breaks each of its rules
