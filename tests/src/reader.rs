@@ -55,7 +55,7 @@ impl Isolation {
 /// Reads topics without a group.
 pub struct Reader {
     consumer: BaseConsumer,
-    beginning: TopicPartitionList,
+    start: TopicPartitionList,
     bootstrap: String,
 }
 
@@ -67,22 +67,36 @@ impl Reader {
 
     /// Starts at the beginning of every partition of the topics.
     pub fn open_at(bootstrap: &str, topics: &[&str], isolation: Isolation) -> Result<Self> {
+        Self::open_from(bootstrap, topics, isolation, Offset::Beginning)
+    }
+
+    /// Reads only what is still to come, `read_committed`.
+    pub fn open_at_end(bootstrap: &str, topics: &[&str]) -> Result<Self> {
+        Self::open_from(bootstrap, topics, Isolation::Committed, Offset::End)
+    }
+
+    fn open_from(
+        bootstrap: &str,
+        topics: &[&str],
+        isolation: Isolation,
+        from: Offset,
+    ) -> Result<Self> {
         let consumer = consumer(bootstrap, isolation)?;
-        let mut beginning = TopicPartitionList::new();
+        let mut start = TopicPartitionList::new();
         for topic in topics {
             let metadata = consumer.fetch_metadata(Some(topic), METADATA)?;
             let found = metadata.topics().first().context("no metadata")?;
             for partition in found.partitions() {
-                beginning.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+                start.add_partition_offset(topic, partition.id(), from)?;
             }
         }
-        if beginning.count() == 0 {
+        if start.count() == 0 {
             bail!("no partitions in {topics:?}");
         }
-        consumer.assign(&beginning)?;
+        consumer.assign(&start)?;
         Ok(Self {
             consumer,
-            beginning,
+            start,
             bootstrap: bootstrap.to_owned(),
         })
     }
@@ -114,7 +128,7 @@ impl Reader {
     /// Every partition and its high watermark.
     fn ends(&self) -> Result<Vec<((String, i32), i64)>> {
         let all = consumer(&self.bootstrap, Isolation::Uncommitted)?;
-        let elements = self.beginning.elements();
+        let elements = self.start.elements();
         let places = elements
             .iter()
             .map(|e| (e.topic().to_owned(), e.partition()));
@@ -145,8 +159,8 @@ impl Reader {
     ) -> Result<()> {
         self.settle()?;
         // Ends that were seen before do not count.
-        self.consumer.assign(&self.beginning)?;
-        let total = self.beginning.count();
+        self.consumer.assign(&self.start)?;
+        let total = self.start.count();
         let mut quiet_since = Instant::now();
         // Each partition ends once, and does not grow any more.
         let mut ends = 0;

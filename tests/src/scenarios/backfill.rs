@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use testbed::Direction;
 
 use super::{checkpoints, feeds};
 use crate::oracle;
@@ -24,14 +25,16 @@ const OLD_ROWS: u32 = 100_000;
 const LIFE: f64 = 8_000.0;
 const LIVES: u32 = 4;
 const WITHIN: Duration = Duration::from_secs(120);
-/// Small windows, so that no relay is through with the feed before it is killed.
+/// With small windows and a slow broker no relay is through with the feed before it is killed, however
+/// late that is noticed.
+const BRAKE: Duration = Duration::from_millis(10);
 const ALL: &[(&str, &str)] = &[
     ("OUTBOXD_BACKFILL_ROWS", "all"),
     ("OUTBOXD_BATCH_MAX_EVENTS", "100"),
 ];
 
 async fn run(figures: &mut Figures) -> Result<()> {
-    let stage = Stage::builder().patient().start().await?;
+    let stage = Stage::builder().patient().proxied().start().await?;
     // Everything but the slot and its records.
     stage.value("SELECT pg_drop_replication_slot('outboxd')")?;
     checkpoints::delete(&stage).await?;
@@ -39,10 +42,12 @@ async fn run(figures: &mut Figures) -> Result<()> {
     fill(&stage)?;
     let writers = Writers::start(&stage.url(), 4, Duration::from_millis(4));
     killed_while_gathering(&stage).await?;
+    stage.kafka_proxy()?.delay(Direction::ToServer, BRAKE);
     for _ in 0..LIVES {
         let done = killed_while_feeding(&stage).await?;
         figures.add("killed_at", done);
     }
+    stage.kafka_proxy()?.heal()?;
     let relay = stage.relay_with(ALL).await?;
     writers.stop().await?;
     feeds::no_feed_left(&stage, &relay).await?;
