@@ -4,5 +4,5 @@ GRANT USAGE ON SCHEMA public TO operator;
 GRANT USAGE ON SCHEMA outboxd TO operator;
 GRANT SELECT ON TABLE public.outbox TO operator;
 GRANT SELECT ON TABLE outboxd.control TO operator;
-GRANT INSERT (request_id, reason, command) ON TABLE outboxd.control TO operator;
+GRANT INSERT (request_id, slot, reason, command) ON TABLE outboxd.control TO operator;
 GRANT SELECT, INSERT ON TABLE outboxd.feed_rows TO operator;

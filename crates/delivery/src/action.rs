@@ -2,7 +2,9 @@
 
 use envelope::RecordBatch;
 
-use crate::{Checkpoint, ConfirmedLsn, Exception, Halt, Marks, MarksId, Request, WindowId};
+use crate::{
+    Checkpoint, ConfirmedLsn, Exception, FeedProgress, Halt, Marks, MarksId, Request, WindowId,
+};
 
 /// What the driver has to do.
 #[derive(Debug)]
@@ -48,16 +50,14 @@ pub enum Action {
         /// What is asked for.
         request: Request,
     },
-    /// Read a feed: hand its rows to `handle_fed_row` while `wants_more`, then report
+    /// Read a feed behind `marked`: hand its rows to `handle_fed_row` while `wants_more`, then report
     /// `handle_feed_end`.
     Feed {
-        /// The request whose rows they are.
-        request: String,
-        /// The ordinal after which to go on.
-        after: u64,
+        /// How far it has got.
+        feed: FeedProgress,
     },
-    /// The feed is published: its rows are not needed any more.
-    Fed {
+    /// Delete the list of a feed, then report `handle_discarded`.
+    Discard {
         /// The request whose rows they were.
         request: String,
     },

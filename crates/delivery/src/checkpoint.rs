@@ -149,8 +149,11 @@ mod tests {
             confirmed_up_to: Lsn::from(0x10),
             feed: Some(FeedProgress {
                 request: "r".into(),
-                done: 5,
-                controlled: false,
+                rows: 9,
+                fed: crate::Fed {
+                    done: 5,
+                    ..crate::Fed::default()
+                },
             }),
             fingerprint: Fingerprint::of("publication"),
             coverage: Some(Coverage {

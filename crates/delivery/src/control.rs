@@ -21,10 +21,19 @@ pub const CONTROL_TABLE: &str = "control";
 pub struct Request {
     /// Its id.
     pub id: String,
+    /// The slot of the relay that it is meant for.
+    pub slot: String,
     /// Who made it.
     pub requested_by: String,
     /// What is to be done; or why that can't be understood.
     pub command: Result<Command, String>,
+}
+
+impl Request {
+    /// Whether the relay of that slot is meant. What can't be read is told by every relay.
+    pub fn is_for(&self, slot: &str) -> bool {
+        self.slot == slot || self.id.is_empty()
+    }
 }
 
 /// What is to be done.
@@ -32,7 +41,10 @@ pub struct Request {
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Command {
     /// Publish the rows of the request's feed again.
-    Replay,
+    Replay {
+        /// How many the list has.
+        rows: u64,
+    },
     /// Publish dead letters.
     DlqReplay {
         /// Which.
@@ -114,7 +126,7 @@ impl ControlRows {
             columns: ColumnMap {
                 id: "request_id".into(),
                 event_type: "requested_by".into(),
-                transfer_id: OptionalColumn::Unmapped,
+                transfer_id: OptionalColumn::Mapped("slot".into()),
                 payload: "command".into(),
                 headers: OptionalColumn::Unmapped,
                 occurred_at: OptionalColumn::Unmapped,
@@ -142,6 +154,7 @@ impl ControlRows {
         self.scratch.clear();
         let unreadable = |reason: String| Request {
             id: String::new(),
+            slot: String::new(),
             requested_by: String::new(),
             command: Err(reason),
         };
@@ -155,6 +168,7 @@ impl ControlRows {
         let command = serde_json::from_slice(record.value.unwrap_or_default());
         Request {
             id: record.event_id.to_owned(),
+            slot: record.transfer_id.unwrap_or_default().to_owned(),
             requested_by: record.event_type.to_owned(),
             command: command.map_err(|e| e.to_string()),
         }

@@ -4,21 +4,41 @@ use envelope::TableId;
 use pgoutput::{PgTimestamp, Tuple};
 use serde::{Deserialize, Serialize};
 
-/// How far a feed has got; in the checkpoint while it goes on. The stream waits for its end.
+/// A feed in the checkpoint: from its beginning until its list of rows is deleted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedProgress {
     /// The request whose rows are published.
     pub request: String,
-    /// The last ordinal that has been published; [`FEED_FINISHED`] if all have been, and only the
-    /// request itself is still to come by in the stream.
-    pub done: u64,
-    /// The request is a row of the control table, which the stream stands at.
-    #[serde(default)]
-    pub controlled: bool,
+    /// How many rows its list has: their ordinals are 1 to this, without a gap.
+    pub rows: u64,
+    /// How far it has got.
+    #[serde(flatten)]
+    pub fed: Fed,
 }
 
-/// See [`FeedProgress::done`].
-pub const FEED_FINISHED: u64 = u64::MAX;
+impl FeedProgress {
+    /// Every row is published.
+    pub fn is_published(&self) -> bool {
+        self.fed.done >= self.rows
+    }
+
+    /// Every row is published, and its table has been told.
+    pub fn is_complete(&self) -> bool {
+        self.is_published() && self.fed.marked >= self.rows
+    }
+}
+
+/// How far a feed has got. The stream waits until every row is published.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fed {
+    /// Up to this ordinal rows are published.
+    pub done: u64,
+    /// Up to this ordinal the tables have been told. A feed is not streamed again: the rows between
+    /// this one and the last one published are told again by the next session.
+    pub marked: u64,
+    /// The request is a row of the control table, which the stream has not passed yet.
+    pub controlled: bool,
+}
 
 /// A row of a feed.
 #[derive(Debug, Clone, Copy)]

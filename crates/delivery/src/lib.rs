@@ -51,7 +51,7 @@ pub use checkpoint::{
 pub use control::{CONTROL_SCHEMA, CONTROL_TABLE, Command, Filter, Request};
 pub use coverage::{Coverage, Fingerprint, NoFingerprint};
 pub use exception::{DeadRow, Exception, Exceptions, ParkedKey, RevivedRow};
-pub use feed::{FEED_FINISHED, FedRow, FeedProgress};
+pub use feed::{Fed, FedRow, FeedProgress};
 pub use flight::WindowId;
 pub use front::{ConfirmedLsn, Front};
 pub use halt::Halt;

@@ -1,6 +1,7 @@
 //! The state machine: inputs `handle_*`, outputs [`Delivery::poll_action`].
 
 mod burial;
+mod feeding;
 mod intake;
 mod serving;
 mod windows;
@@ -13,6 +14,7 @@ use pgoutput::{Lsn, Message, PgTimestamp, Position, Relation};
 
 pub use serving::Redelivered;
 
+use feeding::Feed;
 use serving::Serving;
 
 use crate::clock::Clock;
@@ -23,8 +25,8 @@ use crate::transaction::OpenTransaction;
 use crate::window::{Cut, OpenWindow};
 use crate::write_back::WriteBacks;
 use crate::{
-    Action, Answer, DeadRow, Exception, FeedProgress, Front, Halt, Lessons, Marks, MarksId,
-    Progress, Recording, Resume, Settings, Tables, WindowId,
+    Action, Answer, DeadRow, Exception, Fed, Front, Halt, Lessons, Marks, MarksId, Progress,
+    Recording, Resume, Settings, Tables, WindowId,
 };
 
 /// How many emptied buffers of each kind are kept for the next windows.
@@ -56,8 +58,10 @@ pub struct Delivery {
     skipped_from: Option<Lsn>,
     /// What is published beside the stream, which waits meanwhile.
     serving: Option<Serving>,
-    /// The feed in the checkpoint: its request, and whether the control table holds it.
-    feed: Option<FeedProgress>,
+    /// The feed in the checkpoint.
+    feed: Option<Feed>,
+    /// What the last durable checkpoint says of it.
+    recorded_fed: Option<Fed>,
     /// What the checkpoint that the session began with covers.
     covered: Lsn,
     floor: Lsn,
@@ -69,7 +73,8 @@ pub struct Delivery {
     handed_out: Progress,
     /// What acknowledgements have made durable (only beside).
     durable: Progress,
-    recording_now: Option<Lsn>,
+    /// A checkpoint recorded beside the events.
+    recording_now: Option<Progress>,
     last_record: Instant,
     source_idle: bool,
     /// The server waits until this is confirmed.
@@ -83,8 +88,6 @@ pub struct Delivery {
     lost_window: bool,
     /// Since when marks have held up the stream.
     blocked_since: Option<Instant>,
-    /// The driver knows that the feed is published.
-    told_of_feed: bool,
     spare: Vec<RecordBatch>,
     spare_marks: Vec<Marks>,
     actions: VecDeque<Action>,
@@ -106,7 +109,7 @@ impl Delivery {
         let start = Progress {
             position: resume.position,
             confirm: resume.slot_confirmed,
-            fed: resume.feed.as_ref().map(|feed| feed.done),
+            fed: resume.feed.as_ref().map(|feed| feed.fed),
         };
         let recorded = Progress {
             confirm: resume.confirmed_up_to,
@@ -135,7 +138,8 @@ impl Delivery {
             skipped: Marks::default(),
             skipped_from: None,
             serving: resume.feed.as_ref().and_then(Serving::resumed),
-            feed: resume.feed,
+            feed: resume.feed.as_ref().map(Feed::resumed),
+            recorded_fed: start.fed,
             covered: resume.confirmed_up_to,
             floor: resume.floor,
             shown: resume.slot_confirmed,
@@ -151,7 +155,6 @@ impl Delivery {
             at_barrier: false,
             lost_window: false,
             blocked_since: None,
-            told_of_feed: false,
             spare: Vec::new(),
             spare_marks: Vec::new(),
             actions: VecDeque::new(),
@@ -238,18 +241,21 @@ impl Delivery {
         let window = self.flight.committed(window);
         self.durable = window.progress;
         self.front.record(window.progress.confirm);
+        let fed = window.progress.fed;
         self.landed(window);
+        self.note_recorded_fed(fed);
         self.start_commit();
         self.advance(now);
     }
 
     /// The checkpoint recorded beside the events is committed.
     pub fn handle_recorded(&mut self, now: Instant) {
-        let lsn = self
+        let recorded = self
             .recording_now
             .take()
             .expect("a checkpoint was being recorded");
-        self.front.record(lsn);
+        self.front.record(recorded.confirm);
+        self.note_recorded_fed(recorded.fed);
         self.advance(now);
     }
 
@@ -326,7 +332,10 @@ impl Delivery {
 
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
-        let held = [self.write_backs.bound(), self.skipped_from];
+        let held = [
+            self.write_backs.bound().map(|floor| floor.lsn),
+            self.skipped_from,
+        ];
         let held = held.into_iter().flatten().min();
         self.actions
             .pop_front()
@@ -335,7 +344,8 @@ impl Delivery {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due, if at all.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let unrecorded = self.recordable().confirm > self.handed_out.confirm;
+        let (recordable, recorded) = (self.recordable(), self.handed_out);
+        let unrecorded = recordable.confirm > recorded.confirm || recordable.fed != recorded.fed;
         let may_record = !self.skipper.awaits() && self.recording_now.is_none();
         let record = (unrecorded && may_record && self.flight.is_empty())
             .then(|| self.last_record + self.settings.checkpoint_interval);

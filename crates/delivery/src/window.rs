@@ -6,7 +6,7 @@ use std::time::Instant;
 use envelope::RecordBatch;
 use pgoutput::{Lsn, PgTimestamp};
 
-use crate::{ParkedKey, TransactionPosition, Verdict};
+use crate::{Fed, ParkedKey, TransactionPosition, Verdict};
 
 /// A place in the stream: what has been dealt with before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,8 +15,8 @@ pub struct Progress {
     pub position: Option<TransactionPosition>,
     /// Everything that commits below this LSN has been dealt with.
     pub confirm: Lsn,
-    /// How far the feed that the stream waits for has got.
-    pub fed: Option<u64>,
+    /// How far the feed has got that comes before the rest of the stream.
+    pub fed: Option<Fed>,
 }
 
 /// Where a window may end.
@@ -87,10 +87,19 @@ impl OpenWindow {
     }
 
     /// All that was gathered may be published, though the open transaction has more.
-    pub fn complete_so_far(&mut self, position: Option<TransactionPosition>, fed: Option<u64>) {
+    pub fn complete_so_far(&mut self, position: Option<TransactionPosition>) {
         self.boundary_records = self.batch.len();
         self.boundary.position = position.or(self.boundary.position);
-        self.boundary.fed = fed;
+    }
+
+    /// A feed has got further.
+    pub fn set_fed(&mut self, fed: Fed) {
+        self.boundary.fed = Some(fed);
+    }
+
+    /// Nothing is left to be known of the feed.
+    pub fn forget_fed(&mut self) {
+        self.boundary.fed = None;
     }
 
     /// Nothing below `lsn` is left to come.
@@ -122,9 +131,9 @@ impl OpenWindow {
         self.opened_at
     }
 
-    /// Commit time of the first record gathered.
+    /// Commit time of the first record gathered that comes from the stream.
     pub fn oldest_commit(&self) -> Option<PgTimestamp> {
-        self.batch.get(0).map(|record| record.commit_time)
+        first_commit(&self.batch)
     }
 
     /// Takes the window out; records behind the cut stay, in `empty`.
@@ -195,4 +204,10 @@ pub(crate) struct Taken {
     pub suspects: BTreeMap<usize, Option<Verdict>>,
     pub parks: Vec<(usize, ParkedKey)>,
     pub progress: Progress,
+}
+
+/// Commit time of the first record that comes from the stream: what is published beside it has none.
+pub(crate) fn first_commit(batch: &RecordBatch) -> Option<PgTimestamp> {
+    let mut streamed = batch.iter().filter(|record| record.xid != 0);
+    streamed.next().map(|record| record.commit_time)
 }

@@ -44,11 +44,19 @@ impl fmt::Display for WriteBack {
     }
 }
 
+/// Everything below is written back once what was submitted before is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Floor {
+    /// Of the stream: what commits below.
+    pub lsn: Lsn,
+    /// Of the feed: the rows up to this one.
+    pub fed: u64,
+}
+
 #[derive(Debug)]
 struct Pending {
     id: MarksId,
-    /// Everything that commits below is written back once what was submitted before is.
-    floor: Lsn,
+    floor: Floor,
     rows: usize,
 }
 
@@ -60,7 +68,7 @@ pub(crate) struct WriteBacks {
     max_rows: usize,
     next: u64,
     /// What was not submitted begins here: the slot is not to be confirmed beyond.
-    dropped_from: Option<Lsn>,
+    dropped_from: Option<Floor>,
 }
 
 impl WriteBacks {
@@ -76,11 +84,11 @@ impl WriteBacks {
 
     /// Takes marks in; `None` when there are too many under way: they are left to a later session,
     /// to which the slot sends their rows again.
-    pub fn submit(&mut self, floor: Lsn, rows: usize) -> Option<MarksId> {
+    pub fn submit(&mut self, floor: Floor, rows: usize) -> Option<MarksId> {
         if self.dropped_from.is_none() && self.rows > 0 && self.rows + rows > self.max_rows {
             self.dropped_from = Some(floor);
         }
-        if self.dropped_from.is_some_and(|from| floor >= from) {
+        if self.dropped_from.is_some_and(|from| floor.lsn >= from.lsn) {
             return None;
         }
         let id = MarksId(self.next);
@@ -98,8 +106,9 @@ impl WriteBacks {
         self.rows -= oldest.rows;
     }
 
-    /// How far the slot may be confirmed for all that is to be written back; `None`: any far.
-    pub fn bound(&self) -> Option<Lsn> {
+    /// How far the slot may be confirmed, and the feed counts as told, for all that is to be written
+    /// back; `None`: any far.
+    pub fn bound(&self) -> Option<Floor> {
         self.pending
             .front()
             .map(|oldest| oldest.floor)
@@ -126,7 +135,7 @@ impl WriteBacks {
     }
 
     /// Gives up what would not fit.
-    pub fn drop_from(&mut self, floor: Lsn) {
+    pub fn drop_from(&mut self, floor: Floor) {
         self.dropped_from.get_or_insert(floor);
     }
 }
@@ -135,15 +144,22 @@ impl WriteBacks {
 mod tests {
     use super::*;
 
+    fn floor(lsn: u64) -> Floor {
+        Floor {
+            lsn: Lsn::from(lsn),
+            fed: lsn,
+        }
+    }
+
     #[test]
     fn the_slot_is_held_before_the_oldest_marks_under_way() {
         let mut backs = WriteBacks::new(10);
         assert_eq!(backs.bound(), None);
-        assert_eq!(backs.submit(Lsn::from(5), 3), Some(MarksId(0)));
-        assert_eq!(backs.submit(Lsn::from(9), 3), Some(MarksId(1)));
-        assert_eq!(backs.bound(), Some(Lsn::from(5)));
+        assert_eq!(backs.submit(floor(5), 3), Some(MarksId(0)));
+        assert_eq!(backs.submit(floor(9), 3), Some(MarksId(1)));
+        assert_eq!(backs.bound(), Some(floor(5)));
         backs.done(MarksId(0));
-        assert_eq!(backs.bound(), Some(Lsn::from(9)));
+        assert_eq!(backs.bound(), Some(floor(9)));
         backs.done(MarksId(1));
         assert_eq!(backs.bound(), None);
     }
@@ -151,18 +167,18 @@ mod tests {
     #[test]
     fn what_does_not_fit_holds_the_slot_until_a_new_session() {
         let mut backs = WriteBacks::new(5);
-        assert_eq!(backs.submit(Lsn::from(1), 4), Some(MarksId(0)));
-        assert_eq!(backs.submit(Lsn::from(5), 4), None);
-        assert_eq!(backs.submit(Lsn::from(9), 1), None);
+        assert_eq!(backs.submit(floor(1), 4), Some(MarksId(0)));
+        assert_eq!(backs.submit(floor(5), 4), None);
+        assert_eq!(backs.submit(floor(9), 1), None);
         assert!(!backs.must_start_over());
         backs.done(MarksId(0));
         assert!(backs.must_start_over());
-        assert_eq!(backs.bound(), Some(Lsn::from(5)));
+        assert_eq!(backs.bound(), Some(floor(5)));
     }
 
     #[test]
     fn one_window_that_is_larger_than_the_bound_is_taken_all_the_same() {
         let mut backs = WriteBacks::new(5);
-        assert_eq!(backs.submit(Lsn::from(1), 40), Some(MarksId(0)));
+        assert_eq!(backs.submit(floor(1), 40), Some(MarksId(0)));
     }
 }

@@ -1,14 +1,12 @@
-//! The state machine, driven by hand: what operators ask for, and feeds.
+//! The state machine, driven by hand: what operators ask for.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bench;
 
 use bench::control::entry;
-use bench::{Bench, DEAD_LETTERS, GOOD, column, dead, parking, settings};
-use delivery::{Answer, Exception, FedRow, FeedProgress, Resume};
-use envelope::TableId;
+use bench::{Bench, DEAD_LETTERS, GOOD, dead, parking};
+use delivery::{Answer, Exception, Resume};
 use envelope::dead_letter::Entry;
-use pgoutput::{Message, PgTimestamp, Relation, Value, encode, oid, parse};
 
 #[test]
 fn a_request_is_carried_out_between_what_comes_before_and_after_it() {
@@ -150,96 +148,4 @@ fn a_command_that_is_not_understood_is_passed_on_and_changes_nothing() {
     bench.commit(10);
     bench.wait();
     assert!(bench.events.is_empty());
-}
-
-fn fed_relation() -> Relation {
-    Relation {
-        oid: 0,
-        namespace: "public".into(),
-        name: "outbox".into(),
-        replica_identity: b'd',
-        columns: vec![
-            column("id", oid::TEXT),
-            column("event_type", oid::TEXT),
-            column("payload", oid::JSONB),
-        ],
-    }
-}
-
-fn feed_row(bench: &mut Bench, ordinal: u64) {
-    let row = [
-        Value::Text(b"e1"),
-        Value::Text(b"transfers.settled"),
-        Value::Text(b"{}"),
-    ];
-    let mut bytes = Vec::new();
-    encode::insert(&mut bytes, 1, &row);
-    let Message::Insert(insert) = parse(&bytes).unwrap() else {
-        panic!("no insert");
-    };
-    let fed = FedRow {
-        table: TableId(0),
-        ordinal,
-        time: PgTimestamp(0),
-        tuple: insert.tuple,
-    };
-    bench.delivery.handle_fed_row(&fed, bench.now).unwrap();
-    bench.poll();
-}
-
-#[test]
-fn a_feed_goes_before_the_stream_and_is_taken_up_where_it_stood() {
-    let feed = FeedProgress {
-        request: "r".into(),
-        done: 3,
-        controlled: false,
-    };
-    let resume = Resume {
-        feed: Some(feed),
-        ..Resume::default()
-    };
-    let mut bench = Bench::new(settings(), &resume);
-    bench.idle();
-    assert!(!bench.delivery.wants_input());
-    assert_eq!(bench.feeds, [("r".to_owned(), 3)]);
-    bench.delivery.handle_fed_relation(&fed_relation()).unwrap();
-    feed_row(&mut bench, 4);
-    feed_row(&mut bench, 6);
-    bench.land(0);
-    bench.wait();
-    assert_eq!(bench.fates(), [GOOD, GOOD]);
-    assert_eq!(bench.last_checkpoint().feed.as_ref().unwrap().done, 6);
-    bench.land(1);
-    bench.delivery.handle_feed_end(bench.now);
-    bench.poll();
-    assert!(bench.delivery.wants_input());
-    bench.transaction(20, 1);
-    bench.idle();
-    assert_eq!(bench.last_checkpoint().feed, None);
-}
-
-#[test]
-fn a_replay_that_an_earlier_session_finished_is_not_carried_out_again() {
-    let request = "00000000-0000-0000-0000-00000000000a";
-    let feed = FeedProgress {
-        request: request.into(),
-        done: 5,
-        controlled: true,
-    };
-    let resume = Resume {
-        feed: Some(feed),
-        ..Resume::default()
-    };
-    let mut bench = Bench::new(settings(), &resume);
-    bench.idle();
-    bench.delivery.handle_feed_end(bench.now);
-    bench.poll();
-    bench.control_relation();
-    bench.begin(10).unwrap();
-    bench.control(r#"{"command":"replay"}"#);
-    assert!(bench.delivery.wants_input());
-    assert_eq!(bench.feeds.len(), 1);
-    bench.commit(10);
-    bench.wait();
-    assert_eq!(bench.last_checkpoint().feed, None);
 }

@@ -134,7 +134,7 @@ impl Delivery {
             self.ask_for_dead_letter_topics(now);
         }
         let (first, last) = (text(verdict.first_failure), text(verdict.last_failure));
-        let request = self.serving.as_ref().map(Serving::request);
+        let request = self.serving.as_ref().and_then(Serving::request);
         let class = verdict.class.name();
         let table = self.tables.name(record.table);
         let dead = DeadLetter {

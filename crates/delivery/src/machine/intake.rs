@@ -11,6 +11,7 @@ use crate::tables::Role;
 use crate::topics::Judgement;
 use crate::transaction::OpenTransaction;
 use crate::verdict::{Class, Verdict};
+use crate::write_back::Floor;
 use crate::{Action, Halt, Mark, Marks, OnDeadLetter, Outcome};
 
 /// So many rows that were published before are written back at a time.
@@ -83,7 +84,9 @@ impl Delivery {
         match &mut known.role {
             Role::Control(rows) => {
                 let request = rows.read(insert.tuple, origin);
-                if self.is_carried_out(&request.id) {
+                if !request.is_for(&self.settings.identity.slot) {
+                    transaction.index += 1;
+                } else if self.is_carried_out(&request.id) {
                     self.pass_control_row();
                 } else {
                     // It counts as dealt with once it has been carried out.
@@ -238,7 +241,9 @@ impl Delivery {
         let is_full = self.skipped.len() >= self.settings.max_pending_marks;
         let has_whole = self.skipped_from.is_some_and(|from| from < self.shown);
         if self.skipper.awaits() && is_full && has_whole {
-            self.write_backs.drop_from(self.shown);
+            let fed = self.handed_over();
+            let lsn = self.shown;
+            self.write_backs.drop_from(Floor { lsn, fed });
             return;
         }
         let marks = &mut self.skipped;
@@ -262,7 +267,12 @@ impl Delivery {
         self.submit_marks(floor, marks);
     }
 
-    pub(super) fn submit_marks(&mut self, floor: Lsn, marks: Marks) {
+    pub(super) fn submit_marks(&mut self, lsn: Lsn, marks: Marks) {
+        let fed = self.handed_over();
+        self.submit_marks_from(Floor { lsn, fed }, marks);
+    }
+
+    pub(super) fn submit_marks_from(&mut self, floor: Floor, marks: Marks) {
         match self.write_backs.submit(floor, marks.len()) {
             Some(id) => self.actions.push_back(Action::WriteBack { id, marks }),
             None => self.keep_marks(marks),

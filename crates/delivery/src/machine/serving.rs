@@ -9,32 +9,28 @@
 use std::time::Instant;
 
 use envelope::dead_letter::{self, Entry};
-use envelope::{Fate, Headers, Origin, Record, TableId};
-use pgoutput::{CommitLsn, Lsn, PgTimestamp, Position, Relation};
+use envelope::{Fate, Headers, Record, TableId};
+use pgoutput::{CommitLsn, Lsn, PgTimestamp, Position};
 
 use super::Delivery;
 use crate::{
-    Action, Command, Exception, FEED_FINISHED, FedRow, FeedProgress, Halt, OnDeadLetter, Progress,
-    Request, TransactionPosition,
+    Action, Command, Exception, Fed, FeedProgress, Halt, OnDeadLetter, Request, TransactionPosition,
 };
-
-/// The header of an event that is published again on request.
-const REPLAY_HEADER: &str = "replay";
 
 #[derive(Debug)]
 pub(super) struct Serving {
-    what: What,
+    pub what: What,
     asked: bool,
     /// Everything has been handed in, and some of it may not be on its way yet.
     ending: bool,
 }
 
 #[derive(Debug)]
-enum What {
+pub(super) enum What {
     /// The stream stands at this row of the control table.
     Request(Request),
     /// A feed that an earlier session began.
-    Feed(FeedProgress),
+    Feed,
 }
 
 impl Serving {
@@ -46,10 +42,10 @@ impl Serving {
         }
     }
 
-    /// A feed that is not finished goes on.
+    /// A feed that is not complete goes on.
     pub fn resumed(feed: &FeedProgress) -> Option<Self> {
-        (feed.done != FEED_FINISHED).then(|| Self {
-            what: What::Feed(feed.clone()),
+        (!feed.is_complete()).then_some(Self {
+            what: What::Feed,
             asked: false,
             ending: false,
         })
@@ -57,15 +53,20 @@ impl Serving {
 
     /// The id of the request that is being carried out: what comes before it may still be on its way.
     pub fn under_way(&self) -> Option<&str> {
-        self.asked.then(|| self.request())
+        self.request().filter(|_| self.asked)
     }
 
-    /// The id of the request.
-    pub fn request(&self) -> &str {
+    /// The id of the request that the stream stands at.
+    pub fn request(&self) -> Option<&str> {
         match &self.what {
-            What::Request(request) => &request.id,
-            What::Feed(feed) => &feed.request,
+            What::Request(request) => Some(&request.id),
+            What::Feed => None,
         }
+    }
+
+    /// The stream stands at the row of the control table that asks for it.
+    pub fn is_at_its_row(&self) -> bool {
+        matches!(self.what, What::Request(_))
     }
 }
 
@@ -97,54 +98,8 @@ impl Delivery {
             && !self.draining
             && !self.stopped
             && !self.is_full()
+            && !self.is_ahead_in_feed()
             && self.window.boundary_records() < self.bounds().max_events
-    }
-
-    /// A relation whose rows come from a feed, in the shape in which they come.
-    pub fn handle_fed_relation(&mut self, relation: &Relation) -> Result<(), Halt> {
-        Ok(self.tables.announce_fed(relation)?)
-    }
-
-    /// The next row of a feed.
-    pub fn handle_fed_row(&mut self, row: &FedRow<'_>, now: Instant) -> Result<(), Halt> {
-        let Some(mapper) = self.tables.fed(row.table) else {
-            let table = self.tables.name(row.table);
-            return Err(Halt::Protocol(format!("a row of {table} before its shape")));
-        };
-        let origin = Origin {
-            position: Position {
-                commit_lsn: CommitLsn(Lsn::INVALID),
-                index: row.ordinal,
-            },
-            commit_time: row.time,
-            xid: 0,
-        };
-        let unmappable = mapper.map_or_salvage(row.tuple, origin, &mut self.window.batch);
-        if let Some(feed) = self.feed.as_ref().filter(|feed| feed.controlled) {
-            self.window
-                .batch
-                .add_header_to_last(REPLAY_HEADER, &feed.request);
-        }
-        self.judge(unmappable.as_ref(), now)?;
-        self.complete_so_far(Some(row.ordinal));
-        self.advance(now);
-        Ok(())
-    }
-
-    /// The feed has no more rows.
-    pub fn handle_feed_end(&mut self, now: Instant) {
-        let Some(Serving { what, .. }) = self.serving.take() else {
-            return;
-        };
-        match what {
-            What::Request(_) => self.pass_control_row(),
-            // The request itself comes by later, and must not be carried out again.
-            What::Feed(feed) => {
-                let fed = feed.controlled.then_some(FEED_FINISHED);
-                self.window.complete_so_far(None, fed);
-            }
-        }
-        self.advance(now);
     }
 
     /// A dead letter that the request names. It stays as it is where it can't be published: it is not
@@ -170,7 +125,7 @@ impl Delivery {
             self.revive(letter, table, now)?;
         }
         self.resolve(letter, table);
-        self.complete_so_far(self.window.boundary().fed);
+        self.complete_so_far();
         self.advance(now);
         Ok(())
     }
@@ -266,7 +221,8 @@ impl Delivery {
         } else {
             "replayed"
         };
-        let request = self.serving.as_ref().map_or("", Serving::request);
+        let request = self.serving.as_ref().and_then(Serving::request);
+        let request = request.unwrap_or_default();
         let headers = [
             (dead_letter::RESOLVES, Some(resolves.as_bytes())),
             (dead_letter::RESOLUTION, Some(resolution.as_bytes())),
@@ -281,42 +237,30 @@ impl Delivery {
     /// Begins, once everything before is durable.
     pub(super) fn go_on_serving(&mut self, now: Instant) {
         self.finish_serving();
-        let ready = self.is_caught_up() && !self.draining && !self.stopped;
+        let waits = self.waits_for_feed();
+        let ready = self.is_caught_up() && !waits && !self.draining && !self.stopped;
         let Some(serving) = self.serving.as_mut().filter(|s| ready && !s.asked) else {
             return;
         };
         serving.asked = true;
         let action = match &serving.what {
-            What::Feed(feed) => Action::Feed {
-                request: feed.request.clone(),
-                after: feed.done,
-            },
+            What::Feed => self.resume_feed(),
             What::Request(request) => {
                 let request = request.clone();
                 self.lessons.repaired_by(&request.id);
                 match &request.command {
-                    Ok(Command::Replay) => {
-                        self.feed = Some(FeedProgress {
-                            request: request.id.clone(),
-                            done: 0,
-                            controlled: true,
-                        });
-                        Action::Feed {
-                            request: request.id,
-                            after: 0,
-                        }
-                    }
+                    Ok(Command::Replay { rows }) => Some(self.begin_feed(request.id, *rows)),
                     Ok(Command::DlqRelease { service, key }) => {
                         self.parking.release(service, key.as_bytes(), &request.id);
-                        Action::Serve { request }
+                        Some(Action::Serve { request })
                     }
                     Ok(Command::DlqReplay { .. } | Command::DlqDrop { .. }) | Err(_) => {
-                        Action::Serve { request }
+                        Some(Action::Serve { request })
                     }
                 }
             }
         };
-        self.actions.push_back(action);
+        self.actions.extend(action);
         if !self.parking.is_empty() {
             self.ask_for_dead_letter_topics(now);
         }
@@ -325,7 +269,7 @@ impl Delivery {
     /// The stream stands at a row of the control table.
     pub(super) fn stand_at_control_row(&mut self) {
         self.flush_skipped();
-        self.complete_so_far(self.window.boundary().fed);
+        self.complete_so_far();
     }
 
     /// The row of the control table that the stream stands at is dealt with.
@@ -333,40 +277,17 @@ impl Delivery {
         if let Some(transaction) = &mut self.transaction {
             transaction.index += 1;
         }
-        self.complete_so_far(None);
-    }
-
-    /// An earlier session has carried it out.
-    pub(super) fn is_carried_out(&self, request: &str) -> bool {
-        let finished = self.window.boundary().fed == Some(FEED_FINISHED);
-        finished
-            && self
-                .feed
-                .as_ref()
-                .is_some_and(|feed| feed.request == request)
-    }
-
-    /// A checkpoint without the feed is durable: its rows are not needed any more.
-    pub(super) fn forget_feed(&mut self, recorded: Progress) {
-        let is_over = recorded.fed.is_none_or(|done| done == FEED_FINISHED);
-        if !is_over || self.serving.is_some() {
-            return;
-        }
-        if let Some(feed) = self.feed.as_ref().filter(|_| !self.told_of_feed) {
-            let request = feed.request.clone();
-            self.actions.push_back(Action::Fed { request });
-            self.told_of_feed = true;
-        }
-        if recorded.fed.is_none() {
-            self.feed = None;
-            self.told_of_feed = false;
+        self.complete_so_far();
+        if let Some(fed) = self.window.boundary().fed {
+            let controlled = false;
+            self.window.set_fed(Fed { controlled, ..fed });
         }
     }
 
     /// All that was gathered may be published, though the open transaction may have more.
-    fn complete_so_far(&mut self, fed: Option<u64>) {
+    pub(super) fn complete_so_far(&mut self) {
         let position = self.open_position();
-        self.window.complete_so_far(position, fed);
+        self.window.complete_so_far(position);
     }
 
     pub(super) fn open_position(&self) -> Option<TransactionPosition> {

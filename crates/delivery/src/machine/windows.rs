@@ -3,16 +3,17 @@
 use std::time::{Duration, Instant};
 
 use envelope::{Fate, RecordBatch, TableId, dead_letter};
-use pgoutput::Lsn;
+use pgoutput::{Lsn, Position};
 
 use super::Delivery;
 use super::burial::Buried;
 use crate::exception::first_position;
 use crate::flight::{Contents, Window};
-use crate::window::{Bounds, Cut};
+use crate::window::{Bounds, Cut, first_commit};
+use crate::write_back::Floor;
 use crate::{
-    Action, CHECKPOINT_FORMAT, Checkpoint, Exception, FeedProgress, Kind, Mark, Marks, Outcome,
-    Progress, Recording, RevivedRow,
+    Action, CHECKPOINT_FORMAT, Checkpoint, Exception, Fed, Kind, Mark, Marks, Outcome, Progress,
+    Recording, RevivedRow,
 };
 
 /// How long marks may hold up the stream of rows that were published before.
@@ -44,6 +45,7 @@ impl Delivery {
             self.flush_skipped();
         }
         self.give_up_blocked_marks(now);
+        self.go_on_feeding();
         self.go_on_serving(now);
         // What was skipped so far may be foreign: no progress can be told from it.
         if self.skipper.awaits() {
@@ -59,15 +61,23 @@ impl Delivery {
     /// Rows that can't be written back must not hold up the events behind them for long.
     fn give_up_blocked_marks(&mut self, now: Instant) {
         let blocked = self.skipped_from.filter(|_| self.write_backs.is_full());
-        let Some(floor) = blocked else {
+        let is_ahead_in_feed = self.is_ahead_in_feed();
+        if blocked.is_none() && !is_ahead_in_feed {
             self.blocked_since = None;
             return;
-        };
+        }
         let since = *self.blocked_since.get_or_insert(now);
-        if now.duration_since(since) >= BLOCKED {
-            self.write_backs.drop_from(floor);
+        if now.duration_since(since) < BLOCKED {
+            return;
+        }
+        if let Some(lsn) = blocked {
+            let fed = self.handed_over();
+            self.write_backs.drop_from(Floor { lsn, fed });
             self.skipped_from = None;
             self.skipped.clear();
+        }
+        if is_ahead_in_feed {
+            self.give_up_telling_again();
         }
     }
 
@@ -105,7 +115,6 @@ impl Delivery {
 
     fn close(&mut self, cut: Cut, now: Instant) {
         let open = self.open_position();
-        let oldest = self.window.oldest_commit();
         let empty = self.spare.pop().unwrap_or_default();
         let taken = self.window.take(cut, open, empty, now);
         let progress = taken.progress;
@@ -116,7 +125,7 @@ impl Delivery {
             }) => {
                 self.note_revived(&batch, &mut exceptions);
                 let contents = Contents {
-                    oldest_commit: oldest,
+                    oldest_commit: first_commit(&batch),
                     events: batch.fates().filter(|fate| *fate != Fate::None).count(),
                     first: batch.get(0).map(|record| record.position),
                     dead_letter: lonely_dead_letter(&batch),
@@ -223,7 +232,7 @@ impl Delivery {
             Recording::InTransaction => {
                 exceptions = std::mem::take(&mut self.exceptions);
                 exceptions.append(&mut contents.exceptions);
-                exceptions.append(&mut self.settled());
+                exceptions.append(&mut self.settled(progress.fed));
                 self.handed_out = progress;
                 self.last_record = now;
                 Some(self.checkpoint(progress))
@@ -239,15 +248,20 @@ impl Delivery {
         });
     }
 
-    /// Dead letters whose rows say so by now: the slot was confirmed beyond them.
-    fn settled(&mut self) -> Vec<Exception> {
+    /// Dead letters whose rows say so by now: the slot was confirmed beyond them, or the feed counts
+    /// them as told.
+    fn settled(&mut self, fed: Option<Fed>) -> Vec<Exception> {
         if self.dead.is_empty() {
             return Vec::new();
         }
         let confirmed = first_position(self.front.confirmed().lsn());
-        let later = self.dead.split_off(&confirmed);
-        let settled = std::mem::replace(&mut self.dead, later);
-        settled.into_keys().map(Exception::Settled).collect()
+        let told = fed.map_or(u64::MAX, |fed| fed.marked);
+        let is_settled = |at: &Position| match at.commit_lsn.0 {
+            Lsn::INVALID => at.index <= told,
+            _ => *at < confirmed,
+        };
+        let settled = self.dead.extract_if(.., |at, _| is_settled(at));
+        settled.map(|(at, _)| Exception::Settled(at)).collect()
     }
 
     pub(super) fn start_commit(&mut self) {
@@ -270,7 +284,7 @@ impl Delivery {
             self.flush_skipped();
             self.submit_marks(contents.floor, marks);
         }
-        self.forget_feed(progress);
+        self.note_fed(progress.fed);
     }
 
     /// Every complete transaction taken in is durable.
@@ -295,7 +309,7 @@ impl Delivery {
             return;
         }
         let due = now.duration_since(self.last_record) >= self.settings.checkpoint_interval;
-        let urgent = self.asked_for > self.handed_out.confirm;
+        let urgent = self.asked_for > self.handed_out.confirm || self.waits_for_feed();
         if !(due || urgent || self.draining) {
             return;
         }
@@ -320,15 +334,14 @@ impl Delivery {
                 self.hand_out(batch, progress, Contents::default(), now);
             }
             Recording::Beside => {
-                self.recording_now = Some(progress.confirm);
+                self.recording_now = Some(progress);
                 let checkpoint = self.checkpoint(progress);
                 let mut exceptions = std::mem::take(&mut self.exceptions);
-                exceptions.append(&mut self.settled());
+                exceptions.append(&mut self.settled(progress.fed));
                 self.actions.push_back(Action::Record {
                     checkpoint,
                     exceptions,
                 });
-                self.forget_feed(progress);
             }
             Recording::Nowhere => {
                 self.exceptions.clear();
@@ -338,10 +351,6 @@ impl Delivery {
     }
 
     fn checkpoint(&self, progress: Progress) -> Checkpoint {
-        let feed = |done| FeedProgress {
-            done,
-            ..self.feed.clone().unwrap_or_default()
-        };
         Checkpoint {
             format: CHECKPOINT_FORMAT,
             kind: Kind::Progress,
@@ -353,7 +362,11 @@ impl Delivery {
             },
             // Never behind an older one, up to which the slot may be confirmed.
             confirmed_up_to: progress.confirm.max(self.covered),
-            feed: progress.fed.map(feed),
+            feed: self
+                .feed
+                .as_ref()
+                .zip(progress.fed)
+                .map(|(feed, fed)| feed.progress(fed)),
             fingerprint: self.settings.fingerprint,
             coverage: Some(self.settings.coverage.clone()),
             producers: self.settings.producers,

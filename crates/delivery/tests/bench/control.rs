@@ -18,6 +18,7 @@ impl Bench {
             replica_identity: b'd',
             columns: vec![
                 column("request_id", oid::UUID),
+                column("slot", oid::TEXT),
                 column("requested_at", oid::TIMESTAMPTZ),
                 column("requested_by", oid::TEXT),
                 column("reason", oid::TEXT),
@@ -32,6 +33,7 @@ impl Bench {
     pub fn control(&mut self, command: &str) {
         let row = [
             Value::Text(b"00000000-0000-0000-0000-00000000000a"),
+            Value::Text(b"outboxd"),
             Value::Text(b"2026-11-23 10:51:19.123456+00"),
             Value::Text(b"alice"),
             Value::Text(b"fixed"),

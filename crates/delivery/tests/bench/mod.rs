@@ -31,7 +31,6 @@ pub struct Bench {
     pub asked: Vec<String>,
     pub marks: Vec<(MarksId, Marks)>,
     pub served: Vec<Request>,
-    pub feeds: Vec<(String, u64)>,
     pub stopped: Option<Halt>,
     /// What is not usable.
     pub unusable: Vec<(String, Answer)>,
@@ -102,7 +101,6 @@ impl Bench {
             asked: Vec::new(),
             marks: Vec::new(),
             served: Vec::new(),
-            feeds: Vec::new(),
             stopped: None,
             unusable: Vec::new(),
         };
@@ -266,8 +264,7 @@ impl Bench {
                 Action::Ask { topic } => self.answer(topic),
                 Action::WriteBack { id, marks } => self.marks.push((id, marks)),
                 Action::Serve { request } => self.served.push(request),
-                Action::Feed { request, after } => self.feeds.push((request, after)),
-                Action::Fed { .. } => {}
+                Action::Feed { .. } | Action::Discard { .. } => panic!("{action:?}"),
                 Action::Stop(halt) => self.stopped = Some(halt),
             }
         }

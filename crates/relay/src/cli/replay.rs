@@ -228,7 +228,7 @@ async fn ask(
 ) -> Result<Option<Asked>, Failure> {
     let request = feed::new_request();
     connection.execute("BEGIN").await?;
-    let mut gathering = Gathering::new(connection, &request);
+    let mut gathering = Gathering::new(pipeline, connection, &request);
     for outbox in chosen(pipeline, args) {
         let order_by = pipeline.backfill.order_by.as_deref();
         gathering.add(outbox, filter, order_by).await?;
@@ -242,7 +242,7 @@ async fn ask(
         "command": "replay", "rows": rows, "ids": filter.ids, "type": filter.event_type,
         "since": filter.since, "until": filter.until, "table": args.table,
     });
-    requests::insert(connection, &request, &args.reason, &command).await?;
+    requests::insert(connection, pipeline, &request, &args.reason, &command).await?;
     connection.execute("COMMIT").await?;
     // The commit was flushed, so the flushed WAL ends behind it.
     let committed = connection.wal_end().await?;

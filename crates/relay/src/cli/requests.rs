@@ -39,14 +39,18 @@ async fn require_published(connection: &Connection, pipeline: &Pipeline) -> Resu
 /// Writes a request down. `false` if there is one with this id.
 pub(super) async fn insert(
     connection: &Connection,
+    pipeline: &Pipeline,
     id: &str,
     reason: &str,
     command: &Value,
 ) -> Result<bool, Failure> {
-    let sql = "INSERT INTO outboxd.control (request_id, reason, command) \
-               VALUES ($1::text::uuid, $2, $3::text::jsonb) ON CONFLICT DO NOTHING";
+    let sql = "INSERT INTO outboxd.control (request_id, slot, reason, command) \
+               VALUES ($1::text::uuid, $4, $2, $3::text::jsonb) ON CONFLICT DO NOTHING";
     let command = command.to_string();
-    let rows = connection.change(sql, &[&id, &reason, &command]).await?;
+    let slot = pipeline.slot_name();
+    let rows = connection
+        .change(sql, &[&id, &reason, &command, &slot])
+        .await?;
     Ok(rows == 1)
 }
 

@@ -38,7 +38,7 @@ impl Wanted {
                 };
                 (filter, false)
             }
-            Command::Replay => return None,
+            Command::Replay { .. } => return None,
         };
         Some(Self {
             request: request.id.clone(),

@@ -228,6 +228,11 @@ pub static CODES: &[Code] = &[
         "Create them with `outboxd init --apply`, which also adds outboxd.control to the publication.",
     ),
     stopped(
+        "feed-lost",
+        "Rows that are to be published before the stream are not in outboxd.feed_rows: somebody deleted them, or the promoted server never had them. Which events they were is not known from there.",
+        "Run `outboxd repair --anyway`: it finds the rows of the tables that are in no topic, and with --apply publishes them.",
+    ),
+    stopped(
         "repair-too-large",
         "More rows may be unpublished than a repair can hold in memory.",
         "Give --since TIMESTAMP: rows of older events are taken as published. Or set write_back = \"all\", so that the state of rows tells.",

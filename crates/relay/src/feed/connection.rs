@@ -17,7 +17,7 @@ use crate::source::catalog::Catalog;
 const SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = 0; \
      SET idle_in_transaction_session_timeout = 0; SET standard_conforming_strings = on; \
      SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET timezone = 'UTC'; \
-     SET bytea_output = 'hex'; SET extra_float_digits = 1; SET synchronous_commit = 'local'; \
+     SET bytea_output = 'hex'; SET extra_float_digits = 1; \
      SET enable_hashjoin = off; SET enable_mergejoin = off";
 
 /// A connection to the primary whose statements may take as long as they need; a server that is gone

@@ -76,15 +76,18 @@ impl Filter {
 /// A feed while its rows are being written down, in the transaction of the connection.
 pub struct Gathering<'a> {
     connection: &'a Connection,
+    /// Slot of the relay that is to publish them.
+    slot: String,
     request: &'a str,
     rows: u64,
 }
 
 impl<'a> Gathering<'a> {
     /// Without rows yet.
-    pub fn new(connection: &'a Connection, request: &'a str) -> Self {
+    pub fn new(pipeline: &Pipeline, connection: &'a Connection, request: &'a str) -> Self {
         Self {
             connection,
+            slot: pipeline.slot_name(),
             request,
             rows: 0,
         }
@@ -107,13 +110,13 @@ impl<'a> Gathering<'a> {
         let condition = filter.condition(&shape, spec)?;
         let (table, id) = (&shape.table, &shape.id);
         let sql = format!(
-            "INSERT INTO outboxd.feed_rows (request_id, ordinal, table_name, row_id) \
-             SELECT $1::text::uuid, $2 + row_number() OVER (ORDER BY {order}), $3, t.{id}::text \
+            "INSERT INTO outboxd.feed_rows (request_id, slot, ordinal, table_name, row_id) \
+             SELECT $1::text::uuid, $4, $2 + row_number() OVER (ORDER BY {order}), $3, t.{id}::text \
              FROM {table} t WHERE {condition}"
         );
         let before = i64::try_from(self.rows).unwrap_or(i64::MAX);
-        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-            [&self.request, &before, &table_name(spec)];
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+            [&self.request, &before, &table_name(spec), &self.slot];
         let added = self.connection.change(&sql, &params).await?;
         self.rows += added;
         Ok(added)
@@ -121,26 +124,26 @@ impl<'a> Gathering<'a> {
 
     /// Adds rows of a table by their ids.
     pub async fn add_ids(&mut self, table: &str, ids: &[String]) -> Result<(), Failure> {
-        let sql = "INSERT INTO outboxd.feed_rows (request_id, ordinal, table_name, row_id) \
-                   SELECT $1::text::uuid, $2 + n, $3, id \
+        let sql = "INSERT INTO outboxd.feed_rows (request_id, slot, ordinal, table_name, row_id) \
+                   SELECT $1::text::uuid, $5, $2 + n, $3, id \
                    FROM unnest($4::text[]) WITH ORDINALITY given(id, n)";
         let before = i64::try_from(self.rows).unwrap_or(i64::MAX);
-        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-            [&self.request, &before, &table, &ids];
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+            [&self.request, &before, &table, &ids, &self.slot];
         self.rows += self.connection.change(sql, &params).await?;
         Ok(())
     }
 
     /// Adds what is left of another feed behind a row of it.
     pub async fn add_rest(&mut self, request: &str, done: u64) -> Result<u64, Failure> {
-        let sql = "INSERT INTO outboxd.feed_rows (request_id, ordinal, table_name, row_id) \
-                   SELECT $1::text::uuid, $2 + row_number() OVER (ORDER BY ordinal), \
+        let sql = "INSERT INTO outboxd.feed_rows (request_id, slot, ordinal, table_name, row_id) \
+                   SELECT $1::text::uuid, $5, $2 + row_number() OVER (ORDER BY ordinal), \
                      table_name, row_id \
                    FROM outboxd.feed_rows WHERE request_id = $3::text::uuid AND ordinal > $4";
         let before = i64::try_from(self.rows).unwrap_or(i64::MAX);
         let done = i64::try_from(done).unwrap_or(i64::MAX);
-        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-            [&self.request, &before, &request, &done];
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+            [&self.request, &before, &request, &done, &self.slot];
         let added = self.connection.change(sql, &params).await?;
         self.rows += added;
         Ok(added)
@@ -154,7 +157,7 @@ pub async fn backfill(pipeline: &Pipeline, snapshot: &str, request: &str) -> Res
         return Ok(0);
     };
     let connection = Connection::in_snapshot(&pipeline.postgres, snapshot).await?;
-    let mut gathering = Gathering::new(&connection, request);
+    let mut gathering = Gathering::new(pipeline, &connection, request);
     for (_, spec, state) in pipeline.outboxes() {
         let order_by = pipeline.backfill.order_by.as_deref();
         gathering.add((spec, state), &filter, order_by).await?;

@@ -20,7 +20,7 @@ pub mod shape;
 pub use connection::Connection;
 pub use lock::{Lock, held};
 pub use reader::{Fed, Reader, Row};
-pub use requests::{discard, discard_beside, new_request, present, require, sweep};
+pub use requests::{discard, discard_published, new_request, present, require, sweep};
 
 use envelope::TableSpec;
 

@@ -1,6 +1,6 @@
 //! Reads the rows of a feed, in their order and as the tables have them now.
 
-use delivery::FedRow;
+use delivery::{FedRow, FeedProgress};
 use envelope::TableId;
 use pgoutput::{Message, PgTimestamp, Relation, Value, encode};
 use tokio::sync::mpsc;
@@ -66,13 +66,15 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Starts reading behind row `after`.
-    pub fn start(pipeline: &Pipeline, request: &str, after: u64) -> Self {
+    /// Starts reading behind the last row whose table was told.
+    pub fn start(pipeline: &Pipeline, feed: &FeedProgress) -> Self {
         let (sender, rows) = mpsc::channel(BUFFERED);
         let mut pages = Pages {
             pipeline: pipeline.clone(),
-            request: request.to_owned(),
-            after,
+            request: feed.request.clone(),
+            after: feed.fed.marked,
+            published: feed.fed.done,
+            listed: feed.rows,
             announced: None,
             missing: 0,
             sender,
@@ -103,6 +105,10 @@ struct Pages {
     request: String,
     /// Ordinal of the last row that was looked up.
     after: u64,
+    /// Ordinal of the last row that an earlier session published: it may be gone by now.
+    published: u64,
+    /// How many rows the list has.
+    listed: u64,
     /// The table whose relation was the last to be announced, and how it is read.
     announced: Option<(String, Table)>,
     missing: u64,
@@ -126,11 +132,11 @@ impl Pages {
     async fn read(&mut self) -> Result<(), Failure> {
         let connection = Connection::open(&self.pipeline.postgres).await?;
         loop {
-            let runs = self.page(&connection).await?;
-            if runs.is_empty() {
+            if self.after >= self.listed {
                 let missing = self.missing;
                 return self.send(Fed::End { missing }).await;
             }
+            let runs = self.page(&connection).await?;
             for run in runs {
                 self.run(&connection, &run).await?;
             }
@@ -142,7 +148,8 @@ impl Pages {
         sent.map_err(|_| Failure::new("internal", "nobody reads the feed any more"))
     }
 
-    /// The next rows of the list.
+    /// The next rows of the list, which has no gap: a list that was deleted, or that a promoted server
+    /// never had, is not taken for one that is done.
     async fn page(&mut self, connection: &Connection) -> Result<Vec<Run>, Failure> {
         let sql = "SELECT ordinal, table_name FROM outboxd.feed_rows \
                    WHERE request_id = $1::text::uuid AND ordinal > $2 ORDER BY ordinal LIMIT $3";
@@ -154,16 +161,31 @@ impl Pages {
         for row in rows {
             let (ordinal, table): (i64, String) = (row.get(0), row.get(1));
             let ordinal = ordinal.unsigned_abs();
+            if ordinal != self.after + 1 {
+                return Err(self.lost());
+            }
             self.after = ordinal;
             match runs.last_mut() {
-                Some(run) if run.table == table => run.ordinals.push(ordinal),
+                Some(run) if run.table == table && ordinal != self.published + 1 => {
+                    run.ordinals.push(ordinal)
+                }
                 Some(_) | None => runs.push(Run {
                     table,
                     ordinals: vec![ordinal],
                 }),
             }
         }
+        if runs.is_empty() {
+            return Err(self.lost());
+        }
         Ok(runs)
+    }
+
+    fn lost(&self) -> Failure {
+        let (next, listed, request) = (self.after + 1, self.listed, &self.request);
+        let message =
+            format!("row {next} of {listed} of feed {request} is not in outboxd.feed_rows");
+        Failure::new("feed-lost", message)
     }
 
     async fn run(&mut self, connection: &Connection, run: &Run) -> Result<(), Failure> {
@@ -206,7 +228,11 @@ impl Pages {
 
     /// Rows that can't be published any more are told, and nothing waits for them.
     fn miss(&mut self, run: &Run, rows: usize) -> Result<(), Failure> {
-        if rows > 0 {
+        let is_published = run
+            .ordinals
+            .last()
+            .is_some_and(|last| *last <= self.published);
+        if rows > 0 && !is_published {
             self.missing += rows as u64;
             tracing::warn!(
                 pipeline = self.pipeline.name,

@@ -1,5 +1,7 @@
 //! The tables of schema `outboxd`.
 
+use std::time::Duration;
+
 use super::Connection;
 use crate::config::Pipeline;
 use crate::failure::Failure;
@@ -7,19 +9,21 @@ use crate::source::catalog::Catalog;
 
 /// Rows deleted in one transaction.
 const BATCH: i64 = 10_000;
+const DISCARD_AGAIN: Duration = Duration::from_secs(5);
 
 /// The schema's tables.
 const PRESENT: &str = "SELECT count(*) = 2 FROM pg_class c \
      JOIN pg_namespace n ON n.oid = c.relnamespace \
      WHERE n.nspname = 'outboxd' AND c.relname IN ('control', 'feed_rows')";
 
-/// Feeds that nobody has asked for in `control`, found by one look into the index each.
+/// Feeds of a slot that nobody has asked for in `control`, found by one look into the index each.
 const UNASKED: &str = "WITH RECURSIVE feeds(id) AS ( \
        (SELECT request_id FROM outboxd.feed_rows ORDER BY request_id LIMIT 1) \
        UNION ALL SELECT (SELECT f.request_id FROM outboxd.feed_rows f \
          WHERE f.request_id > feeds.id ORDER BY f.request_id LIMIT 1) \
        FROM feeds WHERE feeds.id IS NOT NULL) \
      SELECT id::text FROM feeds WHERE id IS NOT NULL \
+       AND $1 = (SELECT f.slot FROM outboxd.feed_rows f WHERE f.request_id = feeds.id LIMIT 1) \
        AND NOT EXISTS (SELECT FROM outboxd.control c WHERE c.request_id = feeds.id)";
 
 /// Whether the database has schema `outboxd` with its tables.
@@ -62,21 +66,17 @@ pub async fn discard(connection: &Connection, request: &str) -> Result<(), Failu
     Ok(())
 }
 
-/// As [`discard`], in a task of its own. What it can't delete is swept later.
-pub fn discard_beside(pipeline: &Pipeline, request: String) {
-    let (postgres, name) = (pipeline.postgres.clone(), pipeline.name.clone());
-    tokio::spawn(async move {
-        let discarding = async {
-            let connection = Connection::open(&postgres).await?;
-            discard(&connection, &request).await
-        };
-        match discarding.await {
-            Ok(()) => tracing::info!(pipeline = name, request, "feed published"),
-            Err(failure) => {
-                tracing::warn!(pipeline = name, request, %failure, "the rows of a published feed were not deleted");
-            }
-        }
-    });
+/// As [`discard`], again and again until it has succeeded.
+pub async fn discard_published(pipeline: Pipeline, request: String) {
+    let discarding = async || {
+        let connection = Connection::open(&pipeline.postgres).await?;
+        discard(&connection, &request).await
+    };
+    while let Err(failure) = discarding().await {
+        tracing::warn!(pipeline = pipeline.name, request, %failure, "the rows of a published feed can't be deleted yet");
+        tokio::time::sleep(DISCARD_AGAIN).await;
+    }
+    tracing::info!(pipeline = pipeline.name, request, "feed published");
 }
 
 /// Deletes what backfills and repairs that did not come to their end, or feeds that did, have left
@@ -84,8 +84,12 @@ pub fn discard_beside(pipeline: &Pipeline, request: String) {
 ///
 /// Call it only where nobody else can be gathering: with the lock, or with the slot held and
 /// everybody else fenced. Rows of requests that stand in `outboxd.control` stay.
-pub async fn sweep(connection: &Connection, current: Option<&str>) -> Result<(), Failure> {
-    for row in connection.rows(UNASKED, &[]).await? {
+pub async fn sweep(
+    connection: &Connection,
+    slot: &str,
+    current: Option<&str>,
+) -> Result<(), Failure> {
+    for row in connection.rows(UNASKED, &[&slot]).await? {
         let request: String = row.get(0);
         if current != Some(request.as_str()) {
             tracing::info!(request, "the rows of an old feed are deleted");

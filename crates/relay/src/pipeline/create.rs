@@ -73,7 +73,7 @@ async fn with_backfill(
     feed::require(&session.catalog, "a backfill").await?;
     // Of starts that did not come to their end.
     let connection = Connection::open(&pipeline.postgres).await?;
-    feed::sweep(&connection, None).await?;
+    feed::sweep(&connection, &pipeline.slot_name(), None).await?;
     let request = feed::new_request();
     let intent = Checkpoint {
         feed: Some(FeedProgress {
@@ -96,6 +96,7 @@ async fn with_backfill(
     );
     let feed = (rows > 0).then_some(FeedProgress {
         request,
+        rows,
         ..FeedProgress::default()
     });
     record_genesis(sink, &session.facts, made.at, feed, pipeline).await

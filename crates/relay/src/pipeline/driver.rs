@@ -8,6 +8,7 @@ use delivery::{Action, Answer, Delivery, MarksId, WindowId};
 use envelope::RecordBatch;
 use pgoutput::Lsn;
 use tokio::sync::watch as signal;
+use tokio::task::JoinSet;
 
 use super::open::{Opened, open};
 use super::service::{Served, Service, hand_in};
@@ -62,6 +63,7 @@ pub(super) async fn session(
         sink,
         write_back,
         service: None,
+        discarding: JoinSet::new(),
         delivery,
         memory,
         halted: None,
@@ -98,6 +100,8 @@ struct Driver<'a> {
     write_back: WriteBack,
     /// What the stream waits for.
     service: Option<Service>,
+    /// Deletes the list of a feed; ends with the session.
+    discarding: JoinSet<()>,
     delivery: Delivery,
     memory: &'a mut Memory,
     /// Why the state machine wants the session to end.
@@ -133,6 +137,7 @@ enum Turn {
     Sighting(Sighting),
     WrittenBack(Done),
     Served(Result<Served, Failure>),
+    Discarded,
     Due,
     Shutdown,
 }
@@ -192,6 +197,10 @@ impl Driver<'_> {
                 Ok(())
             }
             Turn::Served(served) => self.served(served).map_err(End::Source),
+            Turn::Discarded => {
+                self.delivery.handle_discarded(Instant::now());
+                Ok(())
+            }
             Turn::Due => self.due().map_err(End::Source),
             Turn::Shutdown => Err(End::Shutdown),
         }
@@ -217,6 +226,7 @@ impl Driver<'_> {
             done = self.write_back.done() => Turn::WrittenBack(done),
             frame = self.stream.next(), if listening => Turn::Frame(frame),
             served = next_of(&mut self.service), if serving => Turn::Served(served),
+            Some(_) = self.discarding.join_next() => Turn::Discarded,
             () = tokio::time::sleep_until(due.into()) => Turn::Due,
         }
     }
@@ -303,11 +313,13 @@ impl Driver<'_> {
                 Action::Serve { request } => {
                     self.service = Some(Service::of(self.context, &request));
                 }
-                Action::Feed { request, after } => {
-                    self.service = Some(Service::of_feed(self.context, &request, after));
+                Action::Feed { feed } => {
+                    self.service = Some(Service::of_feed(self.context, &feed));
                 }
-                Action::Fed { request } => {
-                    feed::discard_beside(&self.context.pipeline, request);
+                Action::Discard { request } => {
+                    let pipeline = self.context.pipeline.clone();
+                    self.discarding
+                        .spawn(feed::discard_published(pipeline, request));
                 }
                 Action::Stop(halt) => self.halted = Some(halt.into()),
                 Action::Confirm(lsn) => {
@@ -320,6 +332,7 @@ impl Driver<'_> {
         let metrics = &self.context.metrics;
         metrics.flight(self.delivery.windows_in_flight());
         metrics.parked(self.delivery.parked_keys());
+        metrics.feed_rows_left(self.delivery.feed_rows_left());
     }
 
     fn reported(&mut self, report: Report) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! What is published beside the stream: where the driver gets it from.
 
-use delivery::{Redelivered, Request};
+use delivery::{FeedProgress, Redelivered, Request};
 use envelope::dead_letter::Found;
 
 use super::Context;
@@ -52,11 +52,12 @@ impl Service {
         }
     }
 
-    /// Reads a feed behind one of its rows.
-    pub fn of_feed(context: &Context, request: &str, after: u64) -> Self {
+    /// Reads what is left of a feed.
+    pub fn of_feed(context: &Context, feed: &FeedProgress) -> Self {
         let pipeline = context.pipeline.name.as_str();
-        tracing::info!(pipeline, request, after, "feed begun");
-        Self::Feed(feed::Reader::start(&context.pipeline, request, after))
+        let (request, rows, done) = (&feed.request, feed.rows, feed.fed.done);
+        tracing::info!(pipeline, request, rows, done, "feed begun");
+        Self::Feed(feed::Reader::start(&context.pipeline, feed))
     }
 
     /// The next thing; cancel-safe.

@@ -55,7 +55,12 @@ pub async fn apply(pipeline: &Pipeline, ways: &Ways) -> Result<Option<Done>, Fai
     };
     let old_feed = diagnosis.feed.clone();
     let connection = Connection::open(&pipeline.postgres).await?;
-    feed::sweep(&connection, old_feed.as_ref().map(|f| f.request.as_str())).await?;
+    feed::sweep(
+        &connection,
+        &slot,
+        old_feed.as_ref().map(|f| f.request.as_str()),
+    )
+    .await?;
     let record = repair_record(checkpoint, &session, pipeline);
     sink.record_now(&record).await?;
     drop_slot(pipeline).await?;
@@ -71,6 +76,7 @@ pub async fn apply(pipeline: &Pipeline, ways: &Ways) -> Result<Option<Done>, Fai
 
     let progress = (feeds > 0).then_some(FeedProgress {
         request,
+        rows: feeds,
         ..FeedProgress::default()
     });
     record_genesis(&mut sink, &session.facts, made.at, progress, pipeline).await?;

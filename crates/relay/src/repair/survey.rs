@@ -164,7 +164,7 @@ impl<'a> Survey<'a> {
         }
         if has_schema {
             survey.load_feed(connection).await?;
-            survey.requests = unanswered(connection).await?;
+            survey.requests = unanswered(connection, &pipeline.slot_name()).await?;
         }
         Ok(survey)
     }
@@ -174,7 +174,7 @@ impl<'a> Survey<'a> {
             return Ok(());
         };
         let request = crate::feed::literal(&feed.request);
-        let done = feed.done;
+        let done = feed.fed.done;
         let sql = format!(
             "SELECT table_name, row_id FROM outboxd.feed_rows \
              WHERE request_id = {request} AND ordinal > {done}"
@@ -268,9 +268,9 @@ impl<'a> Survey<'a> {
         connection: &Connection,
         request: &str,
     ) -> Result<(Vec<TableReport>, u64), Failure> {
-        let mut gathering = Gathering::new(connection, request);
+        let mut gathering = Gathering::new(self.pipeline, connection, request);
         if let Some(feed) = &self.diagnosis.feed {
-            gathering.add_rest(&feed.request, feed.done).await?;
+            gathering.add_rest(&feed.request, feed.fed.done).await?;
         }
         self.count(connection, Some(gathering), 0).await
     }
@@ -432,11 +432,11 @@ async fn times(
 }
 
 /// Requests whose rows are still there: the relay deletes them when it has carried a request out.
-async fn unanswered(connection: &Connection) -> Result<Vec<String>, Failure> {
+async fn unanswered(connection: &Connection, slot: &str) -> Result<Vec<String>, Failure> {
     let sql = "SELECT format('%s of %s, %s: %s', c.request_id, c.requested_at, c.requested_by, c.reason) \
-               FROM outboxd.control c WHERE EXISTS \
+               FROM outboxd.control c WHERE c.slot = $2 AND EXISTS \
                  (SELECT FROM outboxd.feed_rows f WHERE f.request_id = c.request_id) \
                ORDER BY c.requested_at LIMIT $1";
-    let rows = connection.rows(sql, &[&REQUESTS]).await?;
+    let rows = connection.rows(sql, &[&REQUESTS, &slot]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }

@@ -77,6 +77,7 @@ struct Families {
     retry_wait: HistogramFamily,
     sessions: Family<PipelineLabel, Counter>,
     feed_missing: Family<PipelineLabel, Counter>,
+    feed_left: Family<PipelineLabel, Gauge>,
     state: Family<StateLabel, Gauge>,
     slot_lag: Family<PipelineLabel, Gauge>,
     slot_retained: Family<PipelineLabel, Gauge>,
@@ -105,6 +106,7 @@ impl Families {
             retry_wait: Family::new_with_constructor(waits),
             sessions: Family::default(),
             feed_missing: Family::default(),
+            feed_left: Family::default(),
             state: Family::default(),
             slot_lag: Family::default(),
             slot_retained: Family::default(),
@@ -196,6 +198,11 @@ impl Families {
             "outboxd_feed_rows_missing",
             "Rows of feeds that had vanished before they were published",
             self.feed_missing.clone(),
+        );
+        r.register(
+            "outboxd_feed_rows_left",
+            "Rows of a backfill, repair or replay that are still to be published, before the stream goes on",
+            self.feed_left.clone(),
         );
         r.register(
             "outboxd_state",
@@ -368,6 +375,12 @@ impl PipelineMetrics {
         missing.inc_by(rows);
     }
 
+    /// Rows of a feed that are still to be published.
+    pub fn feed_rows_left(&self, rows: u64) {
+        let left = self.families.feed_left.get_or_create(&self.label);
+        left.set(as_gauge(rows));
+    }
+
     /// A passing failure.
     pub fn retried(&self, code: &'static str, wait: Duration) {
         let label = CodeLabel {
@@ -421,11 +434,13 @@ impl PipelineMetrics {
         self.families
             .dead_letters
             .published(&self.label.pipeline, batch);
-        for record in batch.iter().filter(is_streamed) {
-            let age_us = now_us
-                .saturating_sub(record.commit_time.unix_micros())
-                .max(0);
-            latency.observe(age_us as f64 / 1e6);
+        for record in batch.iter().filter(|record| record.fate != Fate::None) {
+            if is_streamed(&record) {
+                let age_us = now_us
+                    .saturating_sub(record.commit_time.unix_micros())
+                    .max(0);
+                latency.observe(age_us as f64 / 1e6);
+            }
             let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
             if run.topic != record.topic {
                 self.count(&run);

@@ -284,7 +284,7 @@ impl<'c> Driver<'c> {
                     self.context.count("request-served");
                     self.letters = Some(Letters::start(self.context, request));
                 }
-                Action::Feed { .. } | Action::Fed { .. } => unreachable!("there are no feeds"),
+                Action::Feed { .. } | Action::Discard { .. } => unreachable!("there are no feeds"),
                 Action::Stop(halt) => self.halted = Some(halt.into()),
                 Action::Confirm(lsn) => self.report_flushed(lsn.lsn()),
             }

@@ -117,7 +117,7 @@ async fn read_letters(context: &Context, request: &Request) -> Vec<Letter> {
             };
             (filter, false)
         }
-        Ok(Command::Replay) | Err(_) => return Vec::new(),
+        Ok(Command::Replay { .. }) | Err(_) => return Vec::new(),
     };
     let releases = matches!(request.command, Ok(Command::DlqRelease { .. }));
     if context.has(Bug::ServesNothing) || releases && context.has(Bug::ReleasesUnpublished) {

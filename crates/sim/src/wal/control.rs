@@ -52,6 +52,7 @@ impl Demand {
     pub fn cell(&self, column: &str) -> Option<String> {
         match column {
             "request_id" => Some(self.id()),
+            "slot" => Some(crate::server::SLOT.to_owned()),
             "requested_by" => Some("operator".to_owned()),
             "command" => Some(self.command()),
             _ => None,

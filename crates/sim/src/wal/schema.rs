@@ -78,6 +78,7 @@ impl Schema {
 pub fn control() -> Relation {
     let columns = [
         ("request_id", oid::UUID),
+        ("slot", oid::TEXT),
         ("requested_by", oid::TEXT),
         ("command", oid::JSONB),
     ];

@@ -148,7 +148,7 @@ async fn request(
         return Ok(());
     }
     let id = given.map_or_else(feed::new_request, str::to_owned);
-    let is_new = requests::insert(&connection, &id, &args.reason, &command).await?;
+    let is_new = requests::insert(&connection, pipeline, &id, &args.reason, &command).await?;
     // The commit was flushed, so the flushed WAL ends behind it.
     let committed = connection.wal_end().await?;
     let mut document = json!({ "request": id, "repeated": !is_new, "done": false });
@@ -246,7 +246,7 @@ fn tell_outcome(
     document["left"] = outcome.left.document();
     let mut lines = vec![match target.command {
         Command::DlqDrop { .. } => format!("dropped {} dead letters", outcome.dropped),
-        Command::DlqReplay { .. } | Command::DlqRelease { .. } | Command::Replay => {
+        Command::DlqReplay { .. } | Command::DlqRelease { .. } | Command::Replay { .. } => {
             format!("published {} events", outcome.published)
         }
     }];

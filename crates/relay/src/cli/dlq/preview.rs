@@ -21,7 +21,7 @@ impl Target {
     /// Why a letter stays open, if it does.
     fn stays(&self, entry: &Entry<'_>, key: Option<&[u8]>, parked: &Parked) -> Option<Stays> {
         let released = match &self.command {
-            Command::DlqDrop { .. } | Command::Replay => return None,
+            Command::DlqDrop { .. } | Command::Replay { .. } => return None,
             Command::DlqRelease { .. } => true,
             Command::DlqReplay { .. } => false,
         };
@@ -36,7 +36,7 @@ impl Target {
         match self.command {
             Command::DlqDrop { .. } => "drop",
             Command::DlqRelease { .. } => "release",
-            Command::DlqReplay { .. } | Command::Replay => "replay",
+            Command::DlqReplay { .. } | Command::Replay { .. } => "replay",
         }
     }
 }

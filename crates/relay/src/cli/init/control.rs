@@ -158,7 +158,7 @@ pub(super) fn operator_steps(
         ));
     };
     let wanted = [
-        "SELECT, INSERT (request_id, reason, command) ON TABLE outboxd.control",
+        "SELECT, INSERT (request_id, slot, reason, command) ON TABLE outboxd.control",
         "SELECT, INSERT ON TABLE outboxd.feed_rows",
     ];
     let mut granted = grants(pipeline, role, rights, wanted);
