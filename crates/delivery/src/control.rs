@@ -44,6 +44,9 @@ pub enum Command {
     Replay {
         /// How many the list has.
         rows: u64,
+        /// By what they were chosen: for the record only.
+        #[serde(default)]
+        filter: serde_json::Value,
     },
     /// Publish dead letters.
     DlqReplay {

@@ -249,7 +249,7 @@ impl Delivery {
                 let request = request.clone();
                 self.lessons.repaired_by(&request.id);
                 match &request.command {
-                    Ok(Command::Replay { rows }) => Some(self.begin_feed(request.id, *rows)),
+                    Ok(Command::Replay { rows, .. }) => Some(self.begin_feed(request.id, *rows)),
                     Ok(Command::DlqRelease { service, key }) => {
                         self.parking.release(service, key.as_bytes(), &request.id);
                         Some(Action::Serve { request })

@@ -239,8 +239,10 @@ async fn ask(
         return Ok(None);
     }
     let command = json!({
-        "command": "replay", "rows": rows, "ids": filter.ids, "type": filter.event_type,
-        "since": filter.since, "until": filter.until, "table": args.table,
+        "command": "replay", "rows": rows, "filter": {
+            "ids": filter.ids, "type": filter.event_type,
+            "since": filter.since, "until": filter.until, "table": args.table,
+        },
     });
     requests::insert(connection, pipeline, &request, &args.reason, &command).await?;
     connection.execute("COMMIT").await?;

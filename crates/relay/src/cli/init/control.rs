@@ -307,7 +307,7 @@ mod tests {
         assert!(
             statements
                 .iter()
-                .any(|s| s.contains("INSERT (request_id, reason, command)"))
+                .any(|s| s.contains("INSERT (request_id, slot, reason, command)"))
         );
         let file = OPERATOR.replace("operator", "\"operator\"");
         for statement in statements {
