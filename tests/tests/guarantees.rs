@@ -103,7 +103,6 @@ fn what_make_test_leaves_out_is_known() {
         "large-transaction",
         "backlog",
         "restored-busy",
-        "backfill",
         "write-back-cost",
     ];
     assert_eq!(left_out, known);

@@ -7,6 +7,7 @@ use testbed::Direction;
 
 use super::{checkpoints, feeds};
 use crate::oracle;
+use crate::relay::Relay;
 use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage};
 use crate::wait;
@@ -15,7 +16,7 @@ use crate::writer::Writers;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "backfill",
     about: "100,000 old rows while writers go on, the relay killed 5 times on the way: each exactly once",
-    group: Group::Alone,
+    group: Group::Proof,
     within: Duration::from_secs(400),
     run: |figures| Box::pin(run(figures)),
 };
@@ -99,8 +100,22 @@ async fn killed_while_feeding(stage: &Stage) -> Result<u64> {
     })
     .await
     .with_context(|| relay.log_text())?;
+    the_wait_shows(&relay)?;
     relay.program().kill9();
     let checkpoint = feeds::checkpoint(stage)?;
     let done = checkpoint["feed"]["done"].as_u64();
     done.with_context(|| format!("the feed was over already: {checkpoint}"))
+}
+
+/// The stream waits for the feed: whoever looks must see that.
+fn the_wait_shows(relay: &Relay) -> Result<()> {
+    let left = relay.count("outboxd_feed_rows_left", "")?;
+    ensure!(left > 0.0, "no rows are left of the feed");
+    let stale = relay.count("event_outbox_stale", "")?;
+    let lag = relay.count("event_publish_lag_seconds", "")?;
+    ensure!(
+        stale == 1.0 || lag > 1.0,
+        "a lag of {lag} s while the stream waits"
+    );
+    Ok(())
 }
