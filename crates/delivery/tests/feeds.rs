@@ -154,8 +154,8 @@ impl World {
         let resume = self.resume();
         let delivery = Delivery::new(settings, specs, policy, resume, lessons(0), verified, now);
         let stream = match self.slot.as_u64() {
-            ..=10 => 0..,
-            ..=20 => 8..,
+            0..=10 => 0..,
+            11..=20 => 8..,
             _ => 11..,
         };
         let mut session = Session {

@@ -11,7 +11,7 @@ use envelope::{Origin, TableId};
 use pgoutput::{CommitLsn, Lsn, Position, Relation, Tuple};
 
 use super::Delivery;
-use super::serving::What;
+use super::serving::Serving;
 use crate::write_back::Floor;
 use crate::{Action, Fed, FedRow, FeedProgress, Halt, Mark, Marks, Outcome};
 
@@ -278,11 +278,6 @@ impl Delivery {
         self.feed.as_ref().map(|feed| feed.read_from(fed))
     }
 
-    /// A feed that is not forgotten yet keeps another one waiting.
-    pub(super) fn has_feed(&self) -> bool {
-        self.feed.is_some()
-    }
-
     /// An earlier session has carried it out.
     pub(super) fn is_carried_out(&self, request: &str) -> bool {
         let fed = self.window.boundary().fed;
@@ -333,9 +328,9 @@ impl Delivery {
         }
     }
 
-    /// The end of the feed keeps a request waiting.
+    /// A feed that is not forgotten yet keeps a request waiting.
     pub(super) fn waits_for_feed(&self) -> bool {
-        self.has_feed() && matches!(&self.serving, Some(s) if matches!(s.what, What::Request(_)))
+        self.feed.is_some() && self.serving.as_ref().is_some_and(Serving::is_at_its_row)
     }
 }
 

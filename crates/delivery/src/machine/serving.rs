@@ -19,24 +19,18 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) struct Serving {
-    pub what: What,
+    /// The stream stands at this row of the control table; without it, an earlier session began the
+    /// feed.
+    request: Option<Request>,
     asked: bool,
     /// Everything has been handed in, and some of it may not be on its way yet.
     ending: bool,
 }
 
-#[derive(Debug)]
-pub(super) enum What {
-    /// The stream stands at this row of the control table.
-    Request(Request),
-    /// A feed that an earlier session began.
-    Feed,
-}
-
 impl Serving {
     pub fn asked_for(request: Request) -> Self {
         Self {
-            what: What::Request(request),
+            request: Some(request),
             asked: false,
             ending: false,
         }
@@ -45,7 +39,7 @@ impl Serving {
     /// A feed that is not complete goes on.
     pub fn resumed(feed: &FeedProgress) -> Option<Self> {
         (!feed.is_complete()).then_some(Self {
-            what: What::Feed,
+            request: None,
             asked: false,
             ending: false,
         })
@@ -58,15 +52,12 @@ impl Serving {
 
     /// The id of the request that the stream stands at.
     pub fn request(&self) -> Option<&str> {
-        match &self.what {
-            What::Request(request) => Some(&request.id),
-            What::Feed => None,
-        }
+        self.request.as_ref().map(|request| request.id.as_str())
     }
 
     /// The stream stands at the row of the control table that asks for it.
     pub fn is_at_its_row(&self) -> bool {
-        matches!(self.what, What::Request(_))
+        self.request.is_some()
     }
 }
 
@@ -144,7 +135,7 @@ impl Delivery {
         let ended = self.window.batch.is_empty() && !self.lost_window;
         let serving = self.serving.take_if(|serving| serving.ending && ended);
         let Some(Serving {
-            what: What::Request(request),
+            request: Some(request),
             ..
         }) = serving
         else {
@@ -162,14 +153,8 @@ impl Delivery {
     }
 
     fn is_releasing(&self) -> bool {
-        let request = self.serving.as_ref().map(|serving| &serving.what);
-        matches!(
-            request,
-            Some(What::Request(Request {
-                command: Ok(Command::DlqRelease { .. }),
-                ..
-            }))
-        )
+        let request = self.serving.as_ref().and_then(|s| s.request.as_ref());
+        request.is_some_and(|r| matches!(r.command, Ok(Command::DlqRelease { .. })))
     }
 
     /// There is no event in it that could be published: it stays open, and a key that is released
@@ -243,9 +228,9 @@ impl Delivery {
             return;
         };
         serving.asked = true;
-        let action = match &serving.what {
-            What::Feed => self.resume_feed(),
-            What::Request(request) => {
+        let action = match &serving.request {
+            None => self.resume_feed(),
+            Some(request) => {
                 let request = request.clone();
                 self.lessons.repaired_by(&request.id);
                 match &request.command {

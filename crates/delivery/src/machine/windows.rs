@@ -260,8 +260,11 @@ impl Delivery {
             Lsn::INVALID => at.index <= told,
             _ => *at < confirmed,
         };
-        let settled = self.dead.extract_if(.., |at, _| is_settled(at));
-        settled.map(|(at, _)| Exception::Settled(at)).collect()
+        let settled: Vec<_> = self.dead.keys().copied().filter(is_settled).collect();
+        for at in &settled {
+            self.dead.remove(at);
+        }
+        settled.into_iter().map(Exception::Settled).collect()
     }
 
     pub(super) fn start_commit(&mut self) {

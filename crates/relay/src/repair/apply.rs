@@ -18,6 +18,7 @@ use crate::feed::{self, Connection, Lock};
 use crate::pipeline::{drop_slot, record_genesis};
 use crate::sink::{Sink, opening_checkpoint};
 use crate::source::{self, Session, SlotForm};
+use crate::writeback::Server;
 
 /// Longer than one look of a relay that is stopped.
 const A_LOOK: Duration = Duration::from_secs(4);
@@ -80,11 +81,12 @@ pub async fn apply(pipeline: &Pipeline, ways: &Ways) -> Result<Option<Done>, Fai
         ..FeedProgress::default()
     });
     record_genesis(&mut sink, &session.facts, made.at, progress, pipeline).await?;
+    let server = Server::new(&session.catalog, &session.facts.identity);
     drop((sink, session, lock));
     if let Some(feed) = old_feed {
         feed::discard(&connection, &feed.request).await?;
     }
-    let (marked, unmarked) = match survey.mark_found().await {
+    let (marked, unmarked) = match survey.mark_found(&server).await {
         Ok(marked) => (marked, None),
         Err(failure) => (0, Some(failure.to_string())),
     };

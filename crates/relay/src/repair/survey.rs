@@ -1,5 +1,6 @@
 //! Comparing tables and topics.
 
+use delivery::{Mark, Marks, Outcome};
 use pgoutput::Lsn;
 use serde::Serialize;
 
@@ -7,10 +8,11 @@ use super::diagnosis::Diagnosis;
 use super::proof::{Proof, Status, digest};
 use super::suspects::{Oldest, Suspects};
 use super::topics::{self, Scope, Seen};
-use crate::config::Pipeline;
+use crate::config::{Pipeline, WriteBack};
 use crate::failure::Failure;
 use crate::feed::Connection;
 use crate::feed::gather::Gathering;
+use crate::writeback::{Correction, Server};
 
 /// Clocks of database and brokers, and transactions that take long, may be this far apart.
 const MARGIN_MS: i64 = 3_600_000;
@@ -18,6 +20,12 @@ const MARGIN_MS: i64 = 3_600_000;
 const NAMED: usize = 10_000;
 /// Requests that are named at most.
 const REQUESTS: i64 = 1_000;
+
+/// How often publishing it was tried, and why it failed, stands there.
+const IN_DEAD_LETTERS: Outcome<'_> = Outcome::Failed {
+    attempts: 1,
+    error: "found in the dead-letter topic by a repair: see outboxd dlq show",
+};
 
 /// How to go about it.
 #[derive(Debug, Clone, Default)]
@@ -334,37 +342,32 @@ impl<'a> Survey<'a> {
     }
 
     /// Rows that were found in the topics take the state that the relay would have written back.
-    pub async fn mark_found(&self) -> Result<u64, Failure> {
-        use crate::config::WriteBack::{All, Failures, Off};
-        if !self.proof.has_found() {
+    pub async fn mark_found(&self, server: &Server) -> Result<u64, Failure> {
+        if !self.proof.has_found() || self.tables.iter().all(|t| t.mode == WriteBack::Off) {
             return Ok(0);
         }
         let reading = Connection::open(&self.pipeline.postgres).await?;
-        let writing = Connection::open(&self.pipeline.postgres).await?;
-        let mut marked = 0;
+        let correction = Correction::open(self.pipeline, server).await?;
+        let (mut marked, mut marks) = (0, Marks::default());
         reading.execute("BEGIN READ ONLY").await?;
-        for table in self.tables.iter().filter(|t| t.mode != Off) {
+        for table in &self.tables {
             table.open(&reading).await?;
             loop {
                 let page = Suspects::fetch(&reading).await?;
                 if page.is_empty() {
                     break;
                 }
-                let with = |wanted: Status| -> Vec<String> {
-                    let status = |event_type: &str, id: &str| self.proof.status(event_type, id);
-                    let found = page
-                        .iter()
-                        .filter(|s| status(&s.event_type, &s.id) == Some(wanted));
-                    found.map(|s| s.id.clone()).collect()
-                };
-                if table.mode == All {
-                    let sent = with(Status::Published);
-                    marked += table.mark(&writing, &sent, "SENT").await?;
+                for suspect in &page {
+                    let outcome = match self.proof.status(&suspect.event_type, &suspect.id) {
+                        Some(Status::Published) => Outcome::Sent,
+                        Some(Status::DeadLettered) => IN_DEAD_LETTERS,
+                        Some(Status::Unpublished) | None => continue,
+                    };
+                    let (table, id) = (table.id, suspect.id.as_str());
+                    marks.push(Mark { table, id, outcome });
                 }
-                if matches!(table.mode, All | Failures) {
-                    let failed = with(Status::DeadLettered);
-                    marked += table.mark(&writing, &failed, "FAILED").await?;
-                }
+                marked += correction.write(&marks).await?;
+                marks.clear();
             }
             Suspects::close(&reading).await?;
         }

@@ -1,6 +1,6 @@
 //! The rows that may be unpublished.
 
-use envelope::TableSpec;
+use envelope::{TableId, TableSpec};
 use tokio_postgres::Row;
 
 use super::proof::Proof;
@@ -15,6 +15,7 @@ const PAGE: usize = 1_000;
 
 /// A table and which of its rows are suspected.
 pub(super) struct Suspects {
+    pub id: TableId,
     pub table: String,
     pub shape: Shape,
     pub mode: WriteBack,
@@ -43,15 +44,16 @@ impl Suspects {
         since: Option<&str>,
     ) -> Result<Vec<Self>, Failure> {
         let mut all = Vec::with_capacity(pipeline.tables.len());
-        for (_, spec, state) in pipeline.outboxes() {
+        for (id, spec, state) in pipeline.outboxes() {
             let order_by = pipeline.backfill.order_by.as_deref();
-            all.push(Self::of_table(connection, (spec, state), since, order_by).await?);
+            all.push(Self::of_table(connection, id, (spec, state), since, order_by).await?);
         }
         Ok(all)
     }
 
     async fn of_table(
         connection: &Connection,
+        id: TableId,
         (spec, state): (&TableSpec, &StateSpec),
         since: Option<&str>,
         order_by: Option<&str>,
@@ -77,6 +79,7 @@ impl Suspects {
                 .to_owned()
         });
         Ok(Self {
+            id,
             table: table_name(spec),
             condition: filter.condition(&shape, spec)?,
             order: shape.order(order_by, spec)?,
@@ -187,24 +190,6 @@ impl Suspects {
         let rows = connection.rows(&sql, &[&fitting]).await?;
         absent.extend(rows.iter().map(|row| row.get::<_, String>(0)));
         Ok(absent)
-    }
-
-    /// Marks rows that were found in the topics, as the relay would have.
-    pub async fn mark(
-        &self,
-        connection: &Connection,
-        ids: &[String],
-        state: &str,
-    ) -> Result<u64, Failure> {
-        let Some(column) = &self.shape.state else {
-            return Ok(0);
-        };
-        let (table, id, kind) = (&self.shape.table, &self.shape.id, &self.shape.id_type);
-        let sql = format!(
-            "UPDATE {table} t SET {column} = '{state}' \
-             WHERE t.{id} = ANY ($1::text[]::{kind}[]) AND t.{column} = 'PENDING'"
-        );
-        connection.change(&sql, &[&ids]).await
     }
 }
 

@@ -11,6 +11,7 @@
 //! nothing: who is submitted, and how much may be pending, is up to the state machine.
 
 mod batch;
+mod correction;
 pub(crate) mod error;
 mod session;
 pub(crate) mod snapshot;
@@ -22,13 +23,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use delivery::Marks;
+use envelope::TableId;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use self::worker::Worker;
+use crate::config::{self, Pipeline};
 use crate::pipeline::Context;
 use crate::telemetry::{Vitals, WriteBackMetrics};
 
+pub use correction::Correction;
 pub use session::Server;
 pub use table::check;
 
@@ -57,16 +61,11 @@ impl WriteBack {
     pub fn start(context: &Context, server: Server) -> Self {
         let (submitted, to_worker) = unbounded_channel();
         let (from_worker, done) = unbounded_channel();
-        let modes: BTreeMap<_, _> = context
-            .pipeline
-            .written_back()
-            .map(|(id, _, state)| (id, state.mode))
-            .collect();
         let metrics = context.metrics.write_back();
         let worker = Worker {
             pipeline: context.pipeline.clone(),
             server,
-            modes,
+            modes: modes(&context.pipeline),
             vitals: Arc::clone(&context.vitals),
             metrics: metrics.clone(),
             session: None,
@@ -109,6 +108,12 @@ impl WriteBack {
     pub fn pending_rows(&self) -> usize {
         self.pending
     }
+}
+
+/// What the tables that are told anything are told.
+fn modes(pipeline: &Pipeline) -> BTreeMap<TableId, config::WriteBack> {
+    let tables = pipeline.written_back();
+    tables.map(|(id, _, state)| (id, state.mode)).collect()
 }
 
 impl Drop for WriteBack {
