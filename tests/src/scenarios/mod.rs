@@ -11,6 +11,7 @@ mod dead_peer;
 mod dlq;
 mod endtxn_unknown;
 mod fast_stop;
+mod feed_lost;
 mod feeds;
 mod foreign_relay;
 mod idle_slot;
@@ -103,6 +104,7 @@ pub static ALL: &[Scenario] = &[
     publication_flicker::SCENARIO,
     before_slot::SCENARIO,
     backfill::SCENARIO,
+    feed_lost::SCENARIO,
     slot_lost::SCENARIO,
     promotion::SCENARIO,
     replay::SCENARIO,

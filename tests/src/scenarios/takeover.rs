@@ -98,11 +98,22 @@ async fn struck(
     within: Duration,
 ) -> Result<Duration> {
     flows(active).await?;
+    knows_of_the_flow(standby).await?;
     let fault = scene.strike(|| {
         blow(active.program());
         Ok(())
     })?;
     scene.downtime(&fault, standby, within).await
+}
+
+/// The one before may have left a backlog, which the lag of whoever takes over would tell of.
+async fn knows_of_the_flow(standby: &Relay) -> Result<()> {
+    wait::until("the slot is seen to follow", FLOWS_WITHIN, async || {
+        let waiting = standby.metric("outboxd_slot_unconfirmed_seconds", "")?;
+        Ok(waiting.is_some_and(|seconds| seconds < 1.0))
+    })
+    .await
+    .with_context(|| standby.log_text())
 }
 
 /// The frozen one comes back once the other one has taken over.

@@ -326,7 +326,7 @@ pub static CODES: &[Code] = &[
     stopped(
         "parked-keys",
         "More keys would be parked than park.max_keys allows.",
-        "Release keys with `outboxd dlq release`, or raise park.max_keys and restart outboxd.",
+        "Raise park.max_keys and restart outboxd; then repair the cause and release keys with `outboxd dlq release`, which comes after the event that it stops at.",
     ),
     stopped(
         "protocol",

@@ -86,6 +86,7 @@ pub async fn apply(pipeline: &Pipeline, ways: &Ways) -> Result<Option<Done>, Fai
     if let Some(feed) = old_feed {
         feed::discard(&connection, &feed.request).await?;
     }
+    survey.discard_unanswered(&connection).await?;
     let (marked, unmarked) = match survey.mark_found(&server).await {
         Ok(marked) => (marked, None),
         Err(failure) => (0, Some(failure.to_string())),

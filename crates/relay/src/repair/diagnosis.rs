@@ -36,6 +36,14 @@ pub struct Diagnosis {
     pub phantoms_from: Option<Lsn>,
 }
 
+impl Diagnosis {
+    /// A backfill or a repair that goes on. A replay does not: its rows were published before, and
+    /// who asked for it is told to ask again.
+    pub fn unfinished(&self) -> Option<&FeedProgress> {
+        self.feed.as_ref().filter(|feed| !feed.fed.controlled)
+    }
+}
+
 /// How far the checkpoint reaches.
 #[derive(Debug, Clone, Serialize)]
 pub struct Reach {

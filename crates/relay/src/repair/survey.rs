@@ -10,8 +10,8 @@ use super::suspects::{Oldest, Suspects};
 use super::topics::{self, Scope, Seen};
 use crate::config::{Pipeline, WriteBack};
 use crate::failure::Failure;
-use crate::feed::Connection;
 use crate::feed::gather::Gathering;
+use crate::feed::{self, Connection};
 use crate::writeback::{Correction, Server};
 
 /// Clocks of database and brokers, and transactions that take long, may be this far apart.
@@ -138,7 +138,7 @@ pub(super) struct Survey<'a> {
     /// Rows of a feed that was under way.
     carried: std::collections::HashSet<u128>,
     phantoms: Option<Phantoms>,
-    requests: Vec<String>,
+    requests: Vec<Unanswered>,
 }
 
 impl<'a> Survey<'a> {
@@ -178,10 +178,10 @@ impl<'a> Survey<'a> {
     }
 
     async fn load_feed(&mut self, connection: &Connection) -> Result<(), Failure> {
-        let Some(feed) = &self.diagnosis.feed else {
+        let Some(feed) = self.diagnosis.unfinished() else {
             return Ok(());
         };
-        let request = crate::feed::literal(&feed.request);
+        let request = feed::literal(&feed.request);
         let done = feed.fed.done;
         let sql = format!(
             "SELECT table_name, row_id FROM outboxd.feed_rows \
@@ -270,6 +270,14 @@ impl<'a> Survey<'a> {
         Ok(self.into_plan(reports))
     }
 
+    /// Deletes the rows of requests that have to be made again.
+    pub async fn discard_unanswered(&self, connection: &Connection) -> Result<(), Failure> {
+        for request in &self.requests {
+            feed::discard(connection, &request.id).await?;
+        }
+        Ok(())
+    }
+
     /// Writes down what is unpublished, behind what is left of an unfinished feed.
     pub async fn gather(
         &self,
@@ -277,7 +285,7 @@ impl<'a> Survey<'a> {
         request: &str,
     ) -> Result<(Vec<TableReport>, u64), Failure> {
         let mut gathering = Gathering::new(self.pipeline, connection, request);
-        if let Some(feed) = &self.diagnosis.feed {
+        if let Some(feed) = self.diagnosis.unfinished() {
             gathering.add_rest(&feed.request, feed.fed.done).await?;
         }
         self.count(connection, Some(gathering), 0).await
@@ -337,7 +345,7 @@ impl<'a> Survey<'a> {
             carried: self.carried.len() as u64,
             tables,
             phantoms: self.phantoms,
-            requests: self.requests,
+            requests: self.requests.into_iter().map(|r| r.text).collect(),
         }
     }
 
@@ -434,12 +442,22 @@ async fn times(
         .map_or((None, None), |row| (row.get(0), row.get(1))))
 }
 
+/// A request that was not carried out, and that no stream will show any more.
+struct Unanswered {
+    id: String,
+    text: String,
+}
+
 /// Requests whose rows are still there: the relay deletes them when it has carried a request out.
-async fn unanswered(connection: &Connection, slot: &str) -> Result<Vec<String>, Failure> {
-    let sql = "SELECT format('%s of %s, %s: %s', c.request_id, c.requested_at, c.requested_by, c.reason) \
+async fn unanswered(connection: &Connection, slot: &str) -> Result<Vec<Unanswered>, Failure> {
+    let sql = "SELECT c.request_id::text, format('%s of %s, %s: %s', c.request_id, c.requested_at, c.requested_by, c.reason) \
                FROM outboxd.control c WHERE c.slot = $2 AND EXISTS \
                  (SELECT FROM outboxd.feed_rows f WHERE f.request_id = c.request_id) \
                ORDER BY c.requested_at LIMIT $1";
     let rows = connection.rows(sql, &[&REQUESTS, &slot]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    let request = |row: &tokio_postgres::Row| Unanswered {
+        id: row.get(0),
+        text: row.get(1),
+    };
+    Ok(rows.iter().map(request).collect())
 }

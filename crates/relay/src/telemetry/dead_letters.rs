@@ -42,7 +42,7 @@ impl DeadLetterFamilies {
         );
         registry.register(
             "outboxd_replayed_events",
-            "Events published again on request, from dead letters or from the table",
+            "Events published from their dead letters, on request",
             self.revived.clone(),
         );
         registry.register(

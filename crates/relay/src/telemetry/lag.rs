@@ -40,16 +40,25 @@ impl Lag {
     }
 
     /// The oldest event at hand, and whether there is nothing else to come.
-    pub fn note(&mut self, oldest: Option<PgTimestamp>, caught_up: bool, now: Instant) {
+    pub fn note(
+        &mut self,
+        oldest: Option<PgTimestamp>,
+        caught_up: bool,
+        (now, clock): (Instant, SystemTime),
+    ) {
         self.oldest = oldest.map(|event| match self.oldest {
             Some((same, since)) if same == event => (event, since),
             _ => (event, now),
         });
         self.caught_up = caught_up;
         self.known |= caught_up || self.oldest.is_some();
-        if caught_up {
-            self.caught_up_at = now;
-        }
+        // What was committed before the oldest event is delivered: under a load that never ends there
+        // is no other proof.
+        let proof = match self.oldest {
+            Some(_) => now.checked_sub(self.age(now, clock)),
+            None => caught_up.then_some(now),
+        };
+        self.caught_up_at = proof.map_or(self.caught_up_at, |at| at.max(self.caught_up_at));
     }
 
     /// The session is over: what the stream has beyond what is at hand is not known.
@@ -85,11 +94,11 @@ mod tests {
         let (start, clock) = (Instant::now(), SystemTime::now());
         let mut lag = Lag::new(start);
         assert_eq!(lag.age(start + HOUR, clock), HOUR);
-        lag.note(None, true, start + HOUR);
+        lag.note(None, true, (start + HOUR, clock));
         assert_eq!(lag.age(start + HOUR, clock), Duration::ZERO);
         lag.lose_sight();
         assert_eq!(lag.age(start + 3 * HOUR, clock), 2 * HOUR);
-        lag.note(None, false, start + 4 * HOUR);
+        lag.note(None, false, (start + 4 * HOUR, clock));
         assert_eq!(lag.age(start + 4 * HOUR, clock), 3 * HOUR);
     }
 
@@ -99,7 +108,7 @@ mod tests {
         let mut lag = Lag::new(start);
         assert!(!lag.is_known());
         let old = PgTimestamp::from_unix_micros(0);
-        lag.note(Some(old), false, start);
+        lag.note(Some(old), false, (start, clock));
         lag.watch(start + 4 * HOUR);
         assert!(lag.is_known());
         assert_eq!(lag.age(start + 5 * HOUR, clock), HOUR);
@@ -111,11 +120,23 @@ mod tests {
         let clock = UNIX_EPOCH + 10 * HOUR;
         let at = |hour: i64| Some(PgTimestamp::from_unix_micros(hour * 3_600_000_000));
         let mut lag = Lag::new(start);
-        lag.note(at(8), false, start);
+        lag.note(at(8), false, (start, clock));
         assert_eq!(lag.age(start, clock), 2 * HOUR);
-        lag.note(at(12), false, start);
+        lag.note(at(12), false, (start, clock));
         assert_eq!(lag.age(start, clock), Duration::ZERO);
-        lag.note(at(12), false, start + HOUR);
+        lag.note(at(12), false, (start + HOUR, clock + HOUR));
         assert_eq!(lag.age(start + HOUR, clock + HOUR), HOUR);
+    }
+
+    #[test]
+    fn under_a_load_that_never_ends_it_grows_from_the_oldest_event_that_was_at_hand() {
+        let start = Instant::now();
+        let clock = UNIX_EPOCH + 10 * HOUR;
+        let at = |hour: i64| Some(PgTimestamp::from_unix_micros(hour * 3_600_000_000));
+        let mut lag = Lag::new(start);
+        lag.note(at(12), false, (start + 3 * HOUR, clock + 3 * HOUR));
+        lag.lose_sight();
+        lag.note(None, false, (start + 4 * HOUR, clock + 4 * HOUR));
+        assert_eq!(lag.age(start + 4 * HOUR, clock + 4 * HOUR), 2 * HOUR);
     }
 }

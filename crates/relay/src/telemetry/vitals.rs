@@ -3,7 +3,7 @@
 mod shown;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use pgoutput::{Lsn, PgTimestamp};
 
@@ -414,9 +414,8 @@ impl Vitals {
 
     /// The oldest event at hand, and whether there is nothing else to come.
     pub fn lag(&self, oldest_event: Option<PgTimestamp>, caught_up: bool) {
-        self.lock()
-            .lag
-            .note(oldest_event, caught_up, Instant::now());
+        let now = (Instant::now(), SystemTime::now());
+        self.lock().lag.note(oldest_event, caught_up, now);
     }
 
     /// Age of the oldest committed event that is not durable in Kafka, in seconds: of the oldest
