@@ -346,7 +346,7 @@ impl Delivery {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let (recordable, recorded) = (self.recordable(), self.handed_out);
         let unrecorded = recordable.confirm > recorded.confirm || recordable.fed != recorded.fed;
-        let may_record = !self.skipper.awaits() && self.recording_now.is_none();
+        let may_record = self.knows_progress() && self.recording_now.is_none();
         let record = (unrecorded && may_record && self.flight.is_empty())
             .then(|| self.last_record + self.settings.checkpoint_interval);
         let complete = self.window.boundary_records() > 0 && self.may_close(Cut::Boundary);

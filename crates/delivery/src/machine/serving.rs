@@ -161,6 +161,11 @@ impl Delivery {
         self.pass_control_row();
     }
 
+    /// A feed that an earlier session began is published, before anything of the stream is.
+    pub(super) fn resumes_feed(&self) -> bool {
+        matches!(&self.serving, Some(Serving { what: What::Feed, .. }))
+    }
+
     fn is_releasing(&self) -> bool {
         let request = self.serving.as_ref().map(|serving| &serving.what);
         matches!(
