@@ -260,6 +260,7 @@ impl Delivery {
             controlled: true,
             ..Fed::default()
         });
+        self.write_backs.begin_feed();
         let feed = Feed::begun(request, rows);
         let action = feed.read_from(Fed::default());
         self.feed = Some(feed);

@@ -223,7 +223,8 @@ impl<'a> Session<'a> {
             ways.push(Self::next_streamed);
         }
         if self.world.locks && self.world.below(8) == 0 {
-            ways = vec![Self::locked_or_not];
+            self.outside.is_locked = !self.outside.is_locked;
+            return true;
         }
         if ways.is_empty() {
             return self.time_passes();
@@ -259,16 +260,12 @@ impl<'a> Session<'a> {
         self.poll();
         let again = self.delivery.poll_timeout();
         let spins = again.is_some_and(|again| again <= self.now) && self.ways().is_empty();
-        if std::env::var("SPIN").is_err() { assert!(!spins, "what is due is not done"); }
+        assert!(!spins, "what is due is not done");
         self.outside.heartbeats += 1;
         if self.outside.heartbeats > QUIET {
             self.outside.is_locked = false;
         }
         self.outside.heartbeats <= 2 * QUIET
-    }
-
-    fn locked_or_not(&mut self) {
-        self.outside.is_locked = !self.outside.is_locked;
     }
 
     fn acknowledge(&mut self) {
