@@ -165,6 +165,7 @@ impl Delivery {
             lessons: lessons.renew(now),
             settings,
         };
+        delivery.forget_dead_of_other_feeds(start.fed.map_or(0, |fed| fed.done));
         delivery.tell_of_revived(revived);
         if !delivery.parking.is_empty() {
             delivery.ask_for_dead_letter_topics(now);

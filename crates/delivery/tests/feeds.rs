@@ -6,7 +6,7 @@ mod world;
 
 use bench::{with, writing_back};
 use delivery::{OnDeadLetter, Recording, Settings, WriteBack};
-use world::{A, B, End, REFUSED, Sent, World, list, row, transaction};
+use world::{A, B, C, End, REFUSED, Sent, World, list, row, transaction};
 
 /// Enough for any session to come to its end.
 const ENDLESS: usize = 10_000;
@@ -56,7 +56,7 @@ fn survives(settings: &Settings, change: impl Fn(&mut World)) {
                 world.session(steps, end);
             }
             let name = format!("{ends:?}, {kinds:?} of {seed}");
-            let mut more = 0..20;
+            let mut more = 0..100;
             assert!(more.any(|_| world.session(ENDLESS, End::Kill)), "{name}");
             world.check(&ids, &name);
         }
@@ -138,4 +138,123 @@ fn a_row_that_the_brokers_refuse_is_found_and_no_other_is_dead() {
             world.refused.insert(REFUSED);
         });
     }
+}
+
+#[test]
+fn rows_are_told_again_as_fast_as_their_tables_take_them() {
+    let settings = with(|s| {
+        *s = writing_back();
+        s.max_pending_marks = 1500;
+    });
+    let mut world = World::new(settings, 1);
+    let ids = list("c", 5000);
+    world.lists.insert(C.into(), ids.clone());
+    world.begin_with(C);
+    world
+        .checkpoint
+        .as_mut()
+        .unwrap()
+        .feed
+        .as_mut()
+        .unwrap()
+        .fed
+        .done = 5000;
+    world.published = ids.iter().map(|id| (id.clone(), false)).collect();
+    world.writes_last = true;
+    assert!(world.session(100_000, End::Kill), "one session is enough");
+    world.check(&ids, "one session");
+}
+
+/// What a repair makes of what it finds: a list of the rest, and another slot.
+fn repaired(world: &mut World) {
+    let all = ["s1", "s2", "s9", "s3"].map(str::to_owned);
+    let feed = world.checkpoint.as_ref().and_then(|c| c.feed.clone());
+    let mut rest = Vec::new();
+    if let Some(feed) = feed {
+        let done = usize::try_from(feed.fed.done).unwrap();
+        let list = world.lists.get(&feed.request).into_iter().flatten();
+        rest.extend(list.skip(done).cloned());
+    }
+    let published = world.published.clone();
+    rest.extend(
+        all.into_iter()
+            .filter(|id| published.iter().all(|(p, _)| p != id)),
+    );
+    for (id, is_dead) in published {
+        let word = if is_dead { "FAILED" } else { "SENT" };
+        world.told.entry(id).or_insert(word);
+    }
+    world.lists = [(C.to_owned(), rest)].into();
+    world.slot = pgoutput::Lsn::from(100);
+    world.stream = transaction(110, &[row("s4")]);
+    world.begin_with(C);
+}
+
+#[test]
+fn dead_rows_of_a_feed_are_not_taken_for_those_of_the_one_that_a_repair_makes() {
+    for recording in [Recording::InTransaction, Recording::Beside] {
+        for seed in 1..3000 {
+            let settings = Settings {
+                recording,
+                ..small_windows()
+            };
+            let (mut world, mut ids) = world(&settings, seed);
+            world.lists.remove(B);
+            world
+                .stream
+                .retain(|sent| !matches!(sent, Sent::Request(_, B)));
+            world.locks = true;
+            let steps = [world.below(60), world.below(60), world.below(60)];
+            world.session(steps[0], End::Kill);
+            if world.checkpoint.is_none() {
+                continue;
+            }
+            repaired(&mut world);
+            world.session(steps[1], End::Kill);
+            world.session(steps[2], End::Kill);
+            let name = format!("{steps:?} of {seed}");
+            let mut more = 0..100;
+            assert!(more.any(|_| world.session(ENDLESS, End::Kill)), "{name}");
+            ids.retain(|id| !id.starts_with('b'));
+            ids.push("s4".into());
+            if !world.published.iter().any(|(id, _)| id == "a1") {
+                ids.retain(|id| !id.starts_with('a'));
+            }
+            world.check(&ids, &name);
+        }
+    }
+}
+
+#[test]
+fn a_request_that_a_promoted_server_never_had_holds_up_no_other() {
+    for marked in [0, 7] {
+        let mut world = World::new(small_windows(), 1);
+        world.lists.insert(A.into(), list("a", 7));
+        world.lists.insert(B.into(), list("b", 6));
+        world.begin_with(A);
+        let feed = world.checkpoint.as_mut().unwrap().feed.as_mut().unwrap();
+        (feed.fed.done, feed.fed.marked, feed.fed.controlled) = (7, marked, true);
+        world.stream = transaction(10, &[Sent::Request(OURS, B), row("s1")]);
+        assert!(world.session(ENDLESS, End::Kill));
+        let mut ids = list("b", 6);
+        ids.push("s1".into());
+        world.settings.tables[0].write_back = WriteBack::All;
+        world.check(&ids, "B");
+    }
+}
+
+#[test]
+fn what_is_only_printed_is_forgotten_too() {
+    let settings = Settings {
+        recording: Recording::Nowhere,
+        ..small_windows()
+    };
+    let mut world = World::new(settings, 1);
+    world.lists.insert(A.into(), list("a", 7));
+    world.lists.insert(B.into(), list("b", 6));
+    let requests = [Sent::Request(OURS, A), Sent::Request(OURS, B), row("s1")];
+    world.stream = transaction(10, &requests);
+    assert!(world.session(ENDLESS, End::Kill));
+    assert_eq!(world.lists.len(), 0);
+    assert!(world.published.contains(&("s1".to_owned(), false)));
 }

@@ -163,7 +163,13 @@ impl Delivery {
 
     /// A feed that an earlier session began is published, before anything of the stream is.
     pub(super) fn resumes_feed(&self) -> bool {
-        matches!(&self.serving, Some(Serving { what: What::Feed, .. }))
+        matches!(
+            &self.serving,
+            Some(Serving {
+                what: What::Feed,
+                ..
+            })
+        )
     }
 
     fn is_releasing(&self) -> bool {

@@ -254,7 +254,8 @@ impl Delivery {
             return Vec::new();
         }
         let confirmed = first_position(self.front.confirmed().lsn());
-        let told = fed.map_or(u64::MAX, |fed| fed.marked);
+        // The beginning of a feed may not be durable yet.
+        let told = fed.map_or(0, |fed| fed.marked);
         let is_settled = |at: &Position| match at.commit_lsn.0 {
             Lsn::INVALID => at.index <= told,
             _ => *at < confirmed,

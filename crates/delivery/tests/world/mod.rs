@@ -60,6 +60,8 @@ pub struct World {
     pub stream: Vec<Sent>,
     /// The tables are locked now and then.
     pub locks: bool,
+    /// The tables are written to only when nothing else can be done.
+    pub writes_last: bool,
     /// What the brokers refuse.
     pub refused: BTreeSet<&'static str>,
     lessons: Option<Lessons>,
@@ -94,6 +96,7 @@ impl World {
             lists: BTreeMap::new(),
             stream: Vec::new(),
             locks: false,
+            writes_last: false,
             refused: BTreeSet::new(),
             lessons: None,
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
@@ -218,9 +221,7 @@ impl World {
 
     pub fn is_dead(&self, id: &str) -> bool {
         let parks = self.settings.tables[0].on_dead_letter == OnDeadLetter::ParkKey;
-        UNMAPPABLE.contains(&id)
-            || self.refused.contains(id)
-            || (parks && SAME_KEY.contains(&id))
+        UNMAPPABLE.contains(&id) || self.refused.contains(id) || (parks && SAME_KEY.contains(&id))
     }
 
     /// Everything is published and told, and nothing is left behind.

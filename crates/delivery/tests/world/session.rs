@@ -128,7 +128,9 @@ impl<'a> Session<'a> {
             }
             Sent::Keepalive(end) => {
                 let end = Lsn::from(end);
-                self.delivery.handle_keepalive(end, false, self.now).unwrap();
+                self.delivery
+                    .handle_keepalive(end, false, self.now)
+                    .unwrap();
             }
         }
     }
@@ -199,10 +201,16 @@ impl<'a> Session<'a> {
         if outside.record.is_some() {
             ways.push(Self::recorded);
         }
-        if !outside.marks.is_empty() && !outside.is_locked {
+        let waits = outside.is_locked || (self.world.writes_last && !self.is_idle());
+        if !outside.marks.is_empty() && !waits {
             ways.push(Self::written_back);
         }
         ways
+    }
+
+    /// Nothing is taken in.
+    fn is_idle(&self) -> bool {
+        self.outside.feed.is_none() || !self.delivery.wants_more()
     }
 
     /// One thing happens, whichever; `false` if nothing is left to happen.
