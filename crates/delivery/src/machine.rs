@@ -165,6 +165,7 @@ impl Delivery {
             lessons: lessons.renew(now),
             settings,
         };
+        delivery.forget_dead_of_other_feeds(start.fed.map_or(0, |fed| fed.done));
         delivery.tell_of_revived(revived);
         if !delivery.parking.is_empty() {
             delivery.ask_for_dead_letter_topics(now);
@@ -346,7 +347,7 @@ impl Delivery {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let (recordable, recorded) = (self.recordable(), self.handed_out);
         let unrecorded = recordable.confirm > recorded.confirm || recordable.fed != recorded.fed;
-        let may_record = !self.skipper.awaits() && self.recording_now.is_none();
+        let may_record = self.knows_progress() && self.recording_now.is_none();
         let record = (unrecorded && may_record && self.flight.is_empty())
             .then(|| self.last_record + self.settings.checkpoint_interval);
         let complete = self.window.boundary_records() > 0 && self.may_close(Cut::Boundary);

@@ -109,10 +109,20 @@ impl WriteBacks {
     /// How far the slot may be confirmed, and the feed counts as told, for all that is to be written
     /// back; `None`: any far.
     pub fn bound(&self) -> Option<Floor> {
-        self.pending
-            .front()
-            .map(|oldest| oldest.floor)
-            .or(self.dropped_from)
+        let oldest = self.pending.front().map(|oldest| oldest.floor);
+        let floors = oldest.into_iter().chain(self.dropped_from);
+        floors.reduce(|one, other| Floor {
+            lsn: one.lsn.min(other.lsn),
+            fed: one.fed.min(other.fed),
+        })
+    }
+
+    /// Another feed begins: what was submitted before it says nothing of its rows.
+    pub fn begin_feed(&mut self) {
+        let pending = self.pending.iter_mut().map(|one| &mut one.floor);
+        for floor in pending.chain(&mut self.dropped_from) {
+            floor.fed = 0;
+        }
     }
 
     /// No more fit.
@@ -174,6 +184,21 @@ mod tests {
         backs.done(MarksId(0));
         assert!(backs.must_start_over());
         assert_eq!(backs.bound(), Some(floor(5)));
+    }
+
+    #[test]
+    fn what_was_submitted_before_a_feed_says_nothing_of_it() {
+        let mut backs = WriteBacks::new(5);
+        assert_eq!(backs.submit(floor(7), 4), Some(MarksId(0)));
+        backs.drop_from(floor(9));
+        backs.begin_feed();
+        let beginning = |lsn| Floor {
+            fed: 0,
+            ..floor(lsn)
+        };
+        assert_eq!(backs.bound(), Some(beginning(7)));
+        backs.done(MarksId(0));
+        assert_eq!(backs.bound(), Some(beginning(9)));
     }
 
     #[test]

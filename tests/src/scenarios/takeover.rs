@@ -113,7 +113,8 @@ async fn knows_of_the_flow(standby: &Relay) -> Result<()> {
         Ok(waiting.is_some_and(|seconds| seconds < 1.0))
     })
     .await
-    .with_context(|| standby.log_text())
+    .with_context(|| standby.log_text())?;
+    Ok(())
 }
 
 /// The frozen one comes back once the other one has taken over.

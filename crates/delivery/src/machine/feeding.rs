@@ -13,7 +13,7 @@ use pgoutput::{CommitLsn, Lsn, Position, Relation, Tuple};
 use super::Delivery;
 use super::serving::Serving;
 use crate::write_back::Floor;
-use crate::{Action, Fed, FedRow, FeedProgress, Halt, Mark, Marks, Outcome};
+use crate::{Action, Exception, Fed, FedRow, FeedProgress, Halt, Mark, Marks, Outcome};
 
 /// The header of an event that is published again on request.
 const REPLAY_HEADER: &str = "replay";
@@ -260,10 +260,21 @@ impl Delivery {
             controlled: true,
             ..Fed::default()
         });
+        self.write_backs.begin_feed();
+        self.forget_dead_of_other_feeds(0);
         let feed = Feed::begun(request, rows);
         let action = feed.read_from(Fed::default());
         self.feed = Some(feed);
         action
+    }
+
+    /// The place in a feed does not say in which: of this one, rows up to `done` are published. A repair
+    /// makes another feed of what it finds.
+    pub(super) fn forget_dead_of_other_feeds(&mut self, done: u64) {
+        let is_other = |at: &Position| at.commit_lsn.0 == Lsn::INVALID && at.index > done;
+        let others = self.dead.extract_if(.., |at, _| is_other(at));
+        self.exceptions
+            .extend(others.map(|(at, _)| Exception::Settled(at)));
     }
 
     /// Rows of a feed that are still to be published, for which the stream waits.

@@ -152,6 +152,11 @@ impl Delivery {
         self.pass_control_row();
     }
 
+    /// A feed that an earlier session began is published, before anything of the stream is.
+    pub(super) fn resumes_feed(&self) -> bool {
+        matches!(&self.serving, Some(Serving { request: None, .. }))
+    }
+
     fn is_releasing(&self) -> bool {
         let request = self.serving.as_ref().and_then(|s| s.request.as_ref());
         request.is_some_and(|r| matches!(r.command, Ok(Command::DlqRelease { .. })))

@@ -47,11 +47,10 @@ impl Delivery {
         self.give_up_blocked_marks(now);
         self.go_on_feeding();
         self.go_on_serving(now);
-        // What was skipped so far may be foreign: no progress can be told from it.
-        if self.skipper.awaits() {
+        if !self.knows_progress() {
             return;
         }
-        if self.is_quiet() {
+        if self.is_quiet() && !self.skipper.awaits() {
             self.at_barrier = false;
             self.front.record(self.shown.min(self.covered));
         }
@@ -255,7 +254,8 @@ impl Delivery {
             return Vec::new();
         }
         let confirmed = first_position(self.front.confirmed().lsn());
-        let told = fed.map_or(u64::MAX, |fed| fed.marked);
+        // The beginning of a feed may not be durable yet.
+        let told = fed.map_or(0, |fed| fed.marked);
         let is_settled = |at: &Position| match at.commit_lsn.0 {
             Lsn::INVALID => at.index <= told,
             _ => *at < confirmed,
@@ -303,12 +303,21 @@ impl Delivery {
         self.durable
     }
 
+    /// What was skipped while the checkpoint's transaction is awaited may be foreign: no progress can
+    /// be told from it. A feed that goes on comes before all of that.
+    pub(super) fn knows_progress(&self) -> bool {
+        !self.skipper.awaits() || self.resumes_feed()
+    }
+
     /// Records progress that no window carries: idle advance, and every checkpoint beside.
     fn record_progress(&mut self, now: Instant) {
         let progress = self.recordable();
-        // A checkpoint never goes back: the slot may be confirmed up to the last one.
-        let is_new = progress != self.handed_out || !self.exceptions.is_empty();
-        if !is_new || progress.confirm < self.handed_out.confirm {
+        // Behind an earlier checkpoint only a feed makes progress.
+        let is_new = match progress.confirm < self.handed_out.confirm {
+            true => progress.fed != self.handed_out.fed,
+            false => progress != self.handed_out || !self.exceptions.is_empty(),
+        };
+        if !is_new {
             return;
         }
         let due = now.duration_since(self.last_record) >= self.settings.checkpoint_interval;
