@@ -85,7 +85,7 @@ impl WriteBacks {
     /// Takes marks in; `None` when there are too many under way: they are left to a later session,
     /// to which the slot sends their rows again.
     pub fn submit(&mut self, floor: Floor, rows: usize) -> Option<MarksId> {
-        if self.dropped_from.is_none() && self.rows > 0 && self.rows + rows > self.max_rows {
+        if self.dropped_from.is_none() && !self.has_room_for(rows) {
             self.dropped_from = Some(floor);
         }
         if self.dropped_from.is_some_and(|from| floor.lsn >= from.lsn) {
@@ -123,6 +123,11 @@ impl WriteBacks {
         for floor in pending.chain(&mut self.dropped_from) {
             floor.fed = 0;
         }
+    }
+
+    /// So many more fit.
+    pub fn has_room_for(&self, rows: usize) -> bool {
+        self.rows == 0 || self.rows + rows <= self.max_rows
     }
 
     /// No more fit.

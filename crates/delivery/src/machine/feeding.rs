@@ -212,8 +212,11 @@ impl Delivery {
 
     /// Rows that were published before come faster than their tables can be told.
     pub(super) fn is_ahead_in_feed(&self) -> bool {
-        let repeats = self.feed.as_ref().is_some_and(Feed::repeats);
-        repeats && self.write_backs.is_full() && !self.write_backs.has_dropped()
+        let Some(feed) = self.feed.as_ref().filter(|feed| feed.repeats()) else {
+            return false;
+        };
+        let fits = self.write_backs.has_room_for(feed.gathered.len() + 1);
+        !fits && !self.write_backs.has_dropped()
     }
 
     /// Gives up telling the tables again: it is left to a later session.
@@ -295,6 +298,26 @@ impl Delivery {
         let feed = self.feed.as_ref().filter(|feed| feed.request == request);
         feed.zip(fed)
             .is_some_and(|(feed, fed)| fed.done >= feed.rows)
+    }
+
+    /// The stream stands at a request. That of the feed came before, or never comes: a server that was
+    /// promoted without it has another history.
+    pub(super) fn note_request(&mut self, request: &str) {
+        let is_other = self
+            .feed
+            .as_ref()
+            .is_some_and(|feed| feed.request != request);
+        if is_other {
+            self.pass_request_of_feed();
+        }
+    }
+
+    /// The stream is past the request of the feed.
+    pub(super) fn pass_request_of_feed(&mut self) {
+        if let Some(fed) = self.window.boundary().fed {
+            let controlled = false;
+            self.window.set_fed(Fed { controlled, ..fed });
+        }
     }
 
     /// A window is durable, and its outcomes are handed over.

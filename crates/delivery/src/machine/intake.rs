@@ -89,6 +89,7 @@ impl Delivery {
                 } else if self.is_carried_out(&request.id) {
                     self.pass_control_row();
                 } else {
+                    self.note_request(&request.id);
                     // It counts as dealt with once it has been carried out.
                     self.stand_at_control_row();
                     self.serving = Some(Serving::asked_for(request));

@@ -14,7 +14,7 @@ use pgoutput::{CommitLsn, Lsn, PgTimestamp, Position};
 
 use super::Delivery;
 use crate::{
-    Action, Command, Exception, Fed, FeedProgress, Halt, OnDeadLetter, Request, TransactionPosition,
+    Action, Command, Exception, FeedProgress, Halt, OnDeadLetter, Request, TransactionPosition,
 };
 
 #[derive(Debug)]
@@ -268,10 +268,7 @@ impl Delivery {
             transaction.index += 1;
         }
         self.complete_so_far();
-        if let Some(fed) = self.window.boundary().fed {
-            let controlled = false;
-            self.window.set_fed(Fed { controlled, ..fed });
-        }
+        self.pass_request_of_feed();
     }
 
     /// All that was gathered may be published, though the open transaction may have more.

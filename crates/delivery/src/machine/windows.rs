@@ -358,6 +358,7 @@ impl Delivery {
             Recording::Nowhere => {
                 self.exceptions.clear();
                 self.front.record(progress.confirm);
+                self.note_recorded_fed(progress.fed);
             }
         }
     }
