@@ -275,9 +275,8 @@ impl Delivery {
     /// makes another feed of what it finds.
     pub(super) fn forget_dead_of_other_feeds(&mut self, done: u64) {
         let is_other = |at: &Position| at.commit_lsn.0 == Lsn::INVALID && at.index > done;
-        let others = self.dead.extract_if(.., |at, _| is_other(at));
-        self.exceptions
-            .extend(others.map(|(at, _)| Exception::Settled(at)));
+        let others = self.settle(is_other);
+        self.exceptions.extend(others);
     }
 
     /// Rows of a feed that are still to be published, for which the stream waits.

@@ -260,6 +260,11 @@ impl Delivery {
             Lsn::INVALID => at.index <= told,
             _ => *at < confirmed,
         };
+        self.settle(is_settled)
+    }
+
+    /// Takes back what was said of the rows of some dead letters.
+    pub(super) fn settle(&mut self, is_settled: impl Fn(&Position) -> bool) -> Vec<Exception> {
         let settled: Vec<_> = self.dead.keys().copied().filter(is_settled).collect();
         for at in &settled {
             self.dead.remove(at);
