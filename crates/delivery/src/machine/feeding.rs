@@ -13,7 +13,7 @@ use pgoutput::{CommitLsn, Lsn, Position, Relation, Tuple};
 use super::Delivery;
 use super::serving::Serving;
 use crate::write_back::Floor;
-use crate::{Action, Exception, Fed, FedRow, FeedProgress, Halt, Mark, Marks, Outcome};
+use crate::{Action, Fed, FedRow, FeedProgress, Halt, Mark, Marks, Outcome};
 
 /// The header of an event that is published again on request.
 const REPLAY_HEADER: &str = "replay";
