@@ -5,7 +5,7 @@ mod intake;
 mod serving;
 mod windows;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use envelope::{RecordBatch, TableSpec, TopicPolicy};
@@ -58,6 +58,8 @@ pub struct Delivery {
     serving: Option<Serving>,
     /// The feed in the checkpoint: its request, and whether the control table holds it.
     feed: Option<FeedProgress>,
+    /// Recorded with every checkpoint as the session found them.
+    whole_tables: BTreeSet<String>,
     /// What the checkpoint that the session began with covers.
     covered: Lsn,
     floor: Lsn,
@@ -136,6 +138,7 @@ impl Delivery {
             skipped_from: None,
             serving: resume.feed.as_ref().and_then(Serving::resumed),
             feed: resume.feed,
+            whole_tables: resume.whole_tables,
             covered: resume.confirmed_up_to,
             floor: resume.floor,
             shown: resume.slot_confirmed,

@@ -356,6 +356,7 @@ impl Delivery {
             feed: progress.fed.map(feed),
             fingerprint: self.settings.fingerprint,
             coverage: Some(self.settings.coverage.clone()),
+            whole_tables: self.whole_tables.clone(),
             producers: self.settings.producers,
             transactional_id_prefix: Some(self.settings.transactional_id_prefix.clone()),
             relay_version: self.settings.relay_version.clone(),
