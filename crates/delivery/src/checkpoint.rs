@@ -1,5 +1,7 @@
 //! The checkpoint record: what the relay has made durable in Kafka.
 
+use std::collections::BTreeSet;
+
 use pgoutput::{CommitLsn, Lsn};
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +82,11 @@ pub struct Checkpoint {
     /// What the stream covered when the record was written; none in records of older relays.
     #[serde(default)]
     pub coverage: Option<Coverage>,
+    /// Tables whose every row is published if it was committed below `confirmed_up_to`: when the slot
+    /// was made they were empty, or the feed before its stream took what was not published. What is
+    /// not named here, as in records of older relays, may hold rows from before.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub whole_tables: BTreeSet<String>,
     /// How many transactional ids the writer used: all of them must be fenced.
     pub producers: usize,
     /// What these ids begin with; none in records of older relays.
@@ -160,6 +167,7 @@ mod tests {
                 publication: Some(Fingerprint::of("oid")),
                 tables: [("public.outbox".to_owned(), Fingerprint::of("oid"))].into(),
             }),
+            whole_tables: ["public.outbox".to_owned()].into(),
             producers: 2,
             transactional_id_prefix: Some("outboxd".into()),
             relay_version: "0.1.0".into(),
@@ -175,9 +183,12 @@ mod tests {
     #[test]
     fn a_record_of_an_older_relay_says_nothing_of_the_coverage() {
         let mut value = serde_json::to_value(checkpoint()).unwrap();
-        value.as_object_mut().unwrap().remove("coverage");
+        for later in ["coverage", "whole_tables"] {
+            value.as_object_mut().unwrap().remove(later).unwrap();
+        }
         let read = Checkpoint::decode(value.to_string().as_bytes()).unwrap();
         assert_eq!(read.coverage, None);
+        assert!(read.whole_tables.is_empty());
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod intake;
 mod serving;
 mod windows;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use envelope::{RecordBatch, TableSpec, TopicPolicy};
@@ -62,6 +62,8 @@ pub struct Delivery {
     feed: Option<Feed>,
     /// What the last durable checkpoint says of it.
     recorded_fed: Option<Fed>,
+    /// Recorded with every checkpoint as the session found them.
+    whole_tables: BTreeSet<String>,
     /// What the checkpoint that the session began with covers.
     covered: Lsn,
     floor: Lsn,
@@ -140,6 +142,7 @@ impl Delivery {
             serving: resume.feed.as_ref().and_then(Serving::resumed),
             feed: resume.feed.as_ref().map(Feed::resumed),
             recorded_fed: start.fed,
+            whole_tables: resume.whole_tables,
             covered: resume.confirmed_up_to,
             floor: resume.floor,
             shown: resume.slot_confirmed,

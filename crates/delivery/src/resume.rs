@@ -1,5 +1,7 @@
 //! Which changes of the stream have been published before.
 
+use std::collections::BTreeSet;
+
 use pgoutput::{Begin, Lsn};
 
 use crate::{Exceptions, FeedProgress, Halt, TransactionPosition};
@@ -22,6 +24,8 @@ pub struct Resume {
     pub void_from: Option<Lsn>,
     /// A feed that was under way.
     pub feed: Option<FeedProgress>,
+    /// Tables that are published as a whole.
+    pub whole_tables: BTreeSet<String>,
     /// Parked keys, and dead letters whose rows may not say so.
     pub exceptions: Exceptions,
 }

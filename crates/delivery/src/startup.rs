@@ -1,5 +1,7 @@
 //! The decision at every start, reconnect and takeover: go on, or stop because of a gap.
 
+use std::collections::BTreeSet;
+
 use pgoutput::Lsn;
 
 use crate::{
@@ -215,8 +217,21 @@ fn resume(checkpoint: &Checkpoint, server: &ServerFacts, slot: &SlotFacts) -> Re
         slot_confirmed: slot.confirmed_flush,
         void_from,
         feed: checkpoint.feed.clone(),
+        whole_tables: whole_tables(checkpoint, server),
         exceptions: Exceptions::default(),
     })
+}
+
+/// The tables that the stream has covered all the time since they were recorded as whole.
+fn whole_tables(checkpoint: &Checkpoint, server: &ServerFacts) -> BTreeSet<String> {
+    let (before, now) = (&checkpoint.coverage, &server.coverage);
+    let unbroken = before.as_ref().filter(|b| now.change_since(b).is_none());
+    let Some(before) = unbroken else {
+        return BTreeSet::new();
+    };
+    let is_covered = |t: &&String| before.tables.contains_key(*t) && now.tables.contains_key(*t);
+    let whole = checkpoint.whole_tables.iter();
+    whole.filter(is_covered).cloned().collect()
 }
 
 /// What of the checkpoint holds on the server's timeline.

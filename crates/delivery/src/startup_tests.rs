@@ -53,6 +53,7 @@ fn checkpoint() -> Checkpoint {
         confirmed_up_to: Lsn::from(100),
         fingerprint: Fingerprint::of("a"),
         coverage: Some(coverage("a")),
+        whole_tables: BTreeSet::new(),
         producers: 2,
         transactional_id_prefix: None,
         relay_version: "0.1.0".into(),
@@ -312,4 +313,45 @@ fn another_fingerprint_matters_only_in_mid_transaction() {
     let mut half = checkpoint();
     half.position.as_mut().unwrap().complete = false;
     assert_eq!(check(Some(half), changed), "fingerprint-changed");
+}
+
+#[test]
+fn a_table_is_whole_only_while_the_stream_covers_it_without_a_break() {
+    let covers = |publication, tables: &[&str]| Coverage {
+        tables: tables
+            .iter()
+            .map(|name| ((*name).to_owned(), Fingerprint::of(name)))
+            .collect(),
+        ..coverage(publication)
+    };
+    let whole = |before: Option<Coverage>, now: Coverage| {
+        let recorded = Checkpoint {
+            coverage: before,
+            whole_tables: ["a", "b"].map(str::to_owned).into(),
+            ..checkpoint()
+        };
+        let consent = Consent {
+            publication: Some(now.token()),
+            ..Consent::default()
+        };
+        let now = ServerFacts {
+            coverage: now,
+            ..server()
+        };
+        match check_start(Some(&recorded), &now, consent).unwrap() {
+            Start::Resume(resume) => resume.whole_tables.into_iter().collect::<Vec<_>>(),
+            Start::Create | Start::Adopt { .. } => panic!("resumes"),
+        }
+    };
+    let both = || covers("p", &["a", "b"]);
+    assert_eq!(whole(Some(both()), both()), ["a", "b"]);
+    assert_eq!(whole(Some(both()), covers("p", &["b", "c"])), ["b"]);
+    assert_eq!(whole(Some(covers("p", &["b"])), both()), ["b"], "put back");
+    let none: [&str; 0] = [];
+    assert_eq!(
+        whole(Some(both()), covers("q", &["a", "b"])),
+        none,
+        "accepted"
+    );
+    assert_eq!(whole(None, both()), none);
 }

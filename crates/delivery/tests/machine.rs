@@ -387,3 +387,16 @@ fn a_request_for_a_reply_is_not_forgotten_while_a_checkpoint_is_under_way() {
     bench.land(1);
     assert_eq!(bench.confirmed, [10, 20]);
 }
+
+#[test]
+fn tables_that_are_whole_stay_so_in_every_checkpoint() {
+    let whole_tables: std::collections::BTreeSet<_> = ["public.outbox".to_owned()].into();
+    let resume = Resume {
+        whole_tables: whole_tables.clone(),
+        ..Resume::default()
+    };
+    let mut bench = Bench::new(settings(), &resume);
+    bench.transaction(10, 1);
+    bench.idle();
+    assert_eq!(bench.last_checkpoint().whole_tables, whole_tables);
+}

@@ -40,6 +40,7 @@ mod refused;
 mod replay;
 mod restart_storm;
 mod restored;
+mod retention;
 mod row_shapes;
 mod silent_host;
 mod slot_identity;
@@ -108,6 +109,7 @@ pub static ALL: &[Scenario] = &[
     slot_lost::SCENARIO,
     promotion::SCENARIO,
     replay::SCENARIO,
+    retention::SCENARIO,
     slow_reader_memory::SCENARIO,
     large_event::SCENARIO,
     endtxn_unknown::SCENARIO,

@@ -3,9 +3,11 @@
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use delivery::{CHECKPOINT_FORMAT, Checkpoint, FeedProgress, Fingerprint, Identity, Kind};
 use outboxd::failure::Failure;
-use outboxd::retention::{self, Extent, TableReport};
+use outboxd::retention::{self, Extent, Order, TableReport};
 use outboxd::writeback::Server;
+use pgoutput::Lsn;
 use scenarios::{stage, wait};
 use testbed::{Postgres, Program};
 use tokio::test;
@@ -26,9 +28,27 @@ async fn prune(
     toml: &str,
     extent: Extent,
 ) -> Result<Vec<TableReport>, Failure> {
+    prune_recorded(postgres, toml, order(extent), None).await
+}
+
+async fn prune_recorded(
+    postgres: &Postgres,
+    toml: &str,
+    order: Order,
+    recorded: Option<Checkpoint>,
+) -> Result<Vec<TableReport>, Failure> {
     let pipeline = pipeline(postgres, toml);
     let client = client(postgres).await;
-    retention::run(&client, &pipeline, WEEK, extent, |_| ()).await
+    let recorded = std::future::ready(Ok(recorded));
+    retention::run(&client, &pipeline, order, recorded, |_| ()).await
+}
+
+fn order(extent: Extent) -> Order {
+    Order {
+        period: WEEK,
+        extent,
+        accepts_earlier_rows: false,
+    }
 }
 
 fn ages(postgres: &Postgres) -> String {
@@ -133,11 +153,39 @@ async fn a_partition_that_can_not_be_locked_stays_whole() {
         .await
         .unwrap();
     let pipeline = pipeline(&postgres, "");
-    let pruned = retention::run(&pruner, &pipeline, WEEK, Extent::Remove, |_| ()).await;
+    let run = async || {
+        let recorded = std::future::ready(Ok(None));
+        retention::run(&pruner, &pipeline, order(Extent::Remove), recorded, |_| ()).await
+    };
+    let pruned = run().await;
     assert_eq!(pruned.unwrap_err().code.name, "write-back-blocked");
     holder.batch_execute("COMMIT").await.unwrap();
-    let again = retention::run(&pruner, &pipeline, WEEK, Extent::Remove, |_| ()).await;
+    let again = run().await;
     assert_eq!(again.unwrap()[0].partitions, ["public.year_1"]);
+}
+
+/// What a relay has recorded that has come to this LSN.
+fn checkpoint(confirmed_up_to: Lsn, whole_tables: &[&str]) -> Checkpoint {
+    Checkpoint {
+        format: CHECKPOINT_FORMAT,
+        kind: Kind::Progress,
+        identity: Identity {
+            system_identifier: String::new(),
+            timeline: 1,
+            database: "postgres".into(),
+            slot: "outboxd_stdout".into(),
+        },
+        position: None,
+        floor: Lsn::INVALID,
+        confirmed_up_to,
+        feed: None,
+        fingerprint: Fingerprint::of(""),
+        coverage: None,
+        whole_tables: whole_tables.iter().map(|name| (*name).to_owned()).collect(),
+        producers: 1,
+        transactional_id_prefix: None,
+        relay_version: String::new(),
+    }
 }
 
 /// The sink is standard output, for then a relay needs no Kafka; its slot is confirmed all the same.
@@ -162,7 +210,7 @@ fn relay(postgres: &Postgres, folder: &std::path::Path) -> Program {
 }
 
 #[test]
-async fn without_write_back_the_slot_is_the_proof() {
+async fn without_write_back_the_stream_is_the_proof() {
     let postgres = server(&format!(
         "{OUTBOX}; CREATE PUBLICATION outboxd FOR TABLE outbox; {FILL}"
     ));
@@ -195,7 +243,14 @@ async fn without_write_back_the_slot_is_the_proof() {
         .await
         .unwrap();
     postgres.sql("postgres", old).unwrap();
-    let failures = prune(&postgres, &unwritten("failures"), Extent::Remove).await;
+    let end = Lsn::from(u64::MAX);
+    let whole = checkpoint(end, &["public.outbox"]);
+    let remove = order(Extent::Remove);
+    let prune = async |mode, order, recorded| {
+        prune_recorded(&postgres, &unwritten(mode), order, Some(recorded)).await
+    };
+    unproven_by(&prune, &whole).await;
+    let failures = prune("failures", remove, whole.clone()).await;
     assert_eq!(failures.unwrap()[0].rows, 6000);
     let left = "FAILED:3000 FAILED-old:3000 PENDING:3000 PENDING-old:1 SENT:3000";
     assert_eq!(
@@ -204,11 +259,35 @@ async fn without_write_back_the_slot_is_the_proof() {
         "what is younger than a running transaction stays"
     );
     writer.batch_execute("COMMIT").await.unwrap();
-    let all = prune(&postgres, &unwritten("off"), Extent::Remove).await;
+    let accepting = Order {
+        accepts_earlier_rows: true,
+        ..remove
+    };
+    let all = prune("off", accepting, checkpoint(end, &[])).await;
     assert_eq!(all.unwrap()[0].rows, 3002);
     assert_eq!(ages(&postgres), "FAILED:3000 PENDING:3000 SENT:3000");
     relay.kill9();
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Records that do not prove that the stream had all rows, in each way that one may not.
+async fn unproven_by(
+    prune: &impl AsyncFn(&'static str, Order, Checkpoint) -> Result<Vec<TableReport>, Failure>,
+    whole: &Checkpoint,
+) {
+    let check = async |code: &str, change: &dyn Fn(&mut Checkpoint)| {
+        let mut recorded = whole.clone();
+        change(&mut recorded);
+        let pruned = prune("off", order(Extent::Remove), recorded).await;
+        assert_eq!(pruned.unwrap_err().code.name, code);
+    };
+    check("retention-earlier-rows", &|c| c.whole_tables.clear()).await;
+    let code = "retention-unproven";
+    check(code, &|c| c.confirmed_up_to = Lsn::from(1)).await;
+    check(code, &|c| c.kind = Kind::Repair).await;
+    check(code, &|c| c.feed = Some(FeedProgress::default())).await;
+    check(code, &|c| c.identity.slot = "other".into()).await;
+    check(code, &|c| c.identity.database = "other".into()).await;
 }
 
 #[test]

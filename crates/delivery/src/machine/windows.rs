@@ -387,6 +387,7 @@ impl Delivery {
                 .map(|(feed, fed)| feed.progress(fed)),
             fingerprint: self.settings.fingerprint,
             coverage: Some(self.settings.coverage.clone()),
+            whole_tables: self.whole_tables.clone(),
             producers: self.settings.producers,
             transactional_id_prefix: Some(self.settings.transactional_id_prefix.clone()),
             relay_version: self.settings.relay_version.clone(),

@@ -10,7 +10,7 @@ use super::problem::Problem;
 use super::{Exit, Settings};
 use crate::config::{Config, Pipeline, parse_duration};
 use crate::failure::Failure;
-use crate::retention::{self, Extent, Progress, TableReport};
+use crate::retention::{self, Extent, Order, Progress, TableReport};
 use crate::source;
 use crate::source::link::Link;
 
@@ -24,6 +24,10 @@ pub(super) struct PruneArgs {
     /// Age at which rows go, such as 7d; without it retention.period of the configuration.
     #[arg(long, value_name = "AGE", value_parser = parse_duration)]
     older_than: Option<Duration>,
+    /// Where states are not written back: take rows from before the slot's stream for published ones.
+    /// Nothing tells them apart, so you have to know.
+    #[arg(long)]
+    accept_earlier_rows: bool,
     /// Say what would be removed, and remove nothing.
     #[arg(long)]
     dry_run: bool,
@@ -100,15 +104,20 @@ async fn prune_pipeline(
     age: Duration,
     args: &PruneArgs,
 ) -> Result<Vec<TableReport>, Failure> {
-    let extent = match args.dry_run {
-        true => Extent::Count,
-        false => Extent::Remove,
+    let order = Order {
+        period: age,
+        extent: match args.dry_run {
+            true => Extent::Count,
+            false => Extent::Remove,
+        },
+        accepts_earlier_rows: args.accept_earlier_rows,
     };
     // Only the catalog knows which of the hosts is the primary.
     let primary = source::primary(&pipeline.postgres).await?;
     let link = Link::connect(&pipeline.postgres, primary.host(), retention::PURPOSE).await?;
     let shows = std::io::stderr().is_terminal();
-    let reports = retention::run(&link.client, pipeline, age, extent, |progress| {
+    let recorded = retention::recorded(pipeline);
+    let reports = retention::run(&link.client, pipeline, order, recorded, |progress| {
         if shows {
             show(&progress);
         }

@@ -217,6 +217,11 @@ pub static CODES: &[Code] = &[
         "Start the relay, or wait until it has caught up, and run prune again.",
     ),
     stopped(
+        "retention-earlier-rows",
+        "Without states, a row counts as published because the slot's stream had it. But the table held rows when the slot was made, or a repair did not look at all of its rows, or a changed publication was accepted, or the slot was made by a relay that did not record this: such rows may never have been published, so none is removed.",
+        "Compare table and topics, then run prune with --accept-earlier-rows: it removes those, too. For removal without a person, set write_back = \"all\" and set the rows that are known to be published to SENT; or have the rows from before published: backfill.rows = \"all\" at the first start, repair --since with a time before all rows.",
+    ),
+    stopped(
         "retention-columns",
         "The table has no column for the time of the event, so the age of a row is not known.",
         "Map a timestamptz column with columns.occurred_at, or leave retention.period out.",

@@ -1,9 +1,11 @@
 //! Which rows a feed has, and in which order.
 
+use std::collections::BTreeSet;
+
 use envelope::TableSpec;
 
 use super::shape::Shape;
-use super::{Connection, literal, table_name};
+use super::{Connection, literal, table_name, whole};
 use crate::config::{Pipeline, Rows, StateSpec};
 use crate::failure::Failure;
 
@@ -150,11 +152,24 @@ impl<'a> Gathering<'a> {
     }
 }
 
+/// A backfill that was written down.
+#[derive(Debug, Default)]
+pub struct Backfill {
+    /// How many rows it has.
+    pub rows: u64,
+    /// The tables of which it has every row.
+    pub whole_tables: BTreeSet<String>,
+}
+
 /// Writes down the rows of the configured backfill, as a new slot's snapshot has them: table after
-/// table, each in the declared order. How many there are.
-pub async fn backfill(pipeline: &Pipeline, snapshot: &str, request: &str) -> Result<u64, Failure> {
+/// table, each in the declared order.
+pub async fn backfill(
+    pipeline: &Pipeline,
+    snapshot: &str,
+    request: &str,
+) -> Result<Backfill, Failure> {
     let Some(filter) = Filter::of_backfill(pipeline.backfill.rows()) else {
-        return Ok(0);
+        return Ok(Backfill::default());
     };
     let connection = Connection::in_snapshot(&pipeline.postgres, snapshot).await?;
     let mut gathering = Gathering::new(pipeline, &connection, request);
@@ -162,9 +177,19 @@ pub async fn backfill(pipeline: &Pipeline, snapshot: &str, request: &str) -> Res
         let order_by = pipeline.backfill.order_by.as_deref();
         gathering.add((spec, state), &filter, order_by).await?;
     }
-    let rows = gathering.rows();
+    let mut backfill = Backfill {
+        rows: gathering.rows(),
+        ..Backfill::default()
+    };
+    for (_, spec, state) in pipeline.outboxes() {
+        let shape = Shape::read(&connection, spec, state).await?;
+        let condition = filter.condition(&shape, spec)?;
+        if whole::leaves_out_none(&connection, pipeline, spec, &condition).await? {
+            backfill.whole_tables.insert(table_name(spec));
+        }
+    }
     connection.execute("COMMIT").await?;
-    Ok(rows)
+    Ok(backfill)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod lock;
 mod reader;
 mod requests;
 pub mod shape;
+pub mod whole;
 
 pub use connection::Connection;
 pub use lock::{Lock, held};

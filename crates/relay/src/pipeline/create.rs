@@ -4,14 +4,15 @@
 //! known to be ours. With a backfill the slot is of no use without its rows, which only its own
 //! snapshot tells: then the intent says so, and after a crash the slot is made anew.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use delivery::{Checkpoint, Consent, FeedProgress, Kind, ServerFacts, check_start};
+use delivery::{Checkpoint, Consent, FeedProgress, Kind, check_start};
 use pgoutput::Lsn;
 
 use crate::config::{Pipeline, SinkKind};
 use crate::failure::Failure;
-use crate::feed::{self, Connection, Lock, gather};
+use crate::feed::{self, Connection, Lock, gather, whole};
 use crate::sink::{Sink, opening_checkpoint};
 use crate::source::{self, Session, SlotForm};
 
@@ -58,8 +59,20 @@ fn is_unfinished(checkpoint: Option<&Checkpoint>) -> bool {
 async fn plain(pipeline: &Pipeline, session: &mut Session, sink: &mut Sink) -> Result<(), Failure> {
     let intent = opening_checkpoint(Kind::Intent, &session.facts, Lsn::INVALID, pipeline);
     sink.record_now(&intent).await?;
-    let made = session.create_slot(SlotForm::Lasting).await?;
-    record_genesis(sink, &session.facts, made.at, None, pipeline).await?;
+    let form = match whole::matters(pipeline) {
+        true => SlotForm::WithSnapshot,
+        false => SlotForm::Lasting,
+    };
+    let made = session.create_slot(form).await?;
+    let whole_tables = match &made.snapshot {
+        Some(snapshot) => whole::empty(pipeline, snapshot).await,
+        None => BTreeSet::new(),
+    };
+    let genesis = Checkpoint {
+        whole_tables,
+        ..opening_checkpoint(Kind::Genesis, &session.facts, made.at, pipeline)
+    };
+    sink.record_now(&genesis).await?;
     let slot = pipeline.slot_name();
     tracing::info!(pipeline = pipeline.name, slot, lsn = %made.at, "slot created: rows committed before it are not published");
     Ok(())
@@ -87,34 +100,28 @@ async fn with_backfill(
     let slot = pipeline.slot_name();
     tracing::info!(pipeline = pipeline.name, slot, lsn = %made.at, "slot created: gathering the rows committed before it");
     let snapshot = made.snapshot.unwrap_or_default();
-    let rows = gather::backfill(pipeline, &snapshot, &request).await?;
+    let backfill = gather::backfill(pipeline, &snapshot, &request).await?;
     tracing::info!(
         pipeline = pipeline.name,
-        rows,
+        rows = backfill.rows,
         request,
         "rows for the backfill"
     );
-    let feed = (rows > 0).then_some(FeedProgress {
+    let genesis = Checkpoint {
+        feed: feed_of(request, backfill.rows),
+        whole_tables: backfill.whole_tables,
+        ..opening_checkpoint(Kind::Genesis, &session.facts, made.at, pipeline)
+    };
+    sink.record_now(&genesis).await
+}
+
+/// The feed that comes before the stream of a new slot, if it has rows.
+pub fn feed_of(request: String, rows: u64) -> Option<FeedProgress> {
+    (rows > 0).then_some(FeedProgress {
         request,
         rows,
         ..FeedProgress::default()
-    });
-    record_genesis(sink, &session.facts, made.at, feed, pipeline).await
-}
-
-/// Records that the slot was made, and which feed comes before its stream.
-pub async fn record_genesis(
-    sink: &mut Sink,
-    facts: &ServerFacts,
-    at: Lsn,
-    feed: Option<FeedProgress>,
-    pipeline: &Pipeline,
-) -> Result<(), Failure> {
-    let genesis = Checkpoint {
-        feed,
-        ..opening_checkpoint(Kind::Genesis, facts, at, pipeline)
-    };
-    sink.record_now(&genesis).await
+    })
 }
 
 /// Drops the slot, which nobody may be reading from. A walsender that is just ending is waited for.

@@ -22,7 +22,7 @@ use crate::source::catalog::SlotUse;
 use crate::telemetry::{News, PipelineMetrics, State, Vitals};
 
 pub use backlog::Backlog;
-pub use create::{drop_slot, record_genesis};
+pub use create::{drop_slot, feed_of};
 pub use open::bootstrap;
 
 use memory::Memory;

@@ -148,7 +148,7 @@ async fn join_kafka(
     let at = match check_start(checkpoint.as_ref(), facts, consent)? {
         Start::Resume(resume) => {
             warn_of_voided(checkpoint.as_ref(), resume.void_from);
-            record_coverage(&mut sink, checkpoint, facts, pipeline).await?;
+            record_coverage(&mut sink, checkpoint, &resume, facts, pipeline).await?;
             let resume = Resume {
                 exceptions,
                 ..resume
@@ -201,6 +201,7 @@ fn warn_of_voided(checkpoint: Option<&Checkpoint>, void_from: Option<Lsn>) {
 async fn record_coverage(
     sink: &mut Sink,
     checkpoint: Option<Checkpoint>,
+    resume: &Resume,
     facts: &ServerFacts,
     pipeline: &Pipeline,
 ) -> Result<(), Failure> {
@@ -218,6 +219,7 @@ async fn record_coverage(
     let ours = opening_checkpoint(Kind::Progress, facts, Lsn::INVALID, pipeline);
     let renewed = Checkpoint {
         coverage: ours.coverage,
+        whole_tables: resume.whole_tables.clone(),
         producers: ours.producers,
         transactional_id_prefix: ours.transactional_id_prefix,
         relay_version: ours.relay_version,

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use delivery::{Checkpoint, FeedProgress, Kind};
+use delivery::{Checkpoint, Kind};
 use pgoutput::Lsn;
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ use super::survey::{Plan, Survey, Ways};
 use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::feed::{self, Connection, Lock};
-use crate::pipeline::{drop_slot, record_genesis};
+use crate::pipeline::{drop_slot, feed_of};
 use crate::sink::{Sink, opening_checkpoint};
 use crate::source::{self, Session, SlotForm};
 use crate::writeback::Server;
@@ -73,14 +73,15 @@ pub async fn apply(pipeline: &Pipeline, ways: &Ways) -> Result<Option<Done>, Fai
     survey.read_topics(&writing, true).await?;
     let request = feed::new_request();
     let (reports, feeds) = survey.gather(&writing, &request).await?;
+    let whole_tables = survey.whole_tables(&writing).await?;
     writing.execute("COMMIT").await?;
 
-    let progress = (feeds > 0).then_some(FeedProgress {
-        request,
-        rows: feeds,
-        ..FeedProgress::default()
-    });
-    record_genesis(&mut sink, &session.facts, made.at, progress, pipeline).await?;
+    let genesis = Checkpoint {
+        feed: feed_of(request, feeds),
+        whole_tables,
+        ..opening_checkpoint(Kind::Genesis, &session.facts, made.at, pipeline)
+    };
+    sink.record_now(&genesis).await?;
     let server = Server::new(&session.catalog, &session.facts.identity);
     drop((sink, session, lock));
     if let Some(feed) = old_feed {

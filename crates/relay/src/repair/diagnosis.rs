@@ -138,6 +138,7 @@ mod tests {
             confirmed_up_to: Lsn::from(100),
             fingerprint: Fingerprint::of(""),
             coverage: None,
+            whole_tables: std::collections::BTreeSet::new(),
             producers: 1,
             transactional_id_prefix: None,
             feed: None,

@@ -1,5 +1,7 @@
 //! Comparing tables and topics.
 
+use std::collections::BTreeSet;
+
 use delivery::{Mark, Marks, Outcome};
 use pgoutput::Lsn;
 use serde::Serialize;
@@ -289,6 +291,17 @@ impl<'a> Survey<'a> {
             gathering.add_rest(&feed.request, feed.fed.done).await?;
         }
         self.count(connection, Some(gathering), 0).await
+    }
+
+    /// The tables of which every row was looked for in the topics: what was not found is in the feed.
+    pub async fn whole_tables(&self, connection: &Connection) -> Result<BTreeSet<String>, Failure> {
+        let mut whole = BTreeSet::new();
+        for (table, (_, spec, _)) in self.tables.iter().zip(self.pipeline.outboxes()) {
+            if table.is_whole(connection, self.pipeline, spec).await? {
+                whole.insert(table.table.clone());
+            }
+        }
+        Ok(whole)
     }
 
     async fn count(

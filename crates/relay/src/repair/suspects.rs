@@ -8,7 +8,7 @@ use crate::config::{Pipeline, StateSpec, WriteBack};
 use crate::failure::Failure;
 use crate::feed::gather::Filter;
 use crate::feed::shape::Shape;
-use crate::feed::{Connection, table_name};
+use crate::feed::{Connection, table_name, whole};
 
 /// Rows fetched together.
 const PAGE: usize = 1_000;
@@ -88,6 +88,16 @@ impl Suspects {
             chosen_by,
             shape,
         })
+    }
+
+    /// Whether every row of the table is suspected.
+    pub async fn is_whole(
+        &self,
+        connection: &Connection,
+        pipeline: &Pipeline,
+        spec: &TableSpec,
+    ) -> Result<bool, Failure> {
+        whole::leaves_out_none(connection, pipeline, spec, &self.condition).await
     }
 
     /// Adds them to the proof; the time of the oldest event, milliseconds since 1970, if every one

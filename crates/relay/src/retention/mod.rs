@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The proof is the state SENT. Where that is not written, it is the slot: it has been confirmed past
-//! a point of the WAL that lies behind every row that is removed.
+//! a point of the WAL that lies behind every row that is removed, and the table held no other rows when
+//! its stream began.
 
 mod partitions;
 mod proof;
@@ -13,16 +14,18 @@ mod round;
 mod rows;
 mod table;
 
+use delivery::Checkpoint;
 use tokio::task::JoinHandle;
 
 use crate::config::{Pipeline, SinkKind};
 use crate::failure::Failure;
 use crate::pipeline::Context;
+use crate::sink;
 use crate::source::link::{Link, Purpose};
 use crate::telemetry::WriteBackMetrics;
 use crate::writeback::Server;
 
-pub use round::{Extent, KeptPartition, Progress, TableReport, run};
+pub use round::{Extent, KeptPartition, Order, Progress, TableReport, run};
 
 /// Locks are asked for, but not waited for long: others come first.
 pub const PURPOSE: Purpose = Purpose {
@@ -63,6 +66,11 @@ impl Drop for Retention {
     }
 }
 
+/// The newest checkpoint.
+pub async fn recorded(pipeline: &Pipeline) -> Result<Option<Checkpoint>, Failure> {
+    Ok(sink::read_latest(pipeline).await?.checkpoint)
+}
+
 struct Keeper {
     pipeline: Pipeline,
     server: Server,
@@ -91,18 +99,18 @@ impl Keeper {
         };
         let link = Link::connect(&self.pipeline.postgres, &self.server.host, PURPOSE).await?;
         let mut removed = 0;
-        run(
-            &link.client,
-            &self.pipeline,
+        let order = Order {
             period,
-            Extent::Remove,
-            |progress| {
-                if progress.removed > removed {
-                    self.metrics.pruned(progress.removed - removed);
-                }
-                removed = progress.removed;
-            },
-        )
+            extent: Extent::Remove,
+            accepts_earlier_rows: false,
+        };
+        let recorded = recorded(&self.pipeline);
+        run(&link.client, &self.pipeline, order, recorded, |progress| {
+            if progress.removed > removed {
+                self.metrics.pruned(progress.removed - removed);
+            }
+            removed = progress.removed;
+        })
         .await
     }
 

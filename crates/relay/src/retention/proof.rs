@@ -1,8 +1,13 @@
 //! What proves that a row is durable in Kafka.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use delivery::{Checkpoint, Kind};
+use pgoutput::Lsn;
 use tokio_postgres::Client;
+
+use super::round::Order;
 
 use crate::config::{Pipeline, StateSpec, WriteBack};
 use crate::failure::Failure;
@@ -17,32 +22,53 @@ const POLL: Duration = Duration::from_millis(250);
 /// Numbers of transactions wrap around.
 const XIDS: u64 = 1 << 32;
 
-/// A condition on a row, as SQL.
-pub(super) async fn of(
-    client: &Client,
-    pipeline: &Pipeline,
+/// What the slot's stream proves.
+pub(super) struct Streamed {
+    /// Rows that were written by older transactions were committed before a point of the WAL which
+    /// the relay has confirmed since.
+    oldest_running: u32,
+    /// Tables that have no unpublished row from before the stream.
+    whole_tables: BTreeSet<String>,
+}
+
+/// A condition on a row of a table, as SQL.
+pub(super) fn of(
+    table: &str,
     state: &StateSpec,
+    streamed: Option<&Streamed>,
+    order: Order,
 ) -> Result<String, Failure> {
     let column = quote(&state.state);
-    match state.mode {
-        WriteBack::All => Ok(format!("{column} = 'SENT'")),
-        WriteBack::Failures => {
-            let confirmed = confirmed(client, pipeline).await?;
-            Ok(format!(
-                "{column} IS DISTINCT FROM 'FAILED' AND {confirmed}"
-            ))
-        }
-        WriteBack::Off => confirmed(client, pipeline).await,
+    let streamed = match (state.mode, streamed) {
+        (WriteBack::Failures | WriteBack::Off, Some(streamed)) => streamed,
+        (WriteBack::All, _) | (_, None) => return Ok(format!("{column} = 'SENT'")),
+    };
+    if !order.accepts_earlier_rows && !streamed.whole_tables.contains(table) {
+        let message = format!(
+            "table {table} may hold rows from before the stream of the slot: they are not published, \
+             and without a state nothing tells them from the others"
+        );
+        return Err(Failure::new("retention-earlier-rows", message));
     }
+    let is_streamed = older_than(streamed.oldest_running);
+    Ok(match state.mode {
+        WriteBack::Failures => format!("{column} IS DISTINCT FROM 'FAILED' AND {is_streamed}"),
+        WriteBack::All | WriteBack::Off => is_streamed,
+    })
 }
 
 /// A message is put into the WAL behind everything that a snapshot shows. Once the relay that holds
-/// the slot all the while has confirmed it, what the snapshot shows is published. A relay that only
-/// holds the slot, because it has found that somebody else moved it, confirms nothing.
+/// the slot all the while has confirmed it, what the snapshot shows and the stream began with is
+/// published. A relay that only holds the slot, because it has found that somebody else moved it,
+/// confirms nothing.
 ///
 /// Nothing of a running transaction is shown, so rows count that were written by transactions older
 /// than the oldest one running. A version of a row that is newer waits for a later round.
-async fn confirmed(client: &Client, pipeline: &Pipeline) -> Result<String, Failure> {
+pub(super) async fn streamed(
+    client: &Client,
+    pipeline: &Pipeline,
+    recorded: impl Future<Output = Result<Option<Checkpoint>, Failure>>,
+) -> Result<Streamed, Failure> {
     let slot = pipeline.slot_name();
     let Some((pid, _)) = holder(client, &slot, "0/0").await? else {
         return Err(unproven(&format!("no relay reads from slot {slot:?}")));
@@ -65,7 +91,28 @@ async fn confirmed(client: &Client, pipeline: &Pipeline) -> Result<String, Failu
         }
         tokio::time::sleep(POLL).await;
     }
-    Ok(older_than(snapshot.oldest_running()))
+    let checkpoint = recorded.await?.filter(|c| covers(c, pipeline, &lsn));
+    let Some(checkpoint) = checkpoint else {
+        let what = format!("the checkpoint does not say that slot {slot:?} has come to {lsn}");
+        return Err(unproven(&what));
+    };
+    Ok(Streamed {
+        oldest_running: snapshot.oldest_running(),
+        whole_tables: checkpoint.whole_tables,
+    })
+}
+
+/// Whether a checkpoint is of the stream that was confirmed, or of a slot that was made since. One
+/// is recorded before the slot moves, and no feed is under way while it does.
+fn covers(checkpoint: &Checkpoint, pipeline: &Pipeline, lsn: &str) -> bool {
+    let Checkpoint { identity, .. } = checkpoint;
+    let is_ours =
+        identity.slot == pipeline.slot_name() && identity.database == pipeline.postgres.database;
+    let is_stream = matches!(checkpoint.kind, Kind::Genesis | Kind::Progress);
+    let reaches = lsn
+        .parse()
+        .is_ok_and(|lsn: Lsn| checkpoint.confirmed_up_to >= lsn);
+    is_ours && is_stream && reaches && checkpoint.feed.is_none()
 }
 
 fn unproven(why: &str) -> Failure {

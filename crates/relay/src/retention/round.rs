@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use delivery::Checkpoint;
 use serde::Serialize;
 use tokio_postgres::Client;
 
@@ -9,6 +10,7 @@ use super::rows::Doomed;
 use super::{partitions, proof, table};
 use crate::config::Pipeline;
 use crate::failure::Failure;
+use crate::feed::{table_name, whole};
 use crate::writeback::error::classify;
 
 /// How far a round goes.
@@ -18,6 +20,17 @@ pub enum Extent {
     Count,
     /// Removes it.
     Remove,
+}
+
+/// What a round is to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Order {
+    /// Rows that are older go.
+    pub period: Duration,
+    /// How far it goes.
+    pub extent: Extent,
+    /// A person says that rows from before the slot's stream are published, or not needed.
+    pub accepts_earlier_rows: bool,
 }
 
 /// How far a round has come.
@@ -55,25 +68,32 @@ pub struct KeptPartition {
     pub rows: i64,
 }
 
-/// Removes or counts the published rows that are older than `period`, by the server's clock.
+/// Removes or counts the published rows that are older than a period, by the server's clock.
+/// `recorded` reads the newest checkpoint, where it is needed.
 ///
 /// # Errors
 /// A table without time column or proof, a privilege that is missing, or what Postgres says.
 pub async fn run(
     client: &Client,
     pipeline: &Pipeline,
-    period: Duration,
-    extent: Extent,
+    order: Order,
+    recorded: impl Future<Output = Result<Option<Checkpoint>, Failure>>,
     mut progress: impl FnMut(Progress<'_>),
 ) -> Result<Vec<TableReport>, Failure> {
-    let cutoff = cutoff(client, period).await?;
+    let extent = order.extent;
+    let cutoff = cutoff(client, order.period).await?;
+    let streamed = match whole::matters(pipeline) {
+        true => Some(proof::streamed(client, pipeline, recorded).await?),
+        false => None,
+    };
     let mut reports = Vec::with_capacity(pipeline.tables.len());
     let mut before = 0;
     for (_, spec, state) in pipeline.outboxes() {
         let aged = table::look(client, spec).await?;
-        let proof = proof::of(client, pipeline, state).await?;
+        let name = table_name(spec);
+        let proof = proof::of(&name, state, streamed.as_ref(), order)?;
         let mut report = TableReport {
-            table: format!("{}.{}", spec.schema, spec.table),
+            table: name,
             rows: 0,
             partitions: Vec::new(),
             kept: Vec::new(),

@@ -13,6 +13,7 @@ mod stdout;
 mod topics;
 mod transactional;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -236,6 +237,7 @@ pub fn opening_checkpoint(
         feed: None,
         fingerprint: facts.fingerprint,
         coverage: Some(facts.coverage.clone()),
+        whole_tables: BTreeSet::new(),
         producers: pipeline.concurrency,
         transactional_id_prefix: Some(pipeline.kafka.transactional_id_prefix.clone()),
         relay_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -340,6 +340,7 @@ fn opening_checkpoint(context: &Context, facts: &ServerFacts, kind: Kind, at: Ls
         confirmed_up_to: at,
         fingerprint: fingerprint(),
         coverage: Some(facts.coverage.clone()),
+        whole_tables: std::collections::BTreeSet::new(),
         producers: context.limits.producers,
         transactional_id_prefix: None,
         relay_version: "sim".to_owned(),
