@@ -68,7 +68,7 @@ pub enum Start {
         at: Lsn,
     },
     /// Stream, skipping what the checkpoint covers.
-    Resume(Resume),
+    Resume(Box<Resume>),
 }
 
 /// Decides from the committed checkpoint and the server how to start.
@@ -102,7 +102,7 @@ pub fn check_start(
             confirmed_up_to: checkpoint.confirmed_up_to,
         }),
         (Kind::Genesis | Kind::Progress, Some(slot)) => {
-            resume(checkpoint, server, slot).map(Start::Resume)
+            resume(checkpoint, server, slot).map(|resume| Start::Resume(Box::new(resume)))
         }
     }
 }

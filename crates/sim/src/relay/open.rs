@@ -285,7 +285,7 @@ async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Res
             let exceptions = read_exceptions(context).await?;
             let resume = Resume {
                 exceptions,
-                ..resume
+                ..*resume
             };
             return Ok((sink, taken_up(context, resume)));
         }
