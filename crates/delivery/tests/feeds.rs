@@ -257,3 +257,21 @@ fn what_is_only_printed_is_forgotten_too() {
     assert_eq!(world.lists.len(), 0);
     assert!(world.published.contains(&("s1".to_owned(), false)));
 }
+
+#[test]
+fn what_was_refused_in_a_feed_is_not_refused_in_another_for_its_place() {
+    let mut world = World::new(small_windows(), 1);
+    world.refused.insert(REFUSED);
+    world.lists.insert(A.into(), list("a", 7));
+    world.begin_with(A);
+    world.stream = transaction(10, &[row("s1")]);
+    let mut more = 0..100;
+    assert!(more.any(|_| world.session(ENDLESS, End::Kill)));
+    assert!(world.published.contains(&(REFUSED.to_owned(), true)));
+    // What a repair makes while the relay looks on.
+    world.lists.insert(C.into(), list("c", 7));
+    world.begin_with(C);
+    assert!(world.session(ENDLESS, End::Kill));
+    let ids = [list("a", 7), list("c", 7), list("s", 1)].concat();
+    world.check(&ids, "C");
+}

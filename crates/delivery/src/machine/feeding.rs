@@ -68,6 +68,10 @@ impl Feed {
         }
     }
 
+    pub fn request(&self) -> &str {
+        &self.request
+    }
+
     pub fn progress(&self, fed: Fed) -> FeedProgress {
         FeedProgress {
             request: self.request.clone(),

@@ -13,6 +13,7 @@ use envelope::{Fate, Headers, Record, TableId};
 use pgoutput::{CommitLsn, Lsn, PgTimestamp, Position};
 
 use super::Delivery;
+use super::feeding::Feed;
 use crate::{
     Action, Command, Exception, FeedProgress, Halt, OnDeadLetter, Request, TransactionPosition,
 };
@@ -234,7 +235,12 @@ impl Delivery {
         };
         serving.asked = true;
         let action = match &serving.request {
-            None => self.resume_feed(),
+            None => {
+                let feed = self.feed.as_ref().map(Feed::request);
+                // What was refused in another feed has the same places.
+                self.lessons.repaired_by(feed.unwrap_or_default());
+                self.resume_feed()
+            }
             Some(request) => {
                 let request = request.clone();
                 self.lessons.repaired_by(&request.id);
