@@ -25,7 +25,7 @@ test: deps lint build-all ## formatting, lints, unit tests, and short simulation
 	$(MAKE) --no-print-directory sim SEEDS=2000
 	$(MAKE) --no-print-directory scenarios-short
 	$(MAKE) --no-print-directory scenarios-proof
-	$(MAKE) --no-print-directory chaos CYCLES=6
+	$(MAKE) --no-print-directory chaos CYCLES=4
 	@echo 'make test: everything passed'
 
 .PHONY: lint
