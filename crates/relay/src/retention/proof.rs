@@ -103,7 +103,8 @@ pub(super) async fn streamed(
 }
 
 /// Whether a checkpoint is of the stream that was confirmed, or of a slot that was made since. One
-/// is recorded before the slot moves, and no feed is under way while it does.
+/// is recorded before the slot moves. A feed may be left whose rows are published and whose tables
+/// have been told.
 fn covers(checkpoint: &Checkpoint, pipeline: &Pipeline, lsn: &str) -> bool {
     let Checkpoint { identity, .. } = checkpoint;
     let is_ours =
@@ -112,7 +113,8 @@ fn covers(checkpoint: &Checkpoint, pipeline: &Pipeline, lsn: &str) -> bool {
     let reaches = lsn
         .parse()
         .is_ok_and(|lsn: Lsn| checkpoint.confirmed_up_to >= lsn);
-    is_ours && is_stream && reaches && checkpoint.feed.is_none()
+    let is_fed = checkpoint.feed.as_ref().is_none_or(|f| f.is_complete());
+    is_ours && is_stream && reaches && is_fed
 }
 
 fn unproven(why: &str) -> Failure {
