@@ -37,8 +37,8 @@ pub(crate) struct Contents {
     pub events: usize,
     /// The first event.
     pub first: Option<Position>,
-    /// Where it goes, if it is a dead letter and alone.
-    pub dead_letter: Option<String>,
+    /// Topics that were refused, and have taken something once it is durable.
+    pub proves: Vec<String>,
     /// What to write back once it is durable.
     pub marks: Option<Marks>,
     /// Everything that commits below was dealt with before it.
@@ -83,12 +83,6 @@ impl Flight {
     pub fn alone(&self) -> Option<Position> {
         let only = self.windows.front().filter(|_| self.windows.len() == 1);
         only.and_then(|window| window.contents.first)
-    }
-
-    /// The topic of the only event in Kafka's hands, if that is a dead letter.
-    pub fn lonely_dead_letter(&self) -> Option<&str> {
-        let only = self.windows.front().filter(|_| self.windows.len() == 1);
-        only.and_then(|window| window.contents.dead_letter.as_deref())
     }
 
     pub fn push(&mut self, progress: Progress, contents: Contents) -> WindowId {

@@ -33,6 +33,7 @@ mod lessons;
 mod machine;
 mod marks;
 mod parking;
+mod refusal;
 mod resume;
 mod settings;
 mod startup;
@@ -59,6 +60,7 @@ pub use lessons::Lessons;
 pub use machine::Delivery;
 pub use machine::Redelivered;
 pub use marks::{Mark, Marks, Outcome};
+pub use refusal::{Refusal, RefusalCause};
 pub use resume::Resume;
 pub use settings::{OnDeadLetter, Recording, Settings, TablePolicy};
 pub use startup::{

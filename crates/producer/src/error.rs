@@ -59,8 +59,8 @@ impl DeliveryError {
     /// for a transaction that has to be aborted (`_PURGE_QUEUE`, `_PURGE_INFLIGHT`), and gives up the
     /// records in a batch with one that the broker refuses (`_INVALID_DIFFERENT_RECORD`, see
     /// `rd_kafka_handle_Produce_error`). Their reports may come before the one of that record.
-    pub(crate) fn is_consequence(code: i32) -> bool {
-        matches!(code, -152 | -151 | -138)
+    pub fn is_consequence(&self) -> bool {
+        matches!(self.code, -152 | -151 | -138)
     }
 }
 
@@ -70,12 +70,7 @@ pub(crate) fn cause(
     next: Option<DeliveryError>,
 ) -> Option<DeliveryError> {
     match (known, next) {
-        (Some(known), Some(next))
-            if DeliveryError::is_consequence(known.code)
-                && !DeliveryError::is_consequence(next.code) =>
-        {
-            Some(next)
-        }
+        (Some(known), Some(next)) if known.is_consequence() && !next.is_consequence() => Some(next),
         (Some(known), _) => Some(known),
         (None, next) => next,
     }

@@ -103,7 +103,7 @@ impl Producer {
     pub fn take_failure(&mut self) -> Option<DeliveryError> {
         let more_may_come = self.outstanding > 0;
         self.failure
-            .take_if(|failed| !(more_may_come && DeliveryError::is_consequence(failed.code)))
+            .take_if(|failed| !(more_may_come && failed.is_consequence()))
     }
 
     /// The latest error of the client as a whole (brokers down, authentication) since the last
@@ -137,6 +137,12 @@ impl Producer {
     /// committed.
     pub fn commit_transaction(&mut self, timeout: Duration) -> Result<(), TransactionError> {
         self.client.commit_transaction(timeout)
+    }
+
+    /// Why the open transaction has to be aborted, where every failed delivery only follows from that:
+    /// a partition, say, that may not be part of it. The failures make sure that nothing is committed.
+    pub fn transaction_error(&mut self, timeout: Duration) -> Option<TransactionError> {
+        self.client.commit_transaction(timeout).err()
     }
 
     /// Aborts the open transaction.

@@ -13,6 +13,7 @@ use envelope::{Fate, Headers, Origin, Record, TableId};
 use pgoutput::{CommitLsn, Lsn, PgTimestamp, Position, Relation};
 
 use super::Delivery;
+use crate::topics::Route;
 use crate::{
     Action, Command, Exception, FEED_FINISHED, FedRow, FeedProgress, Halt, OnDeadLetter, Progress,
     Request, TransactionPosition,
@@ -97,7 +98,13 @@ impl Delivery {
             && !self.draining
             && !self.stopped
             && !self.is_full()
+            && self.knows_dead_letter_topics()
             && self.window.boundary_records() < self.bounds().max_events
+    }
+
+    fn knows_dead_letter_topics(&self) -> bool {
+        let mut tables = self.settings.tables.iter();
+        tables.all(|table| !self.lessons.topics.is_asking(&table.dead_letter_topic))
     }
 
     /// A relation whose rows come from a feed, in the shape in which they come.
@@ -162,11 +169,15 @@ impl Delivery {
             self.leave(letter, table, now);
             return Ok(());
         }
+        // Only a release publishes what is parked: in order, and all of it.
+        let stays_parked = !letter.dropped
+            && !self.is_releasing()
+            && self.parking.contains(entry.service, letter.key);
+        if stays_parked {
+            return Ok(());
+        }
+        self.require_usable(letter.topic, now)?;
         if !letter.dropped {
-            // Only a release publishes what is parked: in order, and all of it.
-            if !self.is_releasing() && self.parking.contains(entry.service, letter.key) {
-                return Ok(());
-            }
             self.revive(letter, table, now)?;
         }
         self.resolve(letter, table);
@@ -259,6 +270,20 @@ impl Delivery {
         self.judge(None, now)
     }
 
+    /// Where nothing may be written to, no letter can be resolved.
+    fn require_usable(&mut self, topic: &str, now: Instant) -> Result<(), Halt> {
+        let Route::Refused(verdict) = self.lessons.topics.route(topic, now) else {
+            return Ok(());
+        };
+        let reason = verdict.reason.clone();
+        // The next session is to notice when the cause is repaired.
+        self.lessons.topics.forget_refusals();
+        Err(Halt::DeadLetterTopic {
+            topic: topic.to_owned(),
+            reason,
+        })
+    }
+
     fn resolve(&mut self, letter: &Redelivered<'_>, table: TableId) {
         let resolves = format!("{}:{}", letter.partition, letter.offset);
         let resolution = if letter.dropped {
@@ -316,10 +341,11 @@ impl Delivery {
                 }
             }
         };
-        self.actions.push_back(action);
-        if !self.parking.is_empty() {
+        // What becomes of a letter is said in its topic.
+        if matches!(action, Action::Serve { .. }) || !self.parking.is_empty() {
             self.ask_for_dead_letter_topics(now);
         }
+        self.actions.push_back(action);
     }
 
     /// The stream stands at a row of the control table.

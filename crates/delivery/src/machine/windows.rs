@@ -119,7 +119,7 @@ impl Delivery {
                     oldest_commit: oldest,
                     events: batch.fates().filter(|fate| *fate != Fate::None).count(),
                     first: batch.get(0).map(|record| record.position),
-                    dead_letter: lonely_dead_letter(&batch),
+                    proves: self.lessons.topics.proven_by(&batch),
                     marks: self.marks_of(&batch),
                     // A restored server may commit below what the checkpoint covers.
                     floor: self.dealt_with.min(progress.confirm),
@@ -262,6 +262,7 @@ impl Delivery {
             progress, contents, ..
         } = window;
         self.lessons.got_through(self.settings.max_events);
+        self.lessons.topics.proved(&contents.proves);
         if let Some(position) = progress.position {
             self.lessons.passed(position.commit_lsn);
         }
@@ -361,11 +362,4 @@ impl Delivery {
             relay_version: self.settings.relay_version.clone(),
         }
     }
-}
-
-/// The topic of a dead letter that is alone in its window.
-fn lonely_dead_letter(batch: &RecordBatch) -> Option<String> {
-    let only = batch.get(0).filter(|_| batch.len() == 1)?;
-    let is_dead = matches!(only.fate, Fate::Dead { .. });
-    is_dead.then(|| only.topic.to_owned())
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use delivery::{
     Action, Answer, Checkpoint, Coverage, Delivery, Exception, Fingerprint, Halt, Identity,
-    Lessons, Marks, MarksId, OnDeadLetter, Recording, Request, Resume, RetryPolicy, Settings,
-    TablePolicy, TransactionPosition, WindowId, WriteBack,
+    Lessons, Marks, MarksId, OnDeadLetter, Recording, Refusal, RefusalCause, Request, Resume,
+    RetryPolicy, Settings, TablePolicy, TransactionPosition, WindowId, WriteBack,
 };
 use envelope::{TableSpec, TopicPolicy, dead_letter};
 use pgoutput::{
@@ -279,6 +279,16 @@ impl Bench {
         let answer = unusable.map_or(usable, |(_, answer)| answer.clone());
         self.delivery.handle_answer(&topic, &answer, 1.0, self.now);
         self.asked.push(topic);
+    }
+
+    /// The brokers refuse the window under way, for a record of that topic.
+    pub fn refuse(&mut self, topic: &str, cause: RefusalCause) -> Option<Halt> {
+        let refusal = Refusal {
+            topic: topic.into(),
+            cause,
+            reason: "refused".into(),
+        };
+        self.delivery.handle_refused(&refusal, self.now)
     }
 
     /// Topic and class of every event produced.

@@ -119,6 +119,11 @@ pub static CODES: &[Code] = &[
         "Another producer has taken over the transactional ids, or the broker timed the transaction out.",
         "Nothing, after a takeover. If two relays run with the same pipeline name against different slots, rename one.",
     ),
+    transient(
+        "topic-refused",
+        "The brokers refused a window because a topic does not exist any more or may not be written to any more.",
+        "Nothing, if that is on purpose: outboxd asks about the topics again, and sends what can't be published to the dead letters. Otherwise make the topic, or grant WRITE on it.",
+    ),
     start_over(
         "window-refused",
         "The brokers refused a window for what is in it, which no look at its topics had shown.",

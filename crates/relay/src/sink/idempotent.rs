@@ -6,6 +6,7 @@ use delivery::WindowId;
 use envelope::RecordBatch;
 use producer::Producer;
 
+use super::error::Ended;
 use super::lane::{Command, LaneEnd, Next};
 use super::transactional::{queue_batch, report_trouble};
 use super::{Report, error, kafka};
@@ -33,7 +34,7 @@ pub(super) fn open(pipeline: &Pipeline) -> Result<Producer, Failure> {
 type Pending = Vec<(WindowId, RecordBatch)>;
 
 /// The lane's thread.
-pub(super) fn run(mut producer: Producer, mut lane: LaneEnd) {
+pub(super) fn run(mut producer: Producer, mut lane: LaneEnd, checkpoint_topic: &str) {
     let mut pending = Pending::new();
     loop {
         let next = if pending.is_empty() {
@@ -51,10 +52,9 @@ pub(super) fn run(mut producer: Producer, mut lane: LaneEnd) {
         } else {
             STEP
         };
-        if let Err(failure) = outcome.and_then(|()| serve(&mut producer, &mut pending, &lane, step))
-        {
+        if let Err(ended) = outcome.and_then(|()| serve(&mut producer, &mut pending, &lane, step)) {
             finish(&mut producer, &mut pending, &lane);
-            lane.report(error::report(failure));
+            lane.report(ended.report(checkpoint_topic));
             return;
         }
     }
@@ -75,7 +75,7 @@ fn take(
     producer: &mut Producer,
     pending: &mut Pending,
     lane: &LaneEnd,
-) -> Result<(), Failure> {
+) -> Result<(), Ended> {
     match command {
         Command::Produce {
             window,
@@ -100,7 +100,7 @@ fn serve(
     pending: &mut Pending,
     lane: &LaneEnd,
     step: Duration,
-) -> Result<(), Failure> {
+) -> Result<(), Ended> {
     let outstanding = producer.poll(step);
     report_trouble(producer, lane);
     if let Some(failed) = producer.take_failure() {

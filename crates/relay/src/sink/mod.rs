@@ -16,7 +16,7 @@ mod transactional;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use delivery::{Answer, Checkpoint, Exception, Identity, Kind, ServerFacts, WindowId};
+use delivery::{Answer, Checkpoint, Exception, Identity, Kind, Refusal, ServerFacts, WindowId};
 use envelope::RecordBatch;
 use pgoutput::Lsn;
 use tokio::sync::mpsc;
@@ -55,8 +55,8 @@ pub enum Report {
         /// What they say.
         answer: Answer,
     },
-    /// A window was refused for what is in it. The session cannot go on.
-    Refused(Failure),
+    /// A window was refused. The session cannot go on.
+    Refused(Failure, Refusal),
     /// The session cannot go on; what was under way has an unknown outcome.
     Failed(Failure),
     /// librdkafka is in trouble and goes on trying.
@@ -116,11 +116,12 @@ impl Sink {
                     sink.recorder = Some(sink.transactional(producer, pipeline, &reports_tx));
                 }
                 let producer = idempotent::open(pipeline)?;
+                let topic = pipeline.kafka.checkpoint_topic.clone();
                 sink.lanes = vec![Lane::spawn(
                     "producer",
                     &reports_tx,
                     &sink.abandoned,
-                    move |end| idempotent::run(producer, end),
+                    move |end| idempotent::run(producer, end, &topic),
                 )];
                 recorded
             }
@@ -191,7 +192,7 @@ impl Sink {
         loop {
             match self.report().await {
                 Report::Recorded => return Ok(()),
-                Report::Failed(failure) | Report::Refused(failure) => return Err(failure),
+                Report::Failed(failure) | Report::Refused(failure, _) => return Err(failure),
                 Report::Trouble(_)
                 | Report::Answered { .. }
                 | Report::Acknowledged { .. }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use delivery::WindowId;
 use envelope::RecordBatch;
-use producer::{ProduceError, Producer, Record};
+use producer::{DeliveryError, ProduceError, Producer, Record};
 
 use super::checkpoints::{self, CHECKPOINT_KEY, Claim};
+use super::error::Ended;
 use super::lane::{Command, Exceptions, LaneEnd, Next};
 use super::{Report, error, kafka};
 use crate::config::Pipeline;
@@ -19,6 +20,8 @@ use crate::failure::Failure;
 const FENCE_PATIENCE: Duration = Duration::from_secs(15);
 /// How often an idle producer's events are served.
 const IDLE: Duration = Duration::from_millis(200);
+/// librdkafka knows why a transaction has failed.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// How often a waiting lane looks whether its session still exists.
 const STEP: Duration = Duration::from_millis(100);
 
@@ -131,11 +134,11 @@ fn commit_alone(records: &[Record<'_>], producer: &mut Producer) -> Result<(), F
     for record in records {
         producer
             .produce(record, std::iter::empty())
-            .map_err(|e| error::produce(&e))?;
+            .map_err(|e| error::produce(&e).at_checkpoint())?;
     }
     while producer.poll(STEP) > 0 && Instant::now() < until {}
     if let Some(failed) = producer.take_failure() {
-        return Err(error::delivery(&failed));
+        return Err(error::delivery(&failed).at_checkpoint());
     }
     let patience = until.saturating_duration_since(Instant::now());
     // The next transaction of this producer is the first window.
@@ -187,8 +190,8 @@ pub(super) fn run(
         match outcome {
             Ok(Some(report)) => lane.report(report),
             Ok(None) => return,
-            Err(failure) => {
-                lane.report(error::report(failure));
+            Err(ended) => {
+                lane.report(ended.report(checkpoint_topic));
                 return;
             }
         }
@@ -207,7 +210,7 @@ impl Writer<'_> {
         command: Command,
         producer: &mut Producer,
         lane: &LaneEnd,
-    ) -> Result<Option<Report>, Failure> {
+    ) -> Result<Option<Report>, Ended> {
         match command {
             Command::Produce {
                 window,
@@ -247,7 +250,7 @@ impl Writer<'_> {
         recorded: (Option<&[u8]>, &Exceptions),
         producer: &mut Producer,
         lane: &LaneEnd,
-    ) -> Result<Option<Report>, Failure> {
+    ) -> Result<Option<Report>, Ended> {
         producer
             .begin_transaction()
             .map_err(|e| error::transaction(&e))?;
@@ -262,7 +265,7 @@ impl Writer<'_> {
         (checkpoint, exceptions): (Option<&[u8]>, &Exceptions),
         producer: &mut Producer,
         lane: &LaneEnd,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, Ended> {
         let topic = self.checkpoint_topic;
         let exceptions = exceptions
             .iter()
@@ -283,12 +286,12 @@ fn finished(
     report: Report,
     retried: Option<Failure>,
     lane: &LaneEnd,
-) -> Result<Option<Report>, Failure> {
+) -> Result<Option<Report>, Ended> {
     match retried {
         None => Ok(Some(report)),
         Some(failure) => {
             lane.report(report);
-            Err(failure)
+            Err(failure.into())
         }
     }
 }
@@ -301,7 +304,7 @@ pub(super) fn queue_batch(
     batch: &RecordBatch,
     producer: &mut Producer,
     lane: &LaneEnd,
-) -> Result<bool, Failure> {
+) -> Result<bool, Ended> {
     for event in batch.iter() {
         let record = Record {
             topic: event.topic,
@@ -322,7 +325,7 @@ fn queue<'r, H>(
     headers: H,
     producer: &mut Producer,
     lane: &LaneEnd,
-) -> Result<bool, Failure>
+) -> Result<bool, Ended>
 where
     H: Iterator<Item = (&'r str, Option<&'r [u8]>)> + Clone,
 {
@@ -349,20 +352,29 @@ where
 }
 
 /// Waits until every record is acknowledged; `false` when the session has gone meanwhile.
-pub(super) fn await_deliveries(producer: &mut Producer, lane: &LaneEnd) -> Result<bool, Failure> {
+pub(super) fn await_deliveries(producer: &mut Producer, lane: &LaneEnd) -> Result<bool, Ended> {
     while producer.poll(STEP) > 0 {
         if lane.is_abandoned() {
             return Ok(false);
         }
         report_trouble(producer, lane);
         if let Some(failed) = producer.take_failure() {
-            return Err(error::delivery(&failed));
+            return Err(why(&failed, producer));
         }
     }
     match producer.take_failure() {
-        Some(failed) => Err(error::delivery(&failed)),
+        Some(failed) => Err(why(&failed, producer)),
         None => Ok(true),
     }
+}
+
+/// Of records that only follow a failed transaction, that one tells why.
+fn why(failed: &DeliveryError, producer: &mut Producer) -> Ended {
+    let aborted = match failed.is_consequence() {
+        true => producer.transaction_error(TOLD_WITHIN),
+        false => None,
+    };
+    aborted.map_or_else(|| error::delivery(failed), |e| error::aborted(&e))
 }
 
 /// Passes on what librdkafka complains about while it goes on trying.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use delivery::Answer;
+use delivery::{Answer, RefusalCause};
 
 use super::{Broker, DEAD_LETTER_TOPIC, Message, PartitionId, Refusal};
 use crate::wal::{EVENT_TYPES, POISON};
@@ -76,6 +76,28 @@ impl Broker {
         })
     }
 
+    /// What a client reports of a refusal that no later try of it can change, if it is about records.
+    pub fn told(&self, refusal: Refusal) -> Option<delivery::Refusal> {
+        let (id, cause) = match refusal {
+            Refusal::Unacceptable(id) => (Some(id), RefusalCause::Contents),
+            Refusal::Missing(id) => (Some(id), RefusalCause::TopicMissing),
+            Refusal::Denied(id) => (id, RefusalCause::TopicDenied),
+            Refusal::Unavailable
+            | Refusal::Concurrent
+            | Refusal::Fenced
+            | Refusal::NoTransaction
+            | Refusal::OutOfOrder
+            | Refusal::Retriable
+            | Refusal::Rejected => return None,
+        };
+        let topic = id.map(|id| self.topics[id.topic].0.clone());
+        Some(delivery::Refusal {
+            topic: topic.unwrap_or_default(),
+            cause,
+            reason: refusal.to_string(),
+        })
+    }
+
     /// Whether records may be added.
     pub(super) fn admit(&self, id: PartitionId, messages: &[Message]) -> Result<(), Refusal> {
         let (topic, _) = &self.topics[id.topic];
@@ -89,11 +111,13 @@ impl Broker {
                 .as_ref()
                 .is_some_and(|value| value.len() > largest(topic))
         };
-        let is_unacceptable = self.access(topic) != Access::Usable
-            || messages.iter().any(|m| is_poisonous(m) || is_too_large(m));
-        match is_unacceptable {
-            true => Err(Refusal::Unacceptable),
-            false => Ok(()),
+        match self.access(topic) {
+            Access::Missing => Err(Refusal::Missing(id)),
+            Access::Denied => Err(Refusal::Denied(Some(id))),
+            Access::Usable if messages.iter().any(|m| is_poisonous(m) || is_too_large(m)) => {
+                Err(Refusal::Unacceptable(id))
+            }
+            Access::Usable => Ok(()),
         }
     }
 }

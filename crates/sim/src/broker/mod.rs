@@ -108,10 +108,16 @@ pub enum Refusal {
     /// NOT_ENOUGH_REPLICAS, NOT_LEADER_OR_FOLLOWER and the like: for this partition, for now.
     #[error("the partition can't be written to at present")]
     Retriable,
-    /// A record that its topic does not take, or a topic that does not take records: for what they
-    /// are.
+    /// A record that its topic does not take.
     #[error("not acceptable")]
-    Unacceptable,
+    Unacceptable(PartitionId),
+    /// UNKNOWN_TOPIC_OR_PARTITION.
+    #[error("the topic does not exist")]
+    Missing(PartitionId),
+    /// TOPIC_AUTHORIZATION_FAILED. Of a partition that may not be part of a transaction, clients do not
+    /// tell which it was.
+    #[error("the topic may not be written to")]
+    Denied(Option<PartitionId>),
     /// Records refused for good, as by a policy or a lost permission.
     #[error("records refused")]
     Rejected,

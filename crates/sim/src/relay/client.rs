@@ -96,7 +96,10 @@ impl Client {
             if added == Err(Refusal::Concurrent) {
                 world.trace.count("add-concurrent");
             }
-            added?;
+            added.map_err(|refusal| match refusal {
+                Refusal::Denied(_) => Refusal::Denied(None),
+                other => other,
+            })?;
             match world.befalls(|faults| faults.add_unanswered, "add-unanswered") {
                 true => Err(Refusal::Unavailable),
                 false => Ok(()),

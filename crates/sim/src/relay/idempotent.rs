@@ -41,7 +41,7 @@ pub(super) async fn run(context: Context, mut client: Client, lane: LaneEnd) {
                         lane.report(Report::Trouble);
                     }
                 }
-                Err(refusal) => return lane.report(Report::refused(refusal)),
+                Err(refusal) => return lane.report(Report::refused(refusal, &context)),
             }
         }
         if out.is_empty() {
