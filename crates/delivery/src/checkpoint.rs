@@ -80,6 +80,9 @@ pub struct Checkpoint {
     /// What the stream covered when the record was written; none in records of older relays.
     #[serde(default)]
     pub coverage: Option<Coverage>,
+    /// How many exceptions hold beside it; none in records that do not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exceptions: Option<usize>,
     /// How many transactional ids the writer used: all of them must be fenced.
     pub producers: usize,
     /// What these ids begin with; none in records of older relays.
@@ -157,6 +160,7 @@ mod tests {
                 publication: Some(Fingerprint::of("oid")),
                 tables: [("public.outbox".to_owned(), Fingerprint::of("oid"))].into(),
             }),
+            exceptions: Some(3),
             producers: 2,
             transactional_id_prefix: Some("outboxd".into()),
             relay_version: "0.1.0".into(),

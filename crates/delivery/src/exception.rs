@@ -3,6 +3,8 @@
 //! These records stand in a partition of their own in the checkpoint topic: there are few of them,
 //! so that a start reads all, and compaction keeps the newest of each key.
 
+use std::collections::HashSet;
+
 use pgoutput::{CommitLsn, Lsn, Position};
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +98,13 @@ impl Exception {
         }
     }
 
+    fn is_taken_back(&self) -> bool {
+        match self {
+            Self::Parked(_) | Self::Dead(_) | Self::Revived(_) => false,
+            Self::Released { .. } | Self::Settled(_) | Self::Told(_) => true,
+        }
+    }
+
     /// The record's value.
     pub fn value(&self) -> Option<Vec<u8>> {
         let value = match self {
@@ -129,6 +138,16 @@ pub struct Exceptions {
 }
 
 impl Exceptions {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.parked.len() + self.dead.len() + self.revived.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Adds the newest value of a key; `false` if it can't be understood.
     pub fn take(&mut self, value: &[u8]) -> bool {
         match serde_json::from_slice(value) {
@@ -155,6 +174,36 @@ impl Exceptions {
             Err(_) => return false,
         }
         true
+    }
+}
+
+/// The keys of exceptions that hold once everything handed out is durable.
+#[derive(Debug, Default)]
+pub(crate) struct Held(HashSet<Vec<u8>>);
+
+impl Held {
+    /// What earlier sessions have recorded.
+    pub fn of(exceptions: &Exceptions) -> Self {
+        let parked = exceptions.parked.iter().cloned().map(Exception::Parked);
+        let dead = exceptions.dead.iter().cloned().map(Exception::Dead);
+        let revived = exceptions.revived.iter().cloned().map(Exception::Revived);
+        let all = parked.chain(dead).chain(revived);
+        Self(all.map(|exception| exception.key()).collect())
+    }
+
+    /// These are recorded next.
+    pub fn note(&mut self, exceptions: &[Exception]) {
+        for exception in exceptions {
+            let key = exception.key();
+            match exception.is_taken_back() {
+                true => self.0.remove(&key),
+                false => self.0.insert(key),
+            };
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 }
 

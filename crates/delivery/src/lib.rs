@@ -64,8 +64,8 @@ pub use refusal::{Refusal, RefusalCause};
 pub use resume::Resume;
 pub use settings::{OnDeadLetter, Recording, Settings, TablePolicy};
 pub use startup::{
-    Consent, ServerFacts, SlotFacts, Start, TimelineSwitch, check_coverage, check_identity,
-    check_slot, check_start,
+    Consent, ServerFacts, SlotFacts, Start, TimelineSwitch, check_coverage, check_exceptions,
+    check_identity, check_slot, check_start,
 };
 pub use tables::Tables;
 pub use topics::Answer;

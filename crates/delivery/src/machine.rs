@@ -16,6 +16,7 @@ pub use serving::Redelivered;
 use serving::Serving;
 
 use crate::clock::Clock;
+use crate::exception::Held;
 use crate::flight::Flight;
 use crate::parking::Parking;
 use crate::resume::Skipper;
@@ -49,6 +50,8 @@ pub struct Delivery {
     dead: BTreeMap<Position, DeadRow>,
     /// To be recorded beside the events with the next checkpoint.
     exceptions: Vec<Exception>,
+    /// Those that are recorded, or handed out to be.
+    held: Held,
     write_backs: WriteBacks,
     /// Rows that were published before this session, to be written back (again).
     skipped: Marks,
@@ -119,6 +122,7 @@ impl Delivery {
             Recording::InTransaction | Recording::Nowhere => now,
         };
         let skipper = Skipper::new(&resume);
+        let held = Held::of(&resume.exceptions);
         let dead = resume.exceptions.dead.into_iter();
         let revived = resume.exceptions.revived;
         let mut delivery = Self {
@@ -131,6 +135,7 @@ impl Delivery {
             parking: Parking::new(resume.exceptions.parked),
             dead: dead.map(|row| (row.position, row)).collect(),
             exceptions: Vec::new(),
+            held,
             write_backs: WriteBacks::new(settings.max_pending_marks),
             skipped: Marks::default(),
             skipped_from: None,

@@ -2,7 +2,7 @@
 use pgoutput::CommitLsn;
 
 use super::*;
-use crate::{CHECKPOINT_FORMAT, FeedProgress, TransactionPosition};
+use crate::{CHECKPOINT_FORMAT, FeedProgress, ParkedKey, TransactionPosition};
 
 fn identity() -> Identity {
     Identity {
@@ -53,6 +53,7 @@ fn checkpoint() -> Checkpoint {
         confirmed_up_to: Lsn::from(100),
         fingerprint: Fingerprint::of("a"),
         coverage: Some(coverage("a")),
+        exceptions: None,
         producers: 2,
         transactional_id_prefix: None,
         relay_version: "0.1.0".into(),
@@ -312,4 +313,45 @@ fn another_fingerprint_matters_only_in_mid_transaction() {
     let mut half = checkpoint();
     half.position.as_mut().unwrap().complete = false;
     assert_eq!(check(Some(half), changed), "fingerprint-changed");
+}
+
+#[test]
+fn parked_keys_that_are_gone_stop_until_that_state_is_accepted() {
+    let checkpoint = Checkpoint {
+        exceptions: Some(1),
+        ..checkpoint()
+    };
+    let nothing = Exceptions::default();
+    let lost = check_exceptions(&checkpoint, &nothing, Consent::default());
+    let Err(Halt::ExceptionsLost {
+        recorded: 1,
+        found: 0,
+        token,
+        ..
+    }) = lost
+    else {
+        panic!("{lost:?}");
+    };
+    let consent = |token| Consent {
+        exceptions: Some(token),
+        ..Consent::default()
+    };
+    assert!(check_exceptions(&checkpoint, &nothing, consent(token)).is_ok());
+    let other = consent(Fingerprint::of("another"));
+    assert!(check_exceptions(&checkpoint, &nothing, other).is_err());
+    let key = ParkedKey {
+        service: "bank".into(),
+        key: b"k".to_vec(),
+        request: None,
+    };
+    let found = Exceptions {
+        parked: vec![key],
+        ..nothing
+    };
+    assert!(check_exceptions(&checkpoint, &found, Consent::default()).is_ok());
+    let unknown = Checkpoint {
+        exceptions: None,
+        ..checkpoint
+    };
+    assert!(check_exceptions(&unknown, &found, Consent::default()).is_ok());
 }

@@ -224,6 +224,7 @@ impl Delivery {
                 exceptions = std::mem::take(&mut self.exceptions);
                 exceptions.append(&mut contents.exceptions);
                 exceptions.append(&mut self.settled());
+                self.held.note(&exceptions);
                 self.handed_out = progress;
                 self.last_record = now;
                 Some(self.checkpoint(progress))
@@ -322,9 +323,10 @@ impl Delivery {
             }
             Recording::Beside => {
                 self.recording_now = Some(progress.confirm);
-                let checkpoint = self.checkpoint(progress);
                 let mut exceptions = std::mem::take(&mut self.exceptions);
                 exceptions.append(&mut self.settled());
+                self.held.note(&exceptions);
+                let checkpoint = self.checkpoint(progress);
                 self.actions.push_back(Action::Record {
                     checkpoint,
                     exceptions,
@@ -357,6 +359,7 @@ impl Delivery {
             feed: progress.fed.map(feed),
             fingerprint: self.settings.fingerprint,
             coverage: Some(self.settings.coverage.clone()),
+            exceptions: Some(self.held.len()),
             producers: self.settings.producers,
             transactional_id_prefix: Some(self.settings.transactional_id_prefix.clone()),
             relay_version: self.settings.relay_version.clone(),

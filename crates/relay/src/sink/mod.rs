@@ -237,6 +237,7 @@ pub fn opening_checkpoint(
         feed: None,
         fingerprint: facts.fingerprint,
         coverage: Some(facts.coverage.clone()),
+        exceptions: None,
         producers: pipeline.concurrency,
         transactional_id_prefix: Some(pipeline.kafka.transactional_id_prefix.clone()),
         relay_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -202,6 +202,24 @@ impl Broker {
         }
     }
 
+    /// Somebody deletes what it holds beside the checkpoint.
+    pub fn empty_exceptions(&mut self) {
+        let id = self.exceptions();
+        self.partition_mut(id).truncate();
+    }
+
+    /// How many hold.
+    pub fn held_exceptions(&self) -> usize {
+        let mut keys = BTreeSet::new();
+        for stored in self.committed(self.exceptions(), usize::MAX) {
+            match stored.message.value {
+                Some(_) => keys.insert(&stored.message.key),
+                None => keys.remove(&stored.message.key),
+            };
+        }
+        keys.len()
+    }
+
     /// Where later sessions read of what was not published.
     pub fn exceptions(&self) -> PartitionId {
         PartitionId {
