@@ -145,6 +145,25 @@ fn a_dead_letter_that_the_brokers_refuse_is_dead_again() {
     panic!("it is tried again for ever");
 }
 
+#[test]
+fn what_is_dead_again_names_the_first_letter_of_its_event() {
+    let denied = Some(("transfers.gone", Answer::Denied));
+    let mut bench = replaying(lessons(0), denied);
+    let second = Entry {
+        origin: Some((2, 3)),
+        ..entry("transfers.gone")
+    };
+    bench.redeliver("transfers.gone", 7);
+    bench.land(0);
+    bench.redeliver_entry(second, 9, false);
+    bench.land(1);
+    bench.delivery.handle_served(bench.now);
+    bench.insert_row("", "t2", "{}").unwrap();
+    bench.commit(10);
+    bench.idle();
+    assert_eq!(bench.origins, ["0:7", "2:3", ""]);
+}
+
 /// A session that publishes one dead letter again.
 fn replaying(lessons: Lessons, unusable: Option<(&str, Answer)>) -> Bench {
     let mut bench = Bench::after(lessons, settings(), &Resume::default());

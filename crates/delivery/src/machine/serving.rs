@@ -91,6 +91,13 @@ pub struct Redelivered<'a> {
     pub dropped: bool,
 }
 
+impl Redelivered<'_> {
+    /// Where its event became dead for the first time.
+    fn place_of_first(&self) -> (i32, i64) {
+        self.entry.origin.unwrap_or((self.partition, self.offset))
+    }
+}
+
 impl Delivery {
     /// Whether more of what is served may be handed in: bounds the memory.
     pub fn wants_more(&self) -> bool {
@@ -292,10 +299,13 @@ impl Delivery {
             "replayed"
         };
         let request = self.serving.as_ref().map_or("", Serving::request);
+        let (partition, offset) = letter.place_of_first();
+        let origin = format!("{partition}:{offset}");
         let headers = [
             (dead_letter::RESOLVES, Some(resolves.as_bytes())),
             (dead_letter::RESOLUTION, Some(resolution.as_bytes())),
             (dead_letter::REQUEST, Some(request.as_bytes())),
+            (dead_letter::ORIGIN, Some(origin.as_bytes())),
         ];
         self.window.batch.push(&Record {
             headers: Headers::from(&headers[..]),

@@ -10,7 +10,7 @@ use delivery::{
     Lessons, Marks, MarksId, OnDeadLetter, Recording, Refusal, RefusalCause, Request, Resume,
     RetryPolicy, Settings, TablePolicy, TransactionPosition, WindowId, WriteBack,
 };
-use envelope::{TableSpec, TopicPolicy, dead_letter};
+use envelope::{Fate, Record, TableSpec, TopicPolicy, dead_letter};
 use pgoutput::{
     Begin, Column, Commit, CommitLsn, EndLsn, Lsn, Message, PgTimestamp, Relation, Value,
 };
@@ -27,6 +27,8 @@ pub struct Bench {
     pub confirmed: Vec<u64>,
     /// Everything produced: topic, key, class of a dead letter.
     pub events: Vec<(String, String, String)>,
+    /// Of every dead letter: where its event was dead for the first time.
+    pub origins: Vec<String>,
     pub exceptions: Vec<Exception>,
     pub asked: Vec<String>,
     pub marks: Vec<(MarksId, Marks)>,
@@ -98,6 +100,7 @@ impl Bench {
             records: Vec::new(),
             confirmed: Vec::new(),
             events: Vec::new(),
+            origins: Vec::new(),
             exceptions: Vec::new(),
             asked: Vec::new(),
             marks: Vec::new(),
@@ -251,6 +254,11 @@ impl Bench {
                         let class = text(record.header(dead_letter::CLASS));
                         (record.topic.to_owned(), text(record.key), class)
                     }));
+                    let dead = batch.iter().filter(|r| matches!(r.fate, Fate::Dead { .. }));
+                    let origin = |record: Record<'_>| -> String {
+                        dead_letter::text(&record, dead_letter::ORIGIN).to_owned()
+                    };
+                    self.origins.extend(dead.map(origin));
                     self.exceptions.extend(exceptions);
                     self.delivery.recycle(batch);
                 }

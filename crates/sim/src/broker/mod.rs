@@ -187,9 +187,9 @@ impl Broker {
             .map_or(0, |(_, partitions)| partitions.len())
     }
 
-    /// An operator adds a partition to each topic of events.
+    /// An operator adds a partition to each topic of events, and to that of dead letters.
     pub fn add_partitions(&mut self) {
-        for (_, partitions) in self.topics.iter_mut().take(EVENT_TYPES.len()) {
+        for (_, partitions) in self.topics.iter_mut().take(EVENT_TYPES.len() + 1) {
             partitions.push(Partition::default());
         }
     }
