@@ -87,13 +87,14 @@ impl Exception {
     pub fn key(&self) -> Vec<u8> {
         match self {
             Self::Parked(ParkedKey { service, key, .. }) | Self::Released { service, key } => {
-                [b"parked/", service.as_bytes(), b"/", key].concat()
+                [b"parked/", part(service).as_bytes(), b"/", key].concat()
             }
             Self::Dead(DeadRow { position, .. }) | Self::Settled(position) => {
                 format!("dead/{position}").into_bytes()
             }
             Self::Revived(row) | Self::Told(row) => {
-                format!("revived/{}/{}/{}", row.service, row.table, row.id).into_bytes()
+                let (service, table) = (part(&row.service), part(&row.table));
+                format!("revived/{service}/{table}/{}", row.id).into_bytes()
             }
         }
     }
@@ -124,6 +125,11 @@ impl Exception {
         };
         Some(serde_json::to_vec(&value).expect("an exception holds nothing that JSON can't"))
     }
+}
+
+/// Part of a record key that a slash ends.
+fn part(text: &str) -> String {
+    text.replace('%', "%25").replace('/', "%2F")
 }
 
 /// What holds of all exceptions recorded so far.
@@ -246,6 +252,31 @@ mod tests {
         assert!(!found.take(b"{}"));
         assert_eq!(found.parked, [key]);
         assert_eq!(found.dead, [row]);
+    }
+
+    #[test]
+    fn facts_of_different_keys_and_rows_have_different_record_keys() {
+        let parked = |service: &str, key: &str| {
+            let key = ParkedKey {
+                service: service.into(),
+                key: key.into(),
+                request: None,
+            };
+            Exception::Parked(key).key()
+        };
+        let revived = |service: &str, table: &str, id: &str| {
+            let row = RevivedRow {
+                service: service.into(),
+                table: table.into(),
+                id: id.into(),
+            };
+            Exception::Revived(row).key()
+        };
+        assert_ne!(parked("a/b", "c"), parked("a", "b/c"));
+        assert_ne!(parked("a/b", "c"), parked("a%2Fb", "c"));
+        assert_ne!(revived("a/b", "c", "1"), revived("a", "b/c", "1"));
+        assert_ne!(revived("a", "b/c", "1"), revived("a", "b", "c/1"));
+        assert_eq!(parked("bank", "k/1%"), b"parked/bank/k/1%");
     }
 
     #[test]
