@@ -218,7 +218,7 @@ impl Delivery {
         {
             self.exceptions.push(Exception::Released {
                 service: service.clone(),
-                key: key.clone().into_bytes(),
+                key: key.as_bytes().to_vec(),
             });
         }
         self.pass_control_row();

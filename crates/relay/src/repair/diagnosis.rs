@@ -130,6 +130,7 @@ mod tests {
             confirmed_up_to: Lsn::from(100),
             fingerprint: Fingerprint::of(""),
             coverage: None,
+            exceptions: None,
             producers: 1,
             transactional_id_prefix: None,
             feed: None,
