@@ -35,8 +35,8 @@ pub(crate) struct Window {
 pub(crate) struct Contents {
     pub oldest_commit: Option<PgTimestamp>,
     pub events: usize,
-    /// The first event.
-    pub first: Option<Position>,
+    /// The first event, and its id.
+    pub first: Option<(Position, String)>,
     /// Topics that were refused, and have taken something once it is durable.
     pub proves: Vec<String>,
     /// What to write back once it is durable.
@@ -80,9 +80,9 @@ impl Flight {
     }
 
     /// The only window's first event.
-    pub fn alone(&self) -> Option<Position> {
+    pub fn alone(&self) -> Option<(Position, String)> {
         let only = self.windows.front().filter(|_| self.windows.len() == 1);
-        only.and_then(|window| window.contents.first)
+        only.and_then(|window| window.contents.first.clone())
     }
 
     pub fn push(&mut self, progress: Progress, contents: Contents) -> WindowId {

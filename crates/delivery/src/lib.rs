@@ -64,7 +64,7 @@ pub use machine::Redelivered;
 pub use marks::{Mark, Marks, Outcome};
 pub use place::{Place, Places};
 pub use record_key::{NotHex, RecordKey};
-pub use refusal::{Refusal, RefusalCause};
+pub use refusal::{Refusal, RefusalCause, RefusedEvent};
 pub use resume::Resume;
 pub use settings::{OnDeadLetter, Recording, Settings, TablePolicy};
 pub use startup::{

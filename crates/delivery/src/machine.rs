@@ -298,6 +298,11 @@ impl Delivery {
         let answer = match refusal.cause {
             RefusalCause::TopicMissing => Answer::Missing,
             RefusalCause::TopicDenied => Answer::Denied,
+            RefusalCause::Contents if !refusal.events.is_empty() => {
+                let events = refusal.events.iter().cloned();
+                events.for_each(|event| self.lessons.blame(event, wall));
+                return None;
+            }
             RefusalCause::Contents => {
                 // What is alone may be a dead letter, or an event with what is said of its letter.
                 let is_dead_letter = self.settings.is_dead_letter_topic(&refusal.topic);

@@ -1,5 +1,7 @@
 //! What the brokers say when they do not take a window.
 
+use pgoutput::Position;
+
 /// Why a window was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -8,6 +10,19 @@ pub struct Refusal {
     /// What is wrong.
     pub cause: RefusalCause,
     /// The same for people.
+    pub reason: String,
+    /// Events that the brokers have named, if it is what is in the window. They may have named none.
+    pub events: Vec<RefusedEvent>,
+}
+
+/// An event that the brokers do not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedEvent {
+    /// Where its row was inserted.
+    pub position: Position,
+    /// Its id: positions in feeds begin anew with each.
+    pub id: String,
+    /// Why, for people.
     pub reason: String,
 }
 

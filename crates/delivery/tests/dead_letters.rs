@@ -4,7 +4,10 @@
 mod bench;
 
 use bench::{Bench, DEAD_LETTERS, GOOD, dead, lessons, parking, settings, with};
-use delivery::{Answer, Class, Exceptions, Halt, OnDeadLetter, RefusalCause, Resume, Settings};
+use delivery::{
+    Answer, Class, Exceptions, Halt, OnDeadLetter, Refusal, RefusalCause, RefusedEvent, Resume,
+    Settings,
+};
 
 #[test]
 fn what_is_too_large_or_unmappable_is_dead_at_once_and_its_batch_goes_on() {
@@ -217,6 +220,30 @@ fn an_event_that_the_brokers_refuse_is_found_by_halves() {
     };
     assert_eq!(class, "refused");
     assert_eq!(sizes, [4, 2, 1, 1]);
+}
+
+#[test]
+fn an_event_that_the_brokers_name_is_found_at_once() {
+    let mut bench = Bench::fresh();
+    bench.transaction(10, 4);
+    bench.idle();
+    let refusal = Refusal {
+        topic: "transfers.settled".into(),
+        cause: RefusalCause::Contents,
+        reason: "some are not valid".into(),
+        events: vec![RefusedEvent {
+            position: "0/A:2".parse().unwrap(),
+            id: "59a42efd-b015-44a9-9dde-cb36d9002425".into(),
+            reason: "a compacted topic takes no record without a key".into(),
+        }],
+    };
+    assert!(bench.delivery.handle_refused(&refusal, bench.now).is_none());
+    let lessons = bench.delivery.into_lessons();
+    let mut next = Bench::after(lessons, settings(), &Resume::default());
+    next.transaction(10, 4);
+    next.idle();
+    assert_eq!(next.fates(), [GOOD, GOOD, dead("refused"), GOOD]);
+    assert_eq!(next.sizes(), [4], "all in one window");
 }
 
 #[test]

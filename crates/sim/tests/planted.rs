@@ -302,7 +302,10 @@ fn forgetting_rows_of_published_dead_letters_is_caught() {
 
 #[test]
 fn carrying_a_request_out_twice_is_caught() {
-    check(Bug::ServesResolved, &["served-twice", "duplicated"]);
+    check(
+        Bug::ServesResolved,
+        &["served-twice", "duplicated", "stuck"],
+    );
 }
 
 #[test]

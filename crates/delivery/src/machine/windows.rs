@@ -118,7 +118,7 @@ impl Delivery {
                 let contents = Contents {
                     oldest_commit: oldest,
                     events: batch.fates().filter(|fate| *fate != Fate::None).count(),
-                    first: batch.get(0).map(|record| record.position),
+                    first: batch.get(0).map(|r| (r.position, r.event_id.to_owned())),
                     proves: self.lessons.topics.proven_by(&batch),
                     marks: self.marks_of(&batch),
                     // A restored server may commit below what the checkpoint covers.

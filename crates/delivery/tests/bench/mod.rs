@@ -295,6 +295,7 @@ impl Bench {
             topic: topic.into(),
             cause,
             reason: "refused".into(),
+            events: Vec::new(),
         };
         self.delivery.handle_refused(&refusal, self.now)
     }

@@ -1,6 +1,6 @@
 //! Kafka errors → failures.
 
-use delivery::{Refusal, RefusalCause};
+use delivery::{Refusal, RefusalCause, RefusedEvent};
 use producer::{
     ClientError, CreateError, DeliveryError, ErrorClass, ProduceError, TransactionError,
 };
@@ -58,7 +58,18 @@ impl Ended {
             topic: topic.to_owned(),
             cause,
             reason: failure.message,
+            events: Vec::new(),
         })
+    }
+
+    /// With the events that the brokers have named, if it is what is in a window.
+    pub fn naming(self, events: Vec<RefusedEvent>) -> Self {
+        match self {
+            Self::Refused(refusal) if refusal.cause == RefusalCause::Contents => {
+                Self::Refused(Refusal { events, ..refusal })
+            }
+            other => other,
+        }
     }
 
     /// Of what goes to the checkpoint topic alone: no event has to do with what is wrong with that.

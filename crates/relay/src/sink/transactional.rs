@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use delivery::WindowId;
-use envelope::RecordBatch;
-use producer::{DeliveryError, ProduceError, Producer, Record};
+use delivery::{RefusedEvent, WindowId};
+use envelope::{Fate, RecordBatch};
+use producer::{DeliveryError, InvalidRecord, ProduceError, Producer, Record};
 
 use super::checkpoints::{self, CHECKPOINT_KEY, Claim};
 use super::error::Ended;
@@ -22,6 +22,8 @@ const FENCE_PATIENCE: Duration = Duration::from_secs(15);
 const IDLE: Duration = Duration::from_millis(200);
 /// librdkafka knows why a transaction has failed.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
+/// After a failure, for the reports of what else is on its way.
+const REPORTED_WITHIN: Duration = Duration::from_secs(1);
 /// How often a waiting lane looks whether its session still exists.
 const STEP: Duration = Duration::from_millis(100);
 
@@ -254,10 +256,24 @@ impl Writer<'_> {
         producer
             .begin_transaction()
             .map_err(|e| error::transaction(&e))?;
-        let queued = queue_batch(&batch, producer, lane)?
-            && self.queue_recorded(recorded, producer, lane)?;
-        let delivered = queued && await_deliveries(producer, lane)?;
+        let delivered = self.deliver(&batch, recorded, producer, lane);
+        let delivered = delivered.map_err(|ended| {
+            await_reports(producer, lane);
+            ended.naming(named(&producer.take_invalid(), &batch, FIRST_TAG))
+        })?;
         Ok(delivered.then_some(Report::Acknowledged { window, batch }))
+    }
+
+    fn deliver(
+        &self,
+        batch: &RecordBatch,
+        recorded: (Option<&[u8]>, &Exceptions),
+        producer: &mut Producer,
+        lane: &LaneEnd,
+    ) -> Result<bool, Ended> {
+        let queued = queue_batch(batch, FIRST_TAG, producer, lane)?
+            && self.queue_recorded(recorded, producer, lane)?;
+        Ok(queued && await_deliveries(producer, lane)?)
     }
 
     fn queue_recorded(
@@ -299,19 +315,48 @@ fn finished(
 /// `RD_KAFKA_RESP_ERR__STATE`: the transaction has to be aborted, so nothing more is taken in.
 const STATE: i32 = -172;
 
-/// Hands every record of a window to librdkafka; `false` when the session has gone meanwhile.
+/// The tag of the first record of a window in a transaction of its own.
+const FIRST_TAG: usize = 1;
+
+/// Of the records that brokers have named, the events of a window, whose first record has that tag.
+pub(super) fn named(
+    invalid: &[InvalidRecord],
+    batch: &RecordBatch,
+    first_tag: usize,
+) -> Vec<RefusedEvent> {
+    let event = |record: &InvalidRecord| {
+        let event = batch.get(record.tag.checked_sub(first_tag)?)?;
+        matches!(event.fate, Fate::Sent | Fate::Revived).then(|| RefusedEvent {
+            position: event.position,
+            id: event.event_id.to_owned(),
+            reason: record.message.clone(),
+        })
+    };
+    invalid.iter().filter_map(event).collect()
+}
+
+/// After a failure, waits for what is said of the other records.
+pub(super) fn await_reports(producer: &mut Producer, lane: &LaneEnd) {
+    let until = Instant::now() + REPORTED_WITHIN;
+    while producer.poll(STEP) > 0 && Instant::now() < until && !lane.is_abandoned() {}
+}
+
+/// Hands every record of a window to librdkafka, with tags from this one on; `false` when the session
+/// has gone meanwhile.
 pub(super) fn queue_batch(
     batch: &RecordBatch,
+    first_tag: usize,
     producer: &mut Producer,
     lane: &LaneEnd,
 ) -> Result<bool, Ended> {
-    for event in batch.iter() {
+    for (tag, event) in (first_tag..).zip(batch.iter()) {
         let record = Record {
             topic: event.topic,
             partition: None,
             key: event.key,
             value: event.value,
             timestamp_ms: event.timestamp_ms,
+            tag,
         };
         if !queue(&record, event.headers(), producer, lane)? {
             return Ok(false);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 
-use delivery::{Answer, WindowId};
+use delivery::{Answer, RefusedEvent, WindowId};
 use envelope::RecordBatch;
 
 use super::{Context, Failure};
@@ -52,8 +52,8 @@ pub(super) enum Report {
 
 impl Report {
     /// A refusal that no later try of the client can change.
-    pub fn refused(refusal: Refusal, context: &Context) -> Self {
-        Failure::refused(refusal, context).into()
+    pub fn refused(refusal: Refusal, events: Vec<RefusedEvent>, context: &Context) -> Self {
+        Failure::refused(refusal, events, context).into()
     }
 }
 

@@ -65,9 +65,15 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// A refusal that no later try of the client can change.
-    fn refused(refusal: broker::Refusal, context: &Context) -> Self {
-        let told = context.with(|world| world.broker.told(refusal));
-        told.map_or_else(|| Self::transient(refusal), Self::Refused)
+    fn refused(
+        refusal: broker::Refusal,
+        events: Vec<delivery::RefusedEvent>,
+        context: &Context,
+    ) -> Self {
+        match context.with(|world| world.broker.told(refusal)) {
+            Some(told) => Self::Refused(Refusal { events, ..told }),
+            None => Self::transient(refusal),
+        }
     }
 
     fn transient(what: impl ToString) -> Self {

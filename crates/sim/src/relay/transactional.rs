@@ -186,7 +186,10 @@ impl Writer {
                     | Refusal::Unacceptable(_)
                     | Refusal::Missing(_)
                     | Refusal::Denied(_)),
-                ) => return Err(Failure::refused(refusal, &self.context)),
+                ) => {
+                    let events = self.client.take_named();
+                    return Err(Failure::refused(refusal, events, &self.context));
+                }
             }
         }
         pause().await;
