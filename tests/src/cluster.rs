@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::wait;
 
@@ -81,6 +81,17 @@ pub async fn add_partitions(bootstrap: &str, topics: &[&str]) -> Result<()> {
         for outcome in admin.create_partitions([&grown], &options).await? {
             outcome.map_err(|(topic, code)| anyhow!("{topic}: {code}"))?;
         }
+    }
+    Ok(())
+}
+
+/// Deletes what a partition holds.
+pub async fn delete_records(bootstrap: &str, topic: &str, partition: i32) -> Result<()> {
+    let mut all = TopicPartitionList::new();
+    all.add_partition_offset(topic, partition, Offset::End)?;
+    let deleted = admin(bootstrap)?.delete_records(&all, &AdminOptions::new());
+    for partition in deleted.await?.elements() {
+        partition.error()?;
     }
     Ok(())
 }

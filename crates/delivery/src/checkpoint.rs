@@ -87,6 +87,9 @@ pub struct Checkpoint {
     /// not named here, as in records of older relays, may hold rows from before.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub whole_tables: BTreeSet<String>,
+    /// How many exceptions hold beside it; none in records that do not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exceptions: Option<usize>,
     /// How many transactional ids the writer used: all of them must be fenced.
     pub producers: usize,
     /// What these ids begin with; none in records of older relays.
@@ -168,6 +171,7 @@ mod tests {
                 tables: [("public.outbox".to_owned(), Fingerprint::of("oid"))].into(),
             }),
             whole_tables: ["public.outbox".to_owned()].into(),
+            exceptions: Some(3),
             producers: 2,
             transactional_id_prefix: Some("outboxd".into()),
             relay_version: "0.1.0".into(),

@@ -11,6 +11,8 @@ use envelope::{
 use pgoutput::{Relation, Tuple};
 use serde::{Deserialize, Serialize};
 
+use crate::RecordKey;
+
 /// Schema of the control table.
 pub const CONTROL_SCHEMA: &str = "outboxd";
 /// The control table.
@@ -57,8 +59,8 @@ pub enum Command {
     DlqRelease {
         /// The service.
         service: String,
-        /// The record key, as text.
-        key: String,
+        /// The record key.
+        key: RecordKey,
     },
     /// Resolve dead letters without publishing them.
     DlqDrop {
@@ -82,7 +84,7 @@ pub struct Filter {
     pub class: Option<String>,
     /// Of this record key.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
+    pub key: Option<RecordKey>,
     /// Dead-lettered at or after this time (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
@@ -99,13 +101,15 @@ impl Filter {
     pub fn matches(&self, entry: &Entry<'_>, key: Option<&[u8]>, place: &str) -> bool {
         let is =
             |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|w| w == found);
-        let key = key.map(String::from_utf8_lossy).unwrap_or_default();
         // RFC 3339 in UTC with the same precision sorts as text; cut to what is given.
         let at = entry.last_failure;
         is(&self.service, entry.service)
             && is(&self.event_type, entry.header(envelope::TYPE_HEADER))
             && is(&self.class, entry.class)
-            && self.key.as_deref().is_none_or(|wanted| wanted == key)
+            && self
+                .key
+                .as_ref()
+                .is_none_or(|wanted| key == Some(wanted.as_bytes()))
             && self.since.as_deref().is_none_or(|since| at >= since)
             && self.until.as_deref().is_none_or(|until| at < until)
             && (self.ids.is_empty() || self.ids.iter().any(|id| id == place || id == entry.row_id))
@@ -195,6 +199,16 @@ mod tests {
             r#"{"command":"dlq-release","service":"bank","key":"k"}"#
         );
         assert_eq!(serde_json::from_str::<Command>(&text).unwrap(), release);
+        let bytes = Command::DlqRelease {
+            service: "bank".into(),
+            key: b"\xff\x00".into(),
+        };
+        let text = serde_json::to_string(&bytes).unwrap();
+        assert_eq!(
+            text,
+            r#"{"command":"dlq-release","service":"bank","key":{"hex":"ff00"}}"#
+        );
+        assert_eq!(serde_json::from_str::<Command>(&text).unwrap(), bytes);
         let replay: Command =
             serde_json::from_str(r#"{"command":"dlq-replay","filter":{"type":"t"}}"#).unwrap();
         assert!(
@@ -226,13 +240,21 @@ mod tests {
             service: some("bank"),
             event_type: some("t"),
             class: some("too-large"),
-            key: some("k"),
+            key: Some("k".into()),
             ..Filter::default()
         }));
         assert!(!takes(Filter {
-            key: some("other"),
+            key: Some("other".into()),
             ..Filter::default()
         }));
+        let is_taken = |key: &[u8]| {
+            let filter = Filter {
+                key: Some(b"\xff".into()),
+                ..Filter::default()
+            };
+            filter.matches(&entry, Some(key), "d/0:7")
+        };
+        assert!(is_taken(b"\xff") && !is_taken(b"\xfe"));
         assert!(takes(Filter {
             ids: vec!["d/0:7".into()],
             ..Filter::default()

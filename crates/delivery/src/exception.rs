@@ -3,6 +3,8 @@
 //! These records stand in a partition of their own in the checkpoint topic: there are few of them,
 //! so that a start reads all, and compaction keeps the newest of each key.
 
+use std::collections::HashSet;
+
 use pgoutput::{CommitLsn, Lsn, Position};
 use serde::{Deserialize, Serialize};
 
@@ -85,14 +87,22 @@ impl Exception {
     pub fn key(&self) -> Vec<u8> {
         match self {
             Self::Parked(ParkedKey { service, key, .. }) | Self::Released { service, key } => {
-                [b"parked/", service.as_bytes(), b"/", key].concat()
+                [b"parked/", part(service).as_bytes(), b"/", key].concat()
             }
             Self::Dead(DeadRow { position, .. }) | Self::Settled(position) => {
                 format!("dead/{position}").into_bytes()
             }
             Self::Revived(row) | Self::Told(row) => {
-                format!("revived/{}/{}/{}", row.service, row.table, row.id).into_bytes()
+                let (service, table) = (part(&row.service), part(&row.table));
+                format!("revived/{service}/{table}/{}", row.id).into_bytes()
             }
+        }
+    }
+
+    fn is_taken_back(&self) -> bool {
+        match self {
+            Self::Parked(_) | Self::Dead(_) | Self::Revived(_) => false,
+            Self::Released { .. } | Self::Settled(_) | Self::Told(_) => true,
         }
     }
 
@@ -117,6 +127,11 @@ impl Exception {
     }
 }
 
+/// Part of a record key that a slash ends.
+fn part(text: &str) -> String {
+    text.replace('%', "%25").replace('/', "%2F")
+}
+
 /// What holds of all exceptions recorded so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exceptions {
@@ -129,6 +144,16 @@ pub struct Exceptions {
 }
 
 impl Exceptions {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.parked.len() + self.dead.len() + self.revived.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Adds the newest value of a key; `false` if it can't be understood.
     pub fn take(&mut self, value: &[u8]) -> bool {
         match serde_json::from_slice(value) {
@@ -155,6 +180,36 @@ impl Exceptions {
             Err(_) => return false,
         }
         true
+    }
+}
+
+/// The keys of exceptions that hold once everything handed out is durable.
+#[derive(Debug, Default)]
+pub(crate) struct Held(HashSet<Vec<u8>>);
+
+impl Held {
+    /// What earlier sessions have recorded.
+    pub fn of(exceptions: &Exceptions) -> Self {
+        let parked = exceptions.parked.iter().cloned().map(Exception::Parked);
+        let dead = exceptions.dead.iter().cloned().map(Exception::Dead);
+        let revived = exceptions.revived.iter().cloned().map(Exception::Revived);
+        let all = parked.chain(dead).chain(revived);
+        Self(all.map(|exception| exception.key()).collect())
+    }
+
+    /// These are recorded next.
+    pub fn note(&mut self, exceptions: &[Exception]) {
+        for exception in exceptions {
+            let key = exception.key();
+            match exception.is_taken_back() {
+                true => self.0.remove(&key),
+                false => self.0.insert(key),
+            };
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -197,6 +252,31 @@ mod tests {
         assert!(!found.take(b"{}"));
         assert_eq!(found.parked, [key]);
         assert_eq!(found.dead, [row]);
+    }
+
+    #[test]
+    fn facts_of_different_keys_and_rows_have_different_record_keys() {
+        let parked = |service: &str, key: &str| {
+            let key = ParkedKey {
+                service: service.into(),
+                key: key.into(),
+                request: None,
+            };
+            Exception::Parked(key).key()
+        };
+        let revived = |service: &str, table: &str, id: &str| {
+            let row = RevivedRow {
+                service: service.into(),
+                table: table.into(),
+                id: id.into(),
+            };
+            Exception::Revived(row).key()
+        };
+        assert_ne!(parked("a/b", "c"), parked("a", "b/c"));
+        assert_ne!(parked("a/b", "c"), parked("a%2Fb", "c"));
+        assert_ne!(revived("a/b", "c", "1"), revived("a", "b/c", "1"));
+        assert_ne!(revived("a", "b/c", "1"), revived("a", "b", "c/1"));
+        assert_eq!(parked("bank", "k/1%"), b"parked/bank/k/1%");
     }
 
     #[test]

@@ -35,10 +35,10 @@ pub(crate) struct Window {
 pub(crate) struct Contents {
     pub oldest_commit: Option<PgTimestamp>,
     pub events: usize,
-    /// The first event.
-    pub first: Option<Position>,
-    /// Where it goes, if it is a dead letter and alone.
-    pub dead_letter: Option<String>,
+    /// The first event, and its id.
+    pub first: Option<(Position, String)>,
+    /// Topics that were refused, and have taken something once it is durable.
+    pub proves: Vec<String>,
     /// What to write back once it is durable.
     pub marks: Option<Marks>,
     /// Everything that commits below was dealt with before it.
@@ -80,15 +80,9 @@ impl Flight {
     }
 
     /// The only window's first event.
-    pub fn alone(&self) -> Option<Position> {
+    pub fn alone(&self) -> Option<(Position, String)> {
         let only = self.windows.front().filter(|_| self.windows.len() == 1);
-        only.and_then(|window| window.contents.first)
-    }
-
-    /// The topic of the only event in Kafka's hands, if that is a dead letter.
-    pub fn lonely_dead_letter(&self) -> Option<&str> {
-        let only = self.windows.front().filter(|_| self.windows.len() == 1);
-        only.and_then(|window| window.contents.dead_letter.as_deref())
+        only.and_then(|window| window.contents.first.clone())
     }
 
     pub fn push(&mut self, progress: Progress, contents: Contents) -> WindowId {

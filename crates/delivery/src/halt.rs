@@ -137,6 +137,21 @@ pub enum Halt {
         /// What the operator has accepted: another state.
         given: Option<Fingerprint>,
     },
+    /// Parked keys, and dead letters whose rows may not say so, are not all there any more.
+    #[error(
+        "the checkpoint topic holds {found} parked keys and dead rows in partition 1, though the checkpoint counts {recorded} (accept with --accept-exceptions {token}{})",
+        stale(.given.as_ref())
+    )]
+    ExceptionsLost {
+        /// From the checkpoint.
+        recorded: usize,
+        /// From the topic.
+        found: usize,
+        /// Of this state.
+        token: Fingerprint,
+        /// What the operator has accepted: another state.
+        given: Option<Fingerprint>,
+    },
     /// A table's mapping does not fit its columns.
     #[error("table mapping does not fit")]
     Mapping(#[from] CompileError),
@@ -207,6 +222,7 @@ impl Halt {
             Self::TransactionForeign { .. } => "transaction-foreign",
             Self::FingerprintChanged { .. } => "fingerprint-changed",
             Self::CoverageChanged { .. } => "publication-changed",
+            Self::ExceptionsLost { .. } => "exceptions-lost",
             Self::Mapping(_) => "mapping",
             Self::Refused { verdict, .. } => match verdict.class {
                 Class::Mapping(_) | Class::Refused | Class::Parked => "unpublishable-event",

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use pgoutput::{CommitLsn, PgTimestamp, Position};
 
-use crate::RetryPolicy;
 use crate::breaker::Breaker;
 use crate::topics::Topics;
 use crate::verdict::{Class, Verdict};
+use crate::{RefusedEvent, RetryPolicy};
 
 /// Refused events that are remembered at most.
 const MAX_REFUSED: usize = 10_000;
@@ -21,8 +21,8 @@ const MAX_REQUESTS: usize = 1_000;
 pub struct Lessons {
     pub(crate) topics: Topics,
     pub(crate) breaker: Breaker,
-    /// Events that the brokers refused when they were alone in their window.
-    pub(crate) refused: BTreeMap<Position, Verdict>,
+    /// Events that the brokers refused: when they were alone in their window, or by name.
+    refused: BTreeMap<(Position, String), Verdict>,
     /// After a window was refused: so many events in the next one, alone in Kafka's hands, until
     /// the one that is at fault is found.
     pub(crate) caution: Option<usize>,
@@ -55,20 +55,38 @@ impl Lessons {
     pub(crate) fn refused(
         &mut self,
         events: usize,
-        alone: Option<Position>,
+        alone: Option<(Position, String)>,
         reason: &str,
         wall: PgTimestamp,
     ) {
         match alone {
-            Some(position) if events == 1 => {
-                if self.refused.len() >= MAX_REFUSED {
-                    self.refused.pop_first();
-                }
-                let verdict = Verdict::certain(Class::Refused, reason.to_owned(), wall);
-                self.refused.insert(position, verdict);
-            }
+            Some((position, id)) if events == 1 => self.blame(
+                RefusedEvent {
+                    position,
+                    id,
+                    reason: reason.to_owned(),
+                },
+                wall,
+            ),
             Some(_) | None => self.caution = Some((events / 2).max(1)),
         }
+    }
+
+    /// It is this event that the brokers refuse.
+    pub(crate) fn blame(&mut self, event: RefusedEvent, wall: PgTimestamp) {
+        if self.refused.len() >= MAX_REFUSED {
+            self.refused.pop_first();
+        }
+        let verdict = Verdict::certain(Class::Refused, event.reason, wall);
+        self.refused.insert((event.position, event.id), verdict);
+    }
+
+    /// Whether it is known that the brokers refuse an event.
+    pub(crate) fn refusal_of(&self, position: Position, id: &str) -> Option<&Verdict> {
+        if self.refused.is_empty() {
+            return None;
+        }
+        self.refused.get(&(position, id.to_owned()))
     }
 
     /// Everything that commits before `lsn` is durable.

@@ -33,6 +33,9 @@ mod lessons;
 mod machine;
 mod marks;
 mod parking;
+mod place;
+mod record_key;
+mod refusal;
 mod resume;
 mod settings;
 mod startup;
@@ -59,11 +62,14 @@ pub use lessons::Lessons;
 pub use machine::Delivery;
 pub use machine::Redelivered;
 pub use marks::{Mark, Marks, Outcome};
+pub use place::{Place, Places};
+pub use record_key::{NotHex, RecordKey};
+pub use refusal::{Refusal, RefusalCause, RefusedEvent};
 pub use resume::Resume;
 pub use settings::{OnDeadLetter, Recording, Settings, TablePolicy};
 pub use startup::{
-    Consent, ServerFacts, SlotFacts, Start, TimelineSwitch, check_coverage, check_identity,
-    check_slot, check_start,
+    Consent, ServerFacts, SlotFacts, Start, TimelineSwitch, check_coverage, check_exceptions,
+    check_identity, check_slot, check_start,
 };
 pub use tables::Tables;
 pub use topics::Answer;

@@ -18,6 +18,7 @@ use feeding::Feed;
 use serving::Serving;
 
 use crate::clock::Clock;
+use crate::exception::Held;
 use crate::flight::Flight;
 use crate::parking::Parking;
 use crate::resume::Skipper;
@@ -26,7 +27,7 @@ use crate::window::{Cut, OpenWindow};
 use crate::write_back::WriteBacks;
 use crate::{
     Action, Answer, DeadRow, Exception, Fed, Front, Halt, Lessons, Marks, MarksId, Progress,
-    Recording, Resume, Settings, Tables, WindowId,
+    Recording, Refusal, RefusalCause, Resume, Settings, Tables, WindowId,
 };
 
 /// How many emptied buffers of each kind are kept for the next windows.
@@ -51,6 +52,8 @@ pub struct Delivery {
     dead: BTreeMap<Position, DeadRow>,
     /// To be recorded beside the events with the next checkpoint.
     exceptions: Vec<Exception>,
+    /// Those that are recorded, or handed out to be.
+    held: Held,
     write_backs: WriteBacks,
     /// Rows that were published before this session, to be written back (again).
     skipped: Marks,
@@ -124,6 +127,7 @@ impl Delivery {
             Recording::InTransaction | Recording::Nowhere => now,
         };
         let skipper = Skipper::new(&resume);
+        let held = Held::of(&resume.exceptions);
         let dead = resume.exceptions.dead.into_iter();
         let revived = resume.exceptions.revived;
         let mut delivery = Self {
@@ -136,6 +140,7 @@ impl Delivery {
             parking: Parking::new(resume.exceptions.parked),
             dead: dead.map(|row| (row.position, row)).collect(),
             exceptions: Vec::new(),
+            held,
             write_backs: WriteBacks::new(settings.max_pending_marks),
             skipped: Marks::default(),
             skipped_from: None,
@@ -290,23 +295,40 @@ impl Delivery {
         self.advance(now);
     }
 
-    /// A window was refused for what is in it. The session has to end; the next ones find out which
-    /// event it is.
+    /// A window was refused. The session has to end; the next ones find out what is wrong with the
+    /// topic, or which event it is.
     ///
-    /// Not even a dead letter is taken: then there is nothing to find out, and the pipeline halts.
+    /// If not even what goes to the dead letters is taken, there is nothing to find out, and the
+    /// pipeline halts.
     #[must_use]
-    pub fn handle_refused(&mut self, reason: &str, now: Instant) -> Option<Halt> {
+    pub fn handle_refused(&mut self, refusal: &Refusal, now: Instant) -> Option<Halt> {
         self.stopped = true;
-        if let Some(topic) = self.flight.lonely_dead_letter() {
-            return Some(Halt::DeadLetterTopic {
-                topic: topic.to_owned(),
-                reason: reason.to_owned(),
-            });
-        }
-        let alone = self.flight.alone();
-        let events = self.flight.events();
         let wall = self.clock.at(now);
-        self.lessons.refused(events, alone, reason, wall);
+        let events = self.flight.events();
+        let answer = match refusal.cause {
+            RefusalCause::TopicMissing => Answer::Missing,
+            RefusalCause::TopicDenied => Answer::Denied,
+            RefusalCause::Contents if !refusal.events.is_empty() => {
+                let events = refusal.events.iter().cloned();
+                events.for_each(|event| self.lessons.blame(event, wall));
+                return None;
+            }
+            RefusalCause::Contents => {
+                // What is alone may be a dead letter, or an event with what is said of its letter.
+                let is_dead_letter = self.settings.is_dead_letter_topic(&refusal.topic);
+                if is_dead_letter && events <= 1 {
+                    return Some(Halt::DeadLetterTopic {
+                        topic: refusal.topic.clone(),
+                        reason: refusal.reason.clone(),
+                    });
+                }
+                let alone = self.flight.alone();
+                self.lessons.refused(events, alone, &refusal.reason, wall);
+                return None;
+            }
+        };
+        let topics = &mut self.lessons.topics;
+        topics.lapsed(&refusal.topic, &answer, now, wall);
         None
     }
 

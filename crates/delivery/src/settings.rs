@@ -24,6 +24,12 @@ impl Settings {
         self.tables.get(usize::from(table.0))
     }
 
+    /// Whether dead letters go to this topic.
+    pub(crate) fn is_dead_letter_topic(&self, topic: &str) -> bool {
+        let mut tables = self.tables.iter();
+        tables.any(|table| table.dead_letter_topic == topic)
+    }
+
     /// Whether any table is told of its rows.
     pub(crate) fn writes_back(&self) -> bool {
         let mut tables = self.tables.iter();

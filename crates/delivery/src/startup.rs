@@ -55,6 +55,8 @@ pub struct Consent {
     pub adopt_slot: bool,
     /// The publication may be gone on with as it is now: the token of that coverage.
     pub publication: Option<Fingerprint>,
+    /// Exceptions that were lost may be gone on without: the token of that state.
+    pub exceptions: Option<Fingerprint>,
 }
 
 /// How to start.
@@ -167,6 +169,30 @@ pub fn check_coverage(before: &Coverage, now: &Coverage, consent: Consent) -> Re
         }),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Whether the exceptions that hold beside the checkpoint are all there, or the operator goes on with
+/// those that are.
+pub fn check_exceptions(
+    checkpoint: &Checkpoint,
+    found: &Exceptions,
+    consent: Consent,
+) -> Result<(), Halt> {
+    let found = found.len();
+    let Some(recorded) = checkpoint.exceptions.filter(|count| *count != found) else {
+        return Ok(());
+    };
+    let state = format!("{} {found} {recorded}", checkpoint.confirmed_up_to);
+    let token = Fingerprint::of(&state);
+    if consent.exceptions == Some(token) {
+        return Ok(());
+    }
+    Err(Halt::ExceptionsLost {
+        recorded,
+        found,
+        token,
+        given: consent.exceptions,
+    })
 }
 
 /// Whether a checkpoint is of this database and slot. Timelines may differ.

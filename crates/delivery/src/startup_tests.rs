@@ -2,7 +2,7 @@
 use pgoutput::CommitLsn;
 
 use super::*;
-use crate::{CHECKPOINT_FORMAT, FeedProgress, TransactionPosition};
+use crate::{CHECKPOINT_FORMAT, FeedProgress, ParkedKey, TransactionPosition};
 
 fn identity() -> Identity {
     Identity {
@@ -54,6 +54,7 @@ fn checkpoint() -> Checkpoint {
         fingerprint: Fingerprint::of("a"),
         coverage: Some(coverage("a")),
         whole_tables: BTreeSet::new(),
+        exceptions: None,
         producers: 2,
         transactional_id_prefix: None,
         relay_version: "0.1.0".into(),
@@ -354,4 +355,45 @@ fn a_table_is_whole_only_while_the_stream_covers_it_without_a_break() {
         "accepted"
     );
     assert_eq!(whole(None, both()), none);
+}
+
+#[test]
+fn parked_keys_that_are_gone_stop_until_that_state_is_accepted() {
+    let checkpoint = Checkpoint {
+        exceptions: Some(1),
+        ..checkpoint()
+    };
+    let nothing = Exceptions::default();
+    let lost = check_exceptions(&checkpoint, &nothing, Consent::default());
+    let Err(Halt::ExceptionsLost {
+        recorded: 1,
+        found: 0,
+        token,
+        ..
+    }) = lost
+    else {
+        panic!("{lost:?}");
+    };
+    let consent = |token| Consent {
+        exceptions: Some(token),
+        ..Consent::default()
+    };
+    assert!(check_exceptions(&checkpoint, &nothing, consent(token)).is_ok());
+    let other = consent(Fingerprint::of("another"));
+    assert!(check_exceptions(&checkpoint, &nothing, other).is_err());
+    let key = ParkedKey {
+        service: "bank".into(),
+        key: b"k".to_vec(),
+        request: None,
+    };
+    let found = Exceptions {
+        parked: vec![key],
+        ..nothing
+    };
+    assert!(check_exceptions(&checkpoint, &found, Consent::default()).is_ok());
+    let unknown = Checkpoint {
+        exceptions: None,
+        ..checkpoint
+    };
+    assert!(check_exceptions(&unknown, &found, Consent::default()).is_ok());
 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use envelope::RecordBatch;
 use pgoutput::PgTimestamp;
 
 use crate::clock::Clock;
@@ -78,6 +79,13 @@ struct Question {
     first_failure: PgTimestamp,
 }
 
+/// A topic refused what was produced to it, though it had been found usable.
+#[derive(Debug)]
+struct Lapse {
+    times: u32,
+    first_failure: PgTimestamp,
+}
+
 /// The topics that events were routed to.
 #[derive(Debug)]
 pub struct Topics {
@@ -88,6 +96,8 @@ pub struct Topics {
     latest: (String, usize),
     asking: usize,
     rechecks: Vec<String>,
+    /// Until something is durable there.
+    lapses: BTreeMap<String, Lapse>,
 }
 
 impl Topics {
@@ -100,6 +110,7 @@ impl Topics {
             latest: (String::new(), 0),
             asking: 0,
             rechecks: Vec::new(),
+            lapses: BTreeMap::new(),
         }
     }
 
@@ -107,12 +118,15 @@ impl Topics {
     pub(crate) fn renew(&mut self, now: Instant) {
         self.latest = (String::new(), 0);
         self.rechecks.clear();
-        self.known.retain(|_, state| match state {
+        let lapses = &self.lapses;
+        self.known.retain(|topic, state| match state {
             State::Usable { .. } => false,
             State::Asking(question) => {
                 question.due = now;
                 true
             }
+            // Of one that lapsed a probe says nothing new.
+            State::Refused { .. } if lapses.contains_key(topic) => true,
             State::Refused { recheck, .. } => {
                 *recheck = now;
                 true
@@ -125,6 +139,44 @@ impl Topics {
         self.known
             .retain(|_, state| !matches!(state, State::Refused { .. }));
         self.rechecks.clear();
+        self.lapses.clear();
+    }
+
+    /// The topic did not take what was produced to it. What is wrong with it is for probes to find out,
+    /// from the next session on; where they can't, this counts as an answer of theirs does.
+    pub(crate) fn lapsed(&mut self, topic: &str, answer: &Answer, now: Instant, wall: PgTimestamp) {
+        if topic.is_empty() {
+            return;
+        }
+        let lapse = self.lapses.entry(topic.to_owned()).or_insert(Lapse {
+            times: 0,
+            first_failure: wall,
+        });
+        lapse.times += 1;
+        if lapse.times <= self.max_retries {
+            return;
+        }
+        let verdict = verdict(topic, answer, lapse.times, lapse.first_failure, wall);
+        let recheck = now + RECHECK;
+        let state = State::Refused { verdict, recheck };
+        let before = self.known.insert(topic.to_owned(), state);
+        if matches!(before, Some(State::Asking(_))) {
+            self.asking -= 1;
+        }
+    }
+
+    /// Of the topics that lapsed, those that take something once these records are durable.
+    pub(crate) fn proven_by(&self, batch: &RecordBatch) -> Vec<String> {
+        let lapsed = self.lapses.keys();
+        let takes = |topic: &&String| batch.iter().any(|record| record.topic == **topic);
+        lapsed.filter(takes).cloned().collect()
+    }
+
+    /// Something is durable in these topics.
+    pub(crate) fn proved(&mut self, topics: &[String]) {
+        for topic in topics {
+            self.lapses.remove(topic);
+        }
     }
 
     /// Where an event for `topic` goes; if that is not known, it is asked.
@@ -188,6 +240,11 @@ impl Topics {
         self.asking == 0
     }
 
+    /// Events wait for what the brokers say of this one.
+    pub(crate) fn is_asking(&self, topic: &str) -> bool {
+        self.asking > 0 && matches!(self.known.get(topic), Some(State::Asking(_)))
+    }
+
     /// The next topic to ask about.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<String> {
         if let Some(topic) = self.rechecks.pop() {
@@ -248,7 +305,8 @@ impl Topics {
                 }
                 question.refusals += 1;
                 if question.refusals > self.max_retries {
-                    let verdict = verdict(topic, answer, question, wall);
+                    let (attempts, first) = (question.refusals, question.first_failure);
+                    let verdict = verdict(topic, answer, attempts, first, wall);
                     let recheck = now + RECHECK;
                     *state = State::Refused { verdict, recheck };
                 } else {
@@ -267,7 +325,13 @@ impl Topics {
     }
 }
 
-fn verdict(topic: &str, answer: &Answer, question: &Question, wall: PgTimestamp) -> Verdict {
+fn verdict(
+    topic: &str,
+    answer: &Answer,
+    attempts: u32,
+    first_failure: PgTimestamp,
+    wall: PgTimestamp,
+) -> Verdict {
     let (class, reason) = match answer {
         Answer::Denied => (
             Class::TopicDenied,
@@ -280,8 +344,8 @@ fn verdict(topic: &str, answer: &Answer, question: &Question, wall: PgTimestamp)
     Verdict {
         class,
         reason,
-        attempts: question.refusals,
-        first_failure: question.first_failure,
+        attempts,
+        first_failure,
         last_failure: wall,
     }
 }

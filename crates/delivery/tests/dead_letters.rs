@@ -4,7 +4,10 @@
 mod bench;
 
 use bench::{Bench, DEAD_LETTERS, GOOD, dead, lessons, parking, settings, with};
-use delivery::{Answer, Class, Exceptions, Halt, OnDeadLetter, Resume, Settings};
+use delivery::{
+    Answer, Class, Exceptions, Halt, OnDeadLetter, Refusal, RefusalCause, RefusedEvent, Resume,
+    Settings,
+};
 
 #[test]
 fn what_is_too_large_or_unmappable_is_dead_at_once_and_its_batch_goes_on() {
@@ -211,14 +214,36 @@ fn an_event_that_the_brokers_refuse_is_found_by_halves() {
             bench.idle();
             sizes.extend(bench.sizes());
         }
-        let halt = bench
-            .delivery
-            .handle_refused("record batch refused", bench.now);
+        let halt = bench.refuse("transfers.settled", RefusalCause::Contents);
         assert!(halt.is_none());
         lessons = bench.delivery.into_lessons();
     };
     assert_eq!(class, "refused");
     assert_eq!(sizes, [4, 2, 1, 1]);
+}
+
+#[test]
+fn an_event_that_the_brokers_name_is_found_at_once() {
+    let mut bench = Bench::fresh();
+    bench.transaction(10, 4);
+    bench.idle();
+    let refusal = Refusal {
+        topic: "transfers.settled".into(),
+        cause: RefusalCause::Contents,
+        reason: "some are not valid".into(),
+        events: vec![RefusedEvent {
+            position: "0/A:2".parse().unwrap(),
+            id: "59a42efd-b015-44a9-9dde-cb36d9002425".into(),
+            reason: "a compacted topic takes no record without a key".into(),
+        }],
+    };
+    assert!(bench.delivery.handle_refused(&refusal, bench.now).is_none());
+    let lessons = bench.delivery.into_lessons();
+    let mut next = Bench::after(lessons, settings(), &Resume::default());
+    next.transaction(10, 4);
+    next.idle();
+    assert_eq!(next.fates(), [GOOD, GOOD, dead("refused"), GOOD]);
+    assert_eq!(next.sizes(), [4], "all in one window");
 }
 
 #[test]
@@ -229,8 +254,56 @@ fn a_dead_letter_that_is_refused_as_well_stops_the_pipeline() {
     bench.commit(10);
     bench.idle();
     assert_eq!(bench.fates(), [dead("mapping/null-type")]);
-    let halt = bench.delivery.handle_refused("too large", bench.now);
+    let halt = bench.refuse(DEAD_LETTERS, RefusalCause::Contents);
     assert!(matches!(halt, Some(Halt::DeadLetterTopic { .. })));
+}
+
+#[test]
+fn a_topic_that_refuses_though_probes_find_it_usable_is_to_blame_and_not_its_events() {
+    let mut lessons = lessons(2);
+    for attempt in 1..=3 {
+        let mut bench = Bench::after(lessons, settings(), &Resume::default());
+        bench.transaction(10, 1);
+        bench.idle();
+        assert_eq!(bench.fates(), [GOOD], "{attempt}");
+        let halt = bench.refuse("transfers.settled", RefusalCause::TopicDenied);
+        assert!(halt.is_none());
+        lessons = bench.delivery.into_lessons();
+    }
+    let mut bench = Bench::after(lessons, settings(), &Resume::default());
+    bench.transaction(10, 1);
+    bench.idle();
+    assert_eq!(bench.fates(), [dead("topic-denied")]);
+    bench.land(0);
+    // Later it is tried again.
+    bench.pass(std::time::Duration::from_secs(11));
+    bench.transaction(20, 1);
+    bench.idle();
+    bench.land(1);
+    bench.transaction(30, 1);
+    bench.idle();
+    bench.land(2);
+    assert_eq!(bench.fates()[1..], [dead("topic-denied"), GOOD]);
+}
+
+#[test]
+fn what_a_topic_takes_makes_up_for_what_it_refused_before() {
+    let mut lessons = lessons(1);
+    for _ in 0..4 {
+        let mut bench = Bench::after(lessons, settings(), &Resume::default());
+        bench.transaction(10, 1);
+        bench.idle();
+        bench.land(0);
+        bench.transaction(20, 1);
+        bench.idle();
+        assert_eq!(bench.fates(), [GOOD, GOOD]);
+        assert!(
+            bench
+                .refuse("transfers.settled", RefusalCause::TopicMissing)
+                .is_none()
+        );
+        lessons = bench.delivery.into_lessons();
+    }
 }
 
 #[test]

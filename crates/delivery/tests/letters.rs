@@ -5,8 +5,10 @@
 mod bench;
 
 use bench::control::entry;
-use bench::{Bench, DEAD_LETTERS, lessons, parking, position, settings, writing_back};
-use delivery::{Answer, Exception, Exceptions, Halt, Outcome, Resume, Settings};
+use bench::{Bench, DEAD_LETTERS, GOOD, lessons, parking, position, settings, writing_back};
+use delivery::{
+    Answer, Exception, Exceptions, Halt, Lessons, Outcome, RefusalCause, Resume, Settings,
+};
 use envelope::dead_letter::Entry;
 use pgoutput::Lsn;
 
@@ -136,11 +138,85 @@ fn a_dead_letter_that_the_brokers_refuse_is_dead_again() {
         if bench.fates()[0] == (DEAD_LETTERS, "refused") {
             return;
         }
-        let halt = bench.delivery.handle_refused("policy", bench.now);
+        let halt = bench.refuse("transfers.settled", RefusalCause::Contents);
         assert!(halt.is_none());
         lessons = bench.delivery.into_lessons();
     }
     panic!("it is tried again for ever");
+}
+
+#[test]
+fn what_is_dead_again_names_the_first_letter_of_its_event() {
+    let denied = Some(("transfers.gone", Answer::Denied));
+    let mut bench = replaying(lessons(0), denied);
+    let second = Entry {
+        origin: Some((2, 3)),
+        ..entry("transfers.gone")
+    };
+    bench.redeliver("transfers.gone", 7);
+    bench.land(0);
+    bench.redeliver_entry(second, 9, false);
+    bench.land(1);
+    bench.delivery.handle_served(bench.now);
+    bench.insert_row("", "t2", "{}").unwrap();
+    bench.commit(10);
+    bench.idle();
+    assert_eq!(bench.origins, ["0:7", "2:3", ""]);
+}
+
+/// A session that publishes one dead letter again.
+fn replaying(lessons: Lessons, unusable: Option<(&str, Answer)>) -> Bench {
+    let mut bench = Bench::after(lessons, settings(), &Resume::default());
+    let unusable = unusable.into_iter();
+    bench.unusable = unusable.map(|(topic, a)| (topic.to_owned(), a)).collect();
+    bench.control_relation();
+    bench.begin(10).unwrap();
+    bench.control(REPLAY);
+    bench.wait();
+    bench
+}
+
+#[test]
+fn no_event_is_to_blame_for_a_dead_letter_topic_that_is_denied_meanwhile() {
+    let mut bench = replaying(lessons(1), None);
+    bench.redeliver("transfers.settled", 7);
+    bench.wait();
+    assert_eq!(bench.fates(), [GOOD, (DEAD_LETTERS, "")]);
+    assert!(
+        bench
+            .refuse(DEAD_LETTERS, RefusalCause::TopicDenied)
+            .is_none()
+    );
+
+    let denied = Some((DEAD_LETTERS, Answer::Denied));
+    let mut bench = replaying(bench.delivery.into_lessons(), denied);
+    let halt = bench.try_redeliver("transfers.settled", 7).unwrap_err();
+    assert!(matches!(halt, Halt::DeadLetterTopic { topic, .. } if topic == DEAD_LETTERS));
+    bench.delivery.handle_drain(bench.now);
+    bench.poll();
+    assert!(bench.events.is_empty(), "{:?}", bench.events);
+
+    let mut bench = replaying(bench.delivery.into_lessons(), None);
+    bench.redeliver("transfers.settled", 7);
+    bench.wait();
+    assert_eq!(bench.fates(), [GOOD, (DEAD_LETTERS, "")]);
+}
+
+#[test]
+fn no_letter_is_handed_in_before_it_is_known_whether_its_topic_takes_what_becomes_of_it() {
+    let bench = replaying(lessons(1), Some((DEAD_LETTERS, Answer::Unanswered)));
+    assert_eq!(bench.served.len(), 1);
+    assert!(!bench.delivery.wants_more());
+    assert!(replaying(lessons(1), None).delivery.wants_more());
+}
+
+#[test]
+fn no_event_is_to_blame_for_what_is_said_of_its_letter() {
+    let mut bench = replaying(lessons(0), None);
+    bench.redeliver("transfers.settled", 7);
+    bench.wait();
+    let halt = bench.refuse(DEAD_LETTERS, RefusalCause::Contents);
+    assert!(matches!(halt, Some(Halt::DeadLetterTopic { .. })));
 }
 
 #[test]

@@ -40,6 +40,9 @@ pub const LAST_FAILURE: &str = "dead-letter.last-failure";
 pub const STUB: &str = "dead-letter.stub";
 /// The request that has put it there again, or that it was resolved by.
 pub const REQUEST: &str = "dead-letter.request";
+/// Of an event that was published from a dead letter and is dead again: partition and offset of its
+/// first one, which tell the order among the letters of its key.
+pub const ORIGIN: &str = "dead-letter.origin";
 /// How many of the headers are the event's own.
 pub const HEADERS: &str = "dead-letter.headers";
 /// Partition and offset of the entry that a resolution is about.
@@ -68,6 +71,8 @@ pub struct DeadLetter<'a> {
     pub last_failure: &'a str,
     /// See [`REQUEST`].
     pub request: Option<&'a str>,
+    /// See [`ORIGIN`].
+    pub origin: Option<&'a str>,
 }
 
 impl RecordBatch {
@@ -138,6 +143,7 @@ impl RecordBatch {
             (LAST_FAILURE, Some(dead.last_failure)),
             (STUB, is_stub.then_some("true")),
             (REQUEST, dead.request),
+            (ORIGIN, dead.origin),
             (HEADERS, Some(own.as_str())),
         ];
         for (name, value) in ours {
@@ -232,6 +238,8 @@ pub struct Entry<'a> {
     pub last_failure: &'a str,
     /// See [`REQUEST`].
     pub request: &'a str,
+    /// See [`ORIGIN`]; `None` if this is the first one.
+    pub origin: Option<(i32, i64)>,
     /// See [`STUB`].
     pub is_stub: bool,
     /// The event's own headers.
@@ -256,10 +264,10 @@ impl<'a> Found<'a> {
     pub fn read(headers: &[(&'a str, Option<&'a [u8]>)]) -> Option<Self> {
         let resolves = text_of(headers, RESOLVES);
         if !resolves.is_empty() {
-            let (partition, offset) = resolves.split_once(':')?;
+            let (partition, offset) = place(resolves)?;
             return Some(Self::Resolution {
-                partition: partition.parse().ok()?,
-                offset: offset.parse().ok()?,
+                partition,
+                offset,
                 resolution: text_of(headers, RESOLUTION),
                 request: text_of(headers, REQUEST),
             });
@@ -279,10 +287,17 @@ impl<'a> Found<'a> {
             first_failure: text_of(ours, FIRST_FAILURE),
             last_failure: text_of(ours, LAST_FAILURE),
             request: text_of(ours, REQUEST),
+            origin: place(text_of(ours, ORIGIN)),
             is_stub: text_of(ours, STUB) == "true",
             headers: event.to_vec(),
         })))
     }
+}
+
+/// Partition and offset, as `partition:offset`.
+fn place(text: &str) -> Option<(i32, i64)> {
+    let (partition, offset) = text.split_once(':')?;
+    Some((partition.parse().ok()?, offset.parse().ok()?))
 }
 
 /// What a dead letter says under one of the names above; empty if it does not.
@@ -338,6 +353,7 @@ mod tests {
             attempts: 6,
             service: "bank",
             table: "public.outbox",
+            origin: Some("1:7"),
             ..DeadLetter::default()
         }
     }
@@ -375,6 +391,7 @@ mod tests {
             (entry.row_id, entry.position, entry.is_stub),
             ("e1", "0/10:2", false)
         );
+        assert_eq!(entry.origin, Some((1, 7)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod record;
 
 pub use admin::{Admin, TopicAccess};
 pub use config::CreateError;
-pub use error::{DeliveryError, ErrorClass, TransactionError};
+pub use error::{DeliveryError, ErrorClass, InvalidRecord, TransactionError};
 pub use record::{ProduceError, Record};
 
 use std::time::Duration;
@@ -44,6 +44,8 @@ pub struct Producer {
     topics: record::TopicCache,
     outstanding: usize,
     failure: Option<DeliveryError>,
+    invalid: Vec<InvalidRecord>,
+    lowest_failed: Option<usize>,
     client_error: Option<ClientError>,
 }
 
@@ -58,6 +60,8 @@ impl Producer {
             topics: record::TopicCache::default(),
             outstanding: 0,
             failure: None,
+            invalid: Vec::new(),
+            lowest_failed: None,
             client_error: None,
         })
     }
@@ -69,10 +73,25 @@ impl Producer {
     where
         H: IntoIterator<Item = (&'r str, Option<&'r [u8]>)>,
     {
-        let topic = self.topics.handle(&self.client, record.topic)?;
-        record::produce(&self.client, topic, record, headers)?;
-        self.outstanding += 1;
-        Ok(())
+        let handle = self.topics.handle(&self.client, record.topic);
+        let queued = handle.and_then(|topic| record::produce(&self.client, topic, record, headers));
+        match &queued {
+            Ok(()) => self.outstanding += 1,
+            Err(ProduceError::QueueFull) => {}
+            Err(ProduceError::Refused { code, message, .. }) => {
+                let mut alone = error::BatchReport::default();
+                alone.take(record.tag, *code, || message.clone());
+                self.note(alone);
+            }
+        }
+        queued
+    }
+
+    /// What is said of records that were not delivered.
+    fn note(&mut self, batch: error::BatchReport) {
+        let lowest = [self.lowest_failed, batch.lowest_failed()];
+        self.lowest_failed = lowest.into_iter().flatten().min();
+        self.invalid.extend(batch.named());
     }
 
     /// Serves delivery reports, errors and logs for up to `timeout`; returns as soon as one event
@@ -82,8 +101,9 @@ impl Producer {
         while let Some(event) = self.client.next_event(wait) {
             wait = Duration::ZERO;
             match event {
-                ffi::Event::Delivered { count, failure } => {
-                    self.outstanding = self.outstanding.saturating_sub(count);
+                ffi::Event::Delivered { batch, failure } => {
+                    self.outstanding = self.outstanding.saturating_sub(batch.count());
+                    self.note(batch);
                     self.failure = error::cause(self.failure.take(), failure);
                 }
                 ffi::Event::Error(error) => self.client_error = Some(error),
@@ -103,7 +123,17 @@ impl Producer {
     pub fn take_failure(&mut self) -> Option<DeliveryError> {
         let more_may_come = self.outstanding > 0;
         self.failure
-            .take_if(|failed| !(more_may_come && DeliveryError::is_consequence(failed.code)))
+            .take_if(|failed| !(more_may_come && failed.is_consequence()))
+    }
+
+    /// The lowest tag among all records whose delivery has failed.
+    pub fn lowest_failed(&self) -> Option<usize> {
+        self.lowest_failed
+    }
+
+    /// Records that brokers have named as invalid since the last call.
+    pub fn take_invalid(&mut self) -> Vec<InvalidRecord> {
+        std::mem::take(&mut self.invalid)
     }
 
     /// The latest error of the client as a whole (brokers down, authentication) since the last
@@ -137,6 +167,12 @@ impl Producer {
     /// committed.
     pub fn commit_transaction(&mut self, timeout: Duration) -> Result<(), TransactionError> {
         self.client.commit_transaction(timeout)
+    }
+
+    /// Why the open transaction has to be aborted, where every failed delivery only follows from that:
+    /// a partition, say, that may not be part of it. The failures make sure that nothing is committed.
+    pub fn transaction_error(&mut self, timeout: Duration) -> Option<TransactionError> {
+        self.client.commit_transaction(timeout).err()
     }
 
     /// Aborts the open transaction.

@@ -18,6 +18,8 @@ pub struct Record<'a> {
     pub value: Option<&'a [u8]>,
     /// Create time, milliseconds since 1970-01-01 UTC.
     pub timestamp_ms: i64,
+    /// What a failed delivery calls it, see [`InvalidRecord`](crate::InvalidRecord); 0 for nothing.
+    pub tag: usize,
 }
 
 /// The record was not queued.

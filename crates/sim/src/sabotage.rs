@@ -21,18 +21,21 @@ pub enum Sabotage {
     AdvancesSlot,
     /// Somebody empties the checkpoint topic.
     LosesCheckpoint,
+    /// Somebody deletes what the checkpoint topic holds of parked keys and dead rows.
+    LosesExceptions,
     /// The server is put back to an older copy of its disk.
     Restores,
 }
 
 impl Sabotage {
     /// Each of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::LosesSlot,
         Self::DropsSlot,
         Self::RecreatesSlot,
         Self::AdvancesSlot,
         Self::LosesCheckpoint,
+        Self::LosesExceptions,
         Self::Restores,
     ];
 
@@ -51,6 +54,7 @@ impl Sabotage {
             Self::RecreatesSlot => "slot-recreated",
             Self::AdvancesSlot => "slot-advanced",
             Self::LosesCheckpoint => "checkpoint-lost",
+            Self::LosesExceptions => "exceptions-lost",
             Self::Restores => "restored",
         }
     }
@@ -63,6 +67,7 @@ impl Sabotage {
             Self::RecreatesSlot => "stopped-slot-recreated",
             Self::AdvancesSlot => "stopped-slot-advanced",
             Self::LosesCheckpoint => "stopped-checkpoint-lost",
+            Self::LosesExceptions => "stopped-exceptions-lost",
             Self::Restores => "stopped-restored",
         }
     }
@@ -74,13 +79,19 @@ pub fn strike(sabotage: Sabotage, world: &mut World) -> bool {
     if newest(world).is_none_or(|c| c.kind == Kind::Intent) {
         return false;
     }
+    let holds_exceptions = counted(world) > 0;
     let (server, dice) = (&mut world.server, &mut world.dice);
     let struck = match sabotage {
         Sabotage::LosesSlot => server.lose_slot(dice),
         Sabotage::DropsSlot => server.drop_slot(),
         Sabotage::RecreatesSlot => server.recreate_slot(),
         Sabotage::AdvancesSlot => server.advance_slot(dice),
-        Sabotage::LosesCheckpoint if server.is_held() => false,
+        Sabotage::LosesCheckpoint | Sabotage::LosesExceptions if server.is_held() => false,
+        Sabotage::LosesExceptions if !holds_exceptions => false,
+        Sabotage::LosesExceptions => {
+            world.broker.empty_exceptions();
+            true
+        }
         Sabotage::LosesCheckpoint => {
             world.broker.empty_checkpoints();
             true
@@ -114,6 +125,10 @@ pub fn explains(world: &World, halt: &Halt) -> bool {
             Sabotage::RecreatesSlot | Sabotage::AdvancesSlot | Sabotage::DropsSlot,
             Halt::SlotAhead { .. },
         ) => slot_is_ahead(world),
+        // A relay that is on its way out may write a checkpoint behind what was lost.
+        (Sabotage::LosesExceptions | Sabotage::LosesCheckpoint, Halt::ExceptionsLost { .. }) => {
+            true
+        }
         (Sabotage::LosesCheckpoint, Halt::SlotWithoutRecord { .. }) => newest(world).is_none(),
         _ => false,
     }
@@ -124,6 +139,7 @@ pub fn demands_a_stop(world: &World) -> bool {
     match world.sabotage {
         Some(Sabotage::LosesSlot | Sabotage::DropsSlot) => true,
         Some(Sabotage::LosesCheckpoint) => newest(world).is_none(),
+        Some(Sabotage::LosesExceptions) => counted(world) != world.broker.held_exceptions(),
         Some(Sabotage::RecreatesSlot | Sabotage::AdvancesSlot | Sabotage::Restores) | None => false,
     }
 }
@@ -135,6 +151,11 @@ fn slot_is_ahead(world: &World) -> bool {
         checkpoint.identity.timeline != world.server.timeline()
             || confirmed.is_some_and(|confirmed| confirmed > checkpoint.confirmed_up_to)
     })
+}
+
+/// How many exceptions hold, as the newest checkpoint counts them.
+fn counted(world: &World) -> usize {
+    newest(world).and_then(|c| c.exceptions).unwrap_or(0)
 }
 
 fn newest(world: &World) -> Option<Checkpoint> {

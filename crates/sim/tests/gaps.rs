@@ -48,3 +48,8 @@ fn a_slot_that_somebody_else_moved_stops_the_relay() {
 fn a_lost_checkpoint_stops_the_relay() {
     check(Sabotage::LosesCheckpoint, 60);
 }
+
+#[test]
+fn lost_parked_keys_and_dead_rows_stop_the_relay() {
+    check(Sabotage::LosesExceptions, 8);
+}

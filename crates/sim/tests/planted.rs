@@ -207,7 +207,10 @@ fn sending_again_without_idempotence_is_caught() {
 
 #[test]
 fn sending_again_in_another_order_is_caught() {
-    check(Bug::ReordersRetries, &["misordered"]);
+    check(
+        Bug::ReordersRetries,
+        &["misordered", "recorded-undelivered"],
+    );
 }
 
 #[test]
@@ -278,12 +281,13 @@ fn dropping_marks_without_starting_over_is_caught() {
 
 #[test]
 fn forgetting_the_exceptions_of_a_window_is_caught() {
-    check(Bug::ForgetsExceptions, &["overtaken", "row-wrong"]);
+    // The next session misses them.
+    check(Bug::ForgetsExceptions, &["stopped"]);
 }
 
 #[test]
 fn taking_a_dead_row_for_a_published_one_is_caught() {
-    check(Bug::ForgetsDead, &["row-wrong"]);
+    check_judge(Bug::ForgetsDead, "row-wrong");
 }
 
 #[test]
@@ -293,19 +297,28 @@ fn forgetting_parked_keys_is_caught() {
 
 #[test]
 fn forgetting_rows_of_published_dead_letters_is_caught() {
-    check(Bug::ForgetsRevived, &["row-wrong"]);
+    check_judge(Bug::ForgetsRevived, "row-wrong");
 }
 
 #[test]
 fn carrying_a_request_out_twice_is_caught() {
-    check(Bug::ServesResolved, &["served-twice", "duplicated"]);
+    check(
+        Bug::ServesResolved,
+        &["served-twice", "duplicated", "stuck"],
+    );
 }
 
 #[test]
 fn carrying_a_request_out_on_what_it_left_itself_is_caught() {
     check(
         Bug::ServesOwnLetters,
-        &["stuck", "served-twice", "duplicated", "panicked"],
+        &[
+            "stuck",
+            "served-twice",
+            "duplicated",
+            "panicked",
+            "unserved",
+        ],
     );
 }
 

@@ -89,6 +89,7 @@ fn everything_that_can_happen_does_happen() {
         "stopped-for-a-while",
         "transaction-timeout",
         "update-unanswered",
+        "refused-by-name",
         "window-refused",
         "write-back-repeated",
         "write-back-waits",

@@ -1,5 +1,6 @@
 //! The registry: one file a scenario.
 
+mod acl;
 mod backfill;
 mod backlog;
 mod before_slot;
@@ -9,7 +10,9 @@ mod checkpoint_topic;
 mod checkpoints;
 mod dead_peer;
 mod dlq;
+mod dlq_denied;
 mod endtxn_unknown;
+mod exceptions_lost;
 mod fast_stop;
 mod feed_lost;
 mod feeds;
@@ -84,6 +87,7 @@ pub static ALL: &[Scenario] = &[
     park_key::SCENARIO,
     refused::SCENARIO,
     dlq::SCENARIO,
+    dlq_denied::SCENARIO,
     publication_altered_midway::SCENARIO,
     foreign_relay::SCENARIO,
     topic_deleted::SCENARIO,
@@ -101,6 +105,7 @@ pub static ALL: &[Scenario] = &[
     restored::RESTORED_BUSY,
     restored::RESTORED_UNUSED,
     checkpoint_topic::SCENARIO,
+    exceptions_lost::SCENARIO,
     publication_changes::SCENARIO,
     publication_flicker::SCENARIO,
     before_slot::SCENARIO,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::acl;
 use super::feeds::ids;
 use crate::letters::{letters, require_published};
 use crate::relay::Relay;
@@ -48,16 +49,11 @@ const LIFE: f64 = 12_000.0;
 async fn run(figures: &mut Figures) -> Result<()> {
     let stage = Stage::builder()
         .patient()
-        .kafka(|k| {
-            k.setting(
-                "authorizer.class.name",
-                "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            )
-            .setting("allow.everyone.if.no.acl.found", "true")
-        })
+        .kafka(acl::authorizing)
         .start()
         .await?;
-    deny_writing(&stage, DENIED).await?;
+    cluster::create_topic(&stage.bootstrap(), DENIED, 1, &[]).await?;
+    acl::deny_writing(&stage, DENIED)?;
     let relay = stage.relay_with(ENV).await?;
     // The first figures of a broker are those of a cold one.
     rate(&stage, &relay, "warm", false).await?;
@@ -77,33 +73,6 @@ async fn run(figures: &mut Figures) -> Result<()> {
     relay.stop().await?;
     figures.add("dead_with_kills", judge(&stage).await?);
     ensure!(ratio >= RATIO_MIN, "only {ratio:.2} of the clean rate");
-    Ok(())
-}
-
-/// Makes a topic that the relay may see and not write to.
-async fn deny_writing(stage: &Stage, topic: &str) -> Result<()> {
-    cluster::create_topic(&stage.bootstrap(), topic, 1, &[]).await?;
-    for rule in [
-        [
-            "--allow-principal",
-            "User:ANONYMOUS",
-            "--operation",
-            "Describe",
-        ],
-        ["--deny-principal", "User:ANONYMOUS", "--operation", "Write"],
-    ] {
-        let mut tool = stage.kafka.tool("org.apache.kafka.tools.AclCommand")?;
-        tool.args([
-            "--bootstrap-server",
-            &stage.bootstrap(),
-            "--add",
-            "--topic",
-            topic,
-        ]);
-        let output = tool.args(rule).output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{rule:?}: {said}");
-    }
     Ok(())
 }
 

@@ -182,6 +182,7 @@ fn checkpoint(confirmed_up_to: Lsn, whole_tables: &[&str]) -> Checkpoint {
         fingerprint: Fingerprint::of(""),
         coverage: None,
         whole_tables: whole_tables.iter().map(|name| (*name).to_owned()).collect(),
+        exceptions: None,
         producers: 1,
         transactional_id_prefix: None,
         relay_version: String::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use envelope::rfc3339::Rfc3339;
-use envelope::{DeadLetter, Fate, Record, RecordBatch};
+use envelope::{DeadLetter, Fate, Record, RecordBatch, dead_letter};
 use pgoutput::{PgTimestamp, Position};
 
 use super::Delivery;
@@ -51,7 +51,14 @@ impl Delivery {
             match self.verdict_on(&record, first + offset, &suspects, now) {
                 None => batch.push_from(&rest, offset),
                 Some(verdict) => {
-                    let buried = self.bury_one(&record, &verdict, &mut batch, &mut exceptions, now);
+                    // What becomes of the letter that it was published from stands behind it.
+                    let behind = rest.get(offset + 1);
+                    let origin = behind.as_ref().and_then(|resolution| {
+                        let origin = dead_letter::text(resolution, dead_letter::ORIGIN);
+                        (record.fate == Fate::Revived && !origin.is_empty()).then_some(origin)
+                    });
+                    let found = (&record, &verdict, origin);
+                    let buried = self.bury_one(found, &mut batch, &mut exceptions, now);
                     buried.map_err(|halt| (record.position, halt))?;
                 }
             }
@@ -114,8 +121,7 @@ impl Delivery {
     /// Adds the dead letter of a record, and what later sessions must know of it.
     fn bury_one(
         &mut self,
-        record: &Record<'_>,
-        verdict: &Verdict,
+        (record, verdict, origin): (&Record<'_>, &Verdict, Option<&str>),
         batch: &mut RecordBatch,
         exceptions: &mut Vec<Exception>,
         now: Instant,
@@ -147,6 +153,7 @@ impl Delivery {
             first_failure: &first,
             last_failure: &last,
             request: request.filter(|_| is_revived),
+            origin,
         };
         batch.push_dead_letter(record, &dead, max_bytes);
         if self.settings.writes_back() && !is_revived {

@@ -160,7 +160,7 @@ impl Delivery {
                 self.clock.at(now),
             ));
         }
-        match self.lessons.refused.get(&record.position) {
+        match self.lessons.refusal_of(record.position, record.event_id) {
             Some(verdict) => Judgement::Certain(verdict.clone()),
             None => self
                 .lessons

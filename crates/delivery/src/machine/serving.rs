@@ -14,6 +14,7 @@ use pgoutput::{CommitLsn, Lsn, PgTimestamp, Position};
 
 use super::Delivery;
 use super::feeding::Feed;
+use crate::topics::Route;
 use crate::{
     Action, Command, Exception, FeedProgress, Halt, OnDeadLetter, Request, TransactionPosition,
 };
@@ -83,6 +84,13 @@ pub struct Redelivered<'a> {
     pub dropped: bool,
 }
 
+impl Redelivered<'_> {
+    /// Where its event became dead for the first time.
+    fn place_of_first(&self) -> (i32, i64) {
+        self.entry.origin.unwrap_or((self.partition, self.offset))
+    }
+}
+
 impl Delivery {
     /// Whether more of what is served may be handed in: bounds the memory.
     pub fn wants_more(&self) -> bool {
@@ -91,7 +99,13 @@ impl Delivery {
             && !self.stopped
             && !self.is_full()
             && !self.is_ahead_in_feed()
+            && self.knows_dead_letter_topics()
             && self.window.boundary_records() < self.bounds().max_events
+    }
+
+    fn knows_dead_letter_topics(&self) -> bool {
+        let mut tables = self.settings.tables.iter();
+        tables.all(|table| !self.lessons.topics.is_asking(&table.dead_letter_topic))
     }
 
     /// A dead letter that the request names. It stays as it is where it can't be published: it is not
@@ -109,11 +123,15 @@ impl Delivery {
             self.leave(letter, table, now);
             return Ok(());
         }
+        // Only a release publishes what is parked: in order, and all of it.
+        let stays_parked = !letter.dropped
+            && !self.is_releasing()
+            && self.parking.contains(entry.service, letter.key);
+        if stays_parked {
+            return Ok(());
+        }
+        self.require_usable(letter.topic, now)?;
         if !letter.dropped {
-            // Only a release publishes what is parked: in order, and all of it.
-            if !self.is_releasing() && self.parking.contains(entry.service, letter.key) {
-                return Ok(());
-            }
             self.revive(letter, table, now)?;
         }
         self.resolve(letter, table);
@@ -147,7 +165,7 @@ impl Delivery {
         {
             self.exceptions.push(Exception::Released {
                 service: service.clone(),
-                key: key.clone().into_bytes(),
+                key: key.as_bytes().to_vec(),
             });
         }
         self.pass_control_row();
@@ -205,6 +223,20 @@ impl Delivery {
         self.judge(None, now)
     }
 
+    /// Where nothing may be written to, no letter can be resolved.
+    fn require_usable(&mut self, topic: &str, now: Instant) -> Result<(), Halt> {
+        let Route::Refused(verdict) = self.lessons.topics.route(topic, now) else {
+            return Ok(());
+        };
+        let reason = verdict.reason.clone();
+        // The next session is to notice when the cause is repaired.
+        self.lessons.topics.forget_refusals();
+        Err(Halt::DeadLetterTopic {
+            topic: topic.to_owned(),
+            reason,
+        })
+    }
+
     fn resolve(&mut self, letter: &Redelivered<'_>, table: TableId) {
         let resolves = format!("{}:{}", letter.partition, letter.offset);
         let resolution = if letter.dropped {
@@ -214,10 +246,13 @@ impl Delivery {
         };
         let request = self.serving.as_ref().and_then(Serving::request);
         let request = request.unwrap_or_default();
+        let (partition, offset) = letter.place_of_first();
+        let origin = format!("{partition}:{offset}");
         let headers = [
             (dead_letter::RESOLVES, Some(resolves.as_bytes())),
             (dead_letter::RESOLUTION, Some(resolution.as_bytes())),
             (dead_letter::REQUEST, Some(request.as_bytes())),
+            (dead_letter::ORIGIN, Some(origin.as_bytes())),
         ];
         self.window.batch.push(&Record {
             headers: Headers::from(&headers[..]),
@@ -256,10 +291,11 @@ impl Delivery {
                 }
             }
         };
-        self.actions.extend(action);
-        if !self.parking.is_empty() {
+        // What becomes of a letter is said in its topic.
+        if matches!(action, Some(Action::Serve { .. })) || !self.parking.is_empty() {
             self.ask_for_dead_letter_topics(now);
         }
+        self.actions.extend(action);
     }
 
     /// The stream stands at a row of the control table.

@@ -126,8 +126,8 @@ impl Delivery {
                 let contents = Contents {
                     oldest_commit: first_commit(&batch),
                     events: batch.fates().filter(|fate| *fate != Fate::None).count(),
-                    first: batch.get(0).map(|record| record.position),
-                    dead_letter: lonely_dead_letter(&batch),
+                    first: batch.get(0).map(|r| (r.position, r.event_id.to_owned())),
+                    proves: self.lessons.topics.proven_by(&batch),
                     marks: self.marks_of(&batch),
                     // A restored server may commit below what the checkpoint covers.
                     floor: self.dealt_with.min(progress.confirm),
@@ -232,6 +232,7 @@ impl Delivery {
                 exceptions = std::mem::take(&mut self.exceptions);
                 exceptions.append(&mut contents.exceptions);
                 exceptions.append(&mut self.settled(progress.fed));
+                self.held.note(&exceptions);
                 self.handed_out = progress;
                 self.last_record = now;
                 Some(self.checkpoint(progress))
@@ -284,6 +285,7 @@ impl Delivery {
             progress, contents, ..
         } = window;
         self.lessons.got_through(self.settings.max_events);
+        self.lessons.topics.proved(&contents.proves);
         if let Some(position) = progress.position {
             self.lessons.passed(position.commit_lsn);
         }
@@ -352,9 +354,10 @@ impl Delivery {
             }
             Recording::Beside => {
                 self.recording_now = Some(progress);
-                let checkpoint = self.checkpoint(progress);
                 let mut exceptions = std::mem::take(&mut self.exceptions);
                 exceptions.append(&mut self.settled(progress.fed));
+                self.held.note(&exceptions);
+                let checkpoint = self.checkpoint(progress);
                 self.actions.push_back(Action::Record {
                     checkpoint,
                     exceptions,
@@ -388,16 +391,10 @@ impl Delivery {
             fingerprint: self.settings.fingerprint,
             coverage: Some(self.settings.coverage.clone()),
             whole_tables: self.whole_tables.clone(),
+            exceptions: Some(self.held.len()),
             producers: self.settings.producers,
             transactional_id_prefix: Some(self.settings.transactional_id_prefix.clone()),
             relay_version: self.settings.relay_version.clone(),
         }
     }
-}
-
-/// The topic of a dead letter that is alone in its window.
-fn lonely_dead_letter(batch: &RecordBatch) -> Option<String> {
-    let only = batch.get(0).filter(|_| batch.len() == 1)?;
-    let is_dead = matches!(only.fate, Fate::Dead { .. });
-    is_dead.then(|| only.topic.to_owned())
 }

@@ -1,7 +1,7 @@
 //! Requests of operators, and the dead letters that they name.
 #![allow(dead_code)]
 
-use delivery::Redelivered;
+use delivery::{Halt, Redelivered};
 use envelope::dead_letter::Entry;
 use pgoutput::{Relation, Value, encode, oid};
 
@@ -49,7 +49,20 @@ impl Bench {
         self.redeliver_entry(entry(topic), offset, false);
     }
 
+    pub fn try_redeliver(&mut self, topic: &'static str, offset: i64) -> Result<(), Halt> {
+        self.try_redeliver_entry(entry(topic), offset, false)
+    }
+
     pub fn redeliver_entry(&mut self, entry: Entry<'static>, offset: i64, dropped: bool) {
+        self.try_redeliver_entry(entry, offset, dropped).unwrap();
+    }
+
+    fn try_redeliver_entry(
+        &mut self,
+        entry: Entry<'static>,
+        offset: i64,
+        dropped: bool,
+    ) -> Result<(), Halt> {
         let letter = Redelivered {
             entry: &entry,
             topic: DEAD_LETTERS,
@@ -60,8 +73,9 @@ impl Bench {
             timestamp_ms: 1,
             dropped,
         };
-        self.delivery.handle_redelivered(&letter, self.now).unwrap();
+        self.delivery.handle_redelivered(&letter, self.now)?;
         self.poll();
+        Ok(())
     }
 }
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use delivery::{
     Action, Answer, Checkpoint, Coverage, Delivery, Exception, Fingerprint, Halt, Identity,
-    Lessons, Marks, MarksId, OnDeadLetter, Recording, Request, Resume, RetryPolicy, Settings,
-    TablePolicy, TransactionPosition, WindowId, WriteBack,
+    Lessons, Marks, MarksId, OnDeadLetter, Recording, Refusal, RefusalCause, Request, Resume,
+    RetryPolicy, Settings, TablePolicy, TransactionPosition, WindowId, WriteBack,
 };
-use envelope::{TableSpec, TopicPolicy, dead_letter};
+use envelope::{Fate, Record, TableSpec, TopicPolicy, dead_letter};
 use pgoutput::{
     Begin, Column, Commit, CommitLsn, EndLsn, Lsn, Message, PgTimestamp, Relation, Value,
 };
@@ -27,6 +27,8 @@ pub struct Bench {
     pub confirmed: Vec<u64>,
     /// Everything produced: topic, key, class of a dead letter.
     pub events: Vec<(String, String, String)>,
+    /// Of every dead letter: where its event was dead for the first time.
+    pub origins: Vec<String>,
     pub exceptions: Vec<Exception>,
     pub asked: Vec<String>,
     pub marks: Vec<(MarksId, Marks)>,
@@ -97,6 +99,7 @@ impl Bench {
             records: Vec::new(),
             confirmed: Vec::new(),
             events: Vec::new(),
+            origins: Vec::new(),
             exceptions: Vec::new(),
             asked: Vec::new(),
             marks: Vec::new(),
@@ -249,6 +252,11 @@ impl Bench {
                         let class = text(record.header(dead_letter::CLASS));
                         (record.topic.to_owned(), text(record.key), class)
                     }));
+                    let dead = batch.iter().filter(|r| matches!(r.fate, Fate::Dead { .. }));
+                    let origin = |record: Record<'_>| -> String {
+                        dead_letter::text(&record, dead_letter::ORIGIN).to_owned()
+                    };
+                    self.origins.extend(dead.map(origin));
                     self.exceptions.extend(exceptions);
                     self.delivery.recycle(batch);
                 }
@@ -276,6 +284,17 @@ impl Bench {
         let answer = unusable.map_or(usable, |(_, answer)| answer.clone());
         self.delivery.handle_answer(&topic, &answer, 1.0, self.now);
         self.asked.push(topic);
+    }
+
+    /// The brokers refuse the window under way, for a record of that topic.
+    pub fn refuse(&mut self, topic: &str, cause: RefusalCause) -> Option<Halt> {
+        let refusal = Refusal {
+            topic: topic.into(),
+            cause,
+            reason: "refused".into(),
+            events: Vec::new(),
+        };
+        self.delivery.handle_refused(&refusal, self.now)
     }
 
     /// Topic and class of every event produced.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use delivery::{
     Action, Answer, Checkpoint, Delivery, Exception, FedRow, Halt, Lessons, Marks, MarksId,
-    WindowId,
+    Refusal, RefusalCause, WindowId,
 };
 use envelope::{Fate, RecordBatch, TableId};
 use pgoutput::{
@@ -281,7 +281,13 @@ impl<'a> Session<'a> {
         let refused = &self.world.refused;
         let is_bad = |r: envelope::Record<'_>| r.fate == Fate::Sent && refused.contains(r.event_id);
         if batch.iter().any(is_bad) {
-            let halt = self.delivery.handle_refused("no", self.now);
+            let refusal = Refusal {
+                topic: "transfers.settled".into(),
+                cause: RefusalCause::Contents,
+                reason: "no".into(),
+                events: Vec::new(),
+            };
+            let halt = self.delivery.handle_refused(&refusal, self.now);
             assert!(halt.is_none(), "{halt:?}");
             self.outside.stopped = true;
             return;

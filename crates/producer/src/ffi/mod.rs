@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rdkafka::bindings as rd;
 
-use crate::error::cause;
+use crate::error::{BatchReport, cause};
 use crate::{ClientError, CreateError, DeliveryError, ErrorClass, Record, TransactionError};
 
 pub(crate) const QUEUE_FULL: i32 = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__QUEUE_FULL as i32;
@@ -117,7 +117,7 @@ impl Drop for RawConf {
 /// An event of the main queue, already copied out.
 pub(crate) enum Event {
     Delivered {
-        count: usize,
+        batch: BatchReport,
         failure: Option<DeliveryError>,
     },
     Error(ClientError),
@@ -193,6 +193,9 @@ impl Client {
             }),
             value(V::RD_KAFKA_VTYPE_KEY, |u| u.mem = memory(record.key)),
             value(V::RD_KAFKA_VTYPE_VALUE, |u| u.mem = memory(record.value)),
+            value(V::RD_KAFKA_VTYPE_OPAQUE, |u| {
+                u.ptr = ptr::without_provenance_mut(record.tag)
+            }),
             value(V::RD_KAFKA_VTYPE_HEADERS, |u| {
                 u.headers = headers.0.as_ptr()
             }),
@@ -400,15 +403,18 @@ fn outcome(call: &'static str, error: *mut rd::rd_kafka_error_t) -> Result<(), T
 /// # Safety
 /// `event` is alive and a delivery report.
 unsafe fn deliveries(event: *mut rd::rd_kafka_event_t) -> Event {
-    let mut count = 0;
+    let mut batch = BatchReport::default();
     let mut failure = None;
     loop {
         // SAFETY: the event owns its messages, which live as long as it does.
         let message = unsafe { rd::rd_kafka_event_message_next(event).as_ref() };
         let Some(message) = message else {
-            return Event::Delivered { count, failure };
+            return Event::Delivered { batch, failure };
         };
-        count += 1;
+        batch.take(message._private.addr(), message.err as i32, || {
+            // SAFETY: the message is alive; its text is copied.
+            text(unsafe { rd::rd_kafka_message_produce_errstr(message) })
+        });
         if message.err != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             // SAFETY: a delivery report always names its topic; error texts are static.
             let failed = unsafe {

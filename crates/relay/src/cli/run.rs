@@ -30,6 +30,10 @@ pub(super) struct RunArgs {
     /// error. Rows that were written meanwhile may be missing in the stream.
     #[arg(long, value_name = "TOKEN")]
     accept_publication: Option<Fingerprint>,
+    /// Go on with the parked keys and dead rows that the checkpoint topic still holds; the token is in
+    /// the error. Keys that are missing are not parked any more.
+    #[arg(long, value_name = "TOKEN")]
+    accept_exceptions: Option<Fingerprint>,
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Exit> {
@@ -50,6 +54,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Exit> {
     let consent = Consent {
         adopt_slot: args.adopt_slot,
         publication: args.accept_publication,
+        exceptions: args.accept_exceptions,
     };
     let outcome = runtime.block_on(serve(&config, consent));
     runtime.shutdown_background();

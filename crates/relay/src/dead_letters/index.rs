@@ -2,26 +2,13 @@
 
 use std::collections::HashSet;
 
+use delivery::{Place, Places};
 use envelope::dead_letter::Found;
-use pgoutput::Position;
 
 use super::{Letter, Reader};
 use crate::failure::Failure;
 
-/// Where an entry stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// Where its row was inserted: the order among entries.
-    pub position: Option<Position>,
-    /// Which of the topics.
-    pub topic: usize,
-    /// Its partition.
-    pub partition: i32,
-    /// Its offset.
-    pub offset: i64,
-}
-
-/// Open entries, in the order in which their rows were inserted.
+/// Open entries, those of each key in the order in which they became dead.
 #[derive(Debug, Default)]
 pub struct Index {
     /// The topics.
@@ -37,17 +24,15 @@ impl Index {
         topics: Vec<String>,
         mut wants: impl FnMut(&Letter, &envelope::dead_letter::Entry<'_>) -> bool,
     ) -> Result<Self, Failure> {
-        let mut places = Vec::new();
+        let mut places = Places::default();
         let mut resolved = HashSet::new();
         for (topic, name) in topics.iter().enumerate() {
             reader.scan(name, |letter| {
                 letter.read(|found| match found {
-                    Found::Entry(entry) if wants(&letter, &entry) => places.push(Place {
-                        position: entry.position.parse().ok(),
-                        topic,
-                        partition: letter.partition,
-                        offset: letter.offset,
-                    }),
+                    Found::Entry(entry) if wants(&letter, &entry) => {
+                        let place = (topic, letter.partition, letter.offset);
+                        places.push(place, &entry, letter.key.as_deref(), letter.timestamp_ms);
+                    }
                     Found::Entry(_) => {}
                     Found::Resolution {
                         partition, offset, ..
@@ -59,7 +44,7 @@ impl Index {
             })?;
         }
         places.retain(|place| !resolved.contains(&(place.topic, place.partition, place.offset)));
-        places.sort_unstable();
+        let places = places.in_order();
         Ok(Self { topics, places })
     }
 }

@@ -8,7 +8,7 @@ mod reader;
 mod service;
 mod survey;
 
-pub use index::{Index, Place};
+pub use index::Index;
 pub use reader::{Letter, Reader};
 pub use service::{Letters, Wanted};
 pub use survey::{Resolution, Survey};

@@ -1,10 +1,10 @@
 //! Hands the dead letters that a request names to the pipeline, in order.
 
-use delivery::{Command, Filter, Request};
+use delivery::{Command, Filter, Place, Request};
 use envelope::dead_letter::Entry;
 use tokio::sync::mpsc;
 
-use super::{Index, Letter, Place, Reader};
+use super::{Index, Letter, Reader};
 use crate::config::Pipeline;
 use crate::failure::Failure;
 

@@ -119,6 +119,11 @@ pub static CODES: &[Code] = &[
         "Another producer has taken over the transactional ids, or the broker timed the transaction out.",
         "Nothing, after a takeover. If two relays run with the same pipeline name against different slots, rename one.",
     ),
+    transient(
+        "topic-refused",
+        "The brokers refused a window because a topic does not exist any more or may not be written to any more.",
+        "Nothing, if that is on purpose: outboxd asks about the topics again, and sends what can't be published to the dead letters. Otherwise make the topic, or grant WRITE on it.",
+    ),
     start_over(
         "window-refused",
         "The brokers refused a window for what is in it, which no look at its topics had shown.",
@@ -194,6 +199,11 @@ pub static CODES: &[Code] = &[
         "publication-changed",
         "The publication was altered, or it or a table in it was dropped and made again. Rows written meanwhile may be missing in the stream, even if it looks as before.",
         "Compare table and topics for the time of the change. Then start with --accept-publication and the token of the message: it accepts this one state of the publication.",
+    ),
+    stopped(
+        "exceptions-lost",
+        "Partition 1 of the checkpoint topic has lost records, by deletion or by retention: it says which keys are parked, and which rows are still to be told of their dead letters.",
+        "`outboxd dlq list --class parked` names events of keys that were parked. Restore the partition if you can. Otherwise start with --accept-exceptions and the token of the message: keys that are missing are published again from here on, ahead of their parked events, and rows whose dead letter is missing may stay PENDING. Then correct the topic: `outboxd doctor` checks it.",
     ),
     // Write-back and retention.
     transient(

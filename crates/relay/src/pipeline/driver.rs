@@ -360,8 +360,8 @@ impl Driver<'_> {
                     .handle_answer(&topic, &answer, fastrand::f64(), now);
                 self.fit_batches(&answer)?;
             }
-            Report::Refused(failure) => {
-                let halt = self.delivery.handle_refused(&failure.message, now);
+            Report::Refused(failure, refusal) => {
+                let halt = self.delivery.handle_refused(&refusal, now);
                 return Err(halt.map_or(failure, Failure::from));
             }
             Report::Failed(failure) => return Err(failure),

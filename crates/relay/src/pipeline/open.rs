@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use delivery::{
     Checkpoint, Consent, Delivery, Kind, Recording, Resume, ServerFacts, Settings, Start,
-    check_start,
+    check_exceptions, check_start,
 };
 use pgoutput::{Lsn, PgTimestamp};
 
@@ -148,7 +148,11 @@ async fn join_kafka(
     let at = match check_start(checkpoint.as_ref(), facts, consent)? {
         Start::Resume(resume) => {
             warn_of_voided(checkpoint.as_ref(), resume.void_from);
-            record_coverage(&mut sink, checkpoint, &resume, facts, pipeline).await?;
+            if let Some(checkpoint) = checkpoint {
+                check_exceptions(&checkpoint, &exceptions, consent)?;
+                let found = exceptions.len();
+                record_accepted(&mut sink, checkpoint, found, &resume, facts, pipeline).await?;
+            }
             let resume = Resume {
                 exceptions,
                 ..*resume
@@ -172,6 +176,7 @@ async fn join_kafka(
         Resume {
             confirmed_up_to: at,
             slot_confirmed: at,
+            exceptions,
             ..Resume::default()
         },
     ))
@@ -196,20 +201,26 @@ fn warn_of_voided(checkpoint: Option<&Checkpoint>, void_from: Option<Lsn>) {
     }
 }
 
-/// A table that is new in the configuration, or a publication that the operator accepts, holds from
-/// here on, and not only once there is progress.
-async fn record_coverage(
+/// A table that is new in the configuration, or what the operator accepts, holds from here on, and not
+/// only once there is progress.
+async fn record_accepted(
     sink: &mut Sink,
-    checkpoint: Option<Checkpoint>,
+    checkpoint: Checkpoint,
+    exceptions: usize,
     resume: &Resume,
     facts: &ServerFacts,
     pipeline: &Pipeline,
 ) -> Result<(), Failure> {
-    let Some(checkpoint) = checkpoint else {
+    let lost = checkpoint.exceptions.filter(|count| *count != exceptions);
+    if lost.is_none() && checkpoint.coverage.as_ref() == Some(&facts.coverage) {
         return Ok(());
-    };
-    if checkpoint.coverage.as_ref() == Some(&facts.coverage) {
-        return Ok(());
+    }
+    if let Some(recorded) = lost {
+        tracing::warn!(
+            recorded,
+            found = exceptions,
+            "accepted: parked keys and dead rows were lost"
+        );
     }
     let before = checkpoint.coverage.as_ref();
     if let Some(change) = before.and_then(|before| facts.coverage.change_since(before)) {
@@ -220,6 +231,7 @@ async fn record_coverage(
     let renewed = Checkpoint {
         coverage: ours.coverage,
         whole_tables: resume.whole_tables.clone(),
+        exceptions: Some(exceptions),
         producers: ours.producers,
         transactional_id_prefix: ours.transactional_id_prefix,
         relay_version: ours.relay_version,

@@ -139,6 +139,7 @@ mod tests {
             fingerprint: Fingerprint::of(""),
             coverage: None,
             whole_tables: std::collections::BTreeSet::new(),
+            exceptions: None,
             producers: 1,
             transactional_id_prefix: None,
             feed: None,

@@ -117,6 +117,7 @@ fn record<'a>(
         key: Some(key),
         value,
         timestamp_ms: 0,
+        tag: 0,
     }
 }
 

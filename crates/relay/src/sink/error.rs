@@ -1,5 +1,6 @@
 //! Kafka errors → failures.
 
+use delivery::{Refusal, RefusalCause, RefusedEvent};
 use producer::{
     ClientError, CreateError, DeliveryError, ErrorClass, ProduceError, TransactionError,
 };
@@ -29,6 +30,76 @@ pub(super) fn create(error: &CreateError) -> Failure {
     Failure::caused("kafka-config", "creating a Kafka producer", error)
 }
 
+/// Why a lane ends.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// What was under way has an unknown outcome.
+    Failed(Failure),
+    /// A window was refused.
+    Refused(Refusal),
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Ended {
+    /// What a failure means that was met on the way to a topic.
+    fn at(topic: &str, failure: Failure) -> Self {
+        let cause = match failure.code.name {
+            "topic-missing" => RefusalCause::TopicMissing,
+            "topic-denied" => RefusalCause::TopicDenied,
+            "event-too-large" | "unpublishable-event" => RefusalCause::Contents,
+            _ => return Self::Failed(failure),
+        };
+        Self::Refused(Refusal {
+            topic: topic.to_owned(),
+            cause,
+            reason: failure.message,
+            events: Vec::new(),
+        })
+    }
+
+    /// With the events that the brokers have named, if it is what is in a window.
+    pub fn naming(self, events: Vec<RefusedEvent>) -> Self {
+        match self {
+            Self::Refused(refusal) if refusal.cause == RefusalCause::Contents => {
+                Self::Refused(Refusal { events, ..refusal })
+            }
+            other => other,
+        }
+    }
+
+    /// Of what goes to the checkpoint topic alone: no event has to do with what is wrong with that.
+    pub fn at_checkpoint(self) -> Failure {
+        let Refusal { cause, reason, .. } = match self {
+            Self::Failed(failure) => return failure,
+            Self::Refused(refusal) => refusal,
+        };
+        let code = match cause {
+            RefusalCause::TopicMissing => "topic-missing",
+            RefusalCause::TopicDenied => "topic-denied",
+            RefusalCause::Contents => "checkpoint-topic",
+        };
+        Failure::new(code, reason)
+    }
+
+    /// Tells the session.
+    pub fn report(self, checkpoint_topic: &str) -> Report {
+        let refusal = match self {
+            Self::Refused(refusal) if refusal.topic != checkpoint_topic => refusal,
+            other => return Report::Failed(other.at_checkpoint()),
+        };
+        let code = match refusal.cause {
+            RefusalCause::TopicMissing | RefusalCause::TopicDenied => "topic-refused",
+            RefusalCause::Contents => "window-refused",
+        };
+        Report::Refused(Failure::new(code, refusal.reason.clone()), refusal)
+    }
+}
+
 pub(super) fn transaction(error: &TransactionError) -> Failure {
     let fallback = match error.class {
         ErrorClass::Fatal if error.is_fenced() => "kafka-fenced",
@@ -40,39 +111,29 @@ pub(super) fn transaction(error: &TransactionError) -> Failure {
     Failure::new(by_code(error.code).unwrap_or(fallback), error.to_string())
 }
 
-pub(super) fn delivery(error: &DeliveryError) -> Failure {
-    Failure::new(
-        by_code(error.code).unwrap_or("kafka-delivery"),
-        error.to_string(),
-    )
+pub(super) fn delivery(error: &DeliveryError) -> Ended {
+    let code = by_code(error.code).unwrap_or("kafka-delivery");
+    Ended::at(&error.topic, Failure::new(code, error.to_string()))
 }
 
-pub(super) fn produce(error: &ProduceError) -> Failure {
-    let code = match error {
-        ProduceError::QueueFull => "kafka-delivery",
-        ProduceError::Refused { code, .. } => by_code(*code).unwrap_or("kafka-delivery"),
+/// Of a transaction that has to be aborted. librdkafka does not say for which topic.
+pub(super) fn aborted(error: &TransactionError) -> Ended {
+    Ended::at("", transaction(error))
+}
+
+pub(super) fn produce(error: &ProduceError) -> Ended {
+    let (topic, code) = match error {
+        ProduceError::QueueFull => ("", "kafka-delivery"),
+        ProduceError::Refused { code, topic, .. } => {
+            (topic.as_str(), by_code(*code).unwrap_or("kafka-delivery"))
+        }
     };
-    Failure::new(code, error.to_string())
+    Ended::at(topic, Failure::new(code, error.to_string()))
 }
 
 pub(super) fn trouble(error: &ClientError) -> Failure {
     let code = by_code(error.code).unwrap_or("kafka-unreachable");
     Failure::new(code, format!("{} ({})", error.message, error.name))
-}
-
-/// What a lane's end means: that of a window which was refused for what is in it, or another one.
-pub(super) fn report(failure: Failure) -> Report {
-    const OF_EVENTS: [&str; 4] = [
-        "topic-missing",
-        "topic-denied",
-        "event-too-large",
-        "unpublishable-event",
-    ];
-    if !OF_EVENTS.contains(&failure.code.name) {
-        return Report::Failed(failure);
-    }
-    let reason = failure.message;
-    Report::Refused(Failure::new("window-refused", reason))
 }
 
 /// An error of the safe client: metadata, admin, reader.
@@ -84,4 +145,62 @@ pub(crate) fn client(attempt: &str, error: &KafkaError) -> Failure {
         _ => "kafka-unreachable",
     };
     Failure::new(known.unwrap_or(fallback), format!("{attempt}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(topic: &str, code: i32) -> Report {
+        let error = DeliveryError {
+            topic: topic.into(),
+            code,
+            name: String::new(),
+            message: "refused".into(),
+        };
+        delivery(&error).report("checkpoints")
+    }
+
+    #[test]
+    fn a_topic_that_takes_nothing_is_told_from_an_event_that_is_not_taken() {
+        for (code, expected, cause) in [
+            (3, "topic-refused", RefusalCause::TopicMissing),
+            (29, "topic-refused", RefusalCause::TopicDenied),
+            (87, "window-refused", RefusalCause::Contents),
+        ] {
+            let Report::Refused(failure, refusal) = failed("events", code) else {
+                panic!("{code} is no refusal");
+            };
+            assert_eq!((failure.code.name, refusal.cause), (expected, cause));
+            assert_eq!(refusal.topic, "events");
+        }
+    }
+
+    #[test]
+    fn no_window_is_refused_for_what_is_wrong_with_the_checkpoint_topic() {
+        for (code, expected) in [
+            (3, "topic-missing"),
+            (29, "topic-denied"),
+            (10, "checkpoint-topic"),
+        ] {
+            let Report::Failed(failure) = failed("checkpoints", code) else {
+                panic!("{code} is taken for a refusal of events");
+            };
+            assert_eq!(failure.code.name, expected);
+        }
+    }
+
+    #[test]
+    fn a_partition_that_may_not_be_part_of_a_transaction_is_a_matter_of_its_topic() {
+        let error = TransactionError {
+            call: "commit_transaction",
+            code: 29,
+            name: "TOPIC_AUTHORIZATION_FAILED".into(),
+            message: "failed to add partitions".into(),
+            class: ErrorClass::RequiresAbort,
+        };
+        let report = aborted(&error).report("checkpoints");
+        let is_topic = |refusal: &Refusal| refusal.cause == RefusalCause::TopicDenied;
+        assert!(matches!(&report, Report::Refused(_, refusal) if is_topic(refusal)));
+    }
 }

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use delivery::{Answer, Checkpoint, Exception, Identity, Kind, ServerFacts, WindowId};
+use delivery::{Answer, Checkpoint, Exception, Identity, Kind, Refusal, ServerFacts, WindowId};
 use envelope::RecordBatch;
 use pgoutput::Lsn;
 use tokio::sync::mpsc;
@@ -56,8 +56,8 @@ pub enum Report {
         /// What they say.
         answer: Answer,
     },
-    /// A window was refused for what is in it. The session cannot go on.
-    Refused(Failure),
+    /// A window was refused. The session cannot go on.
+    Refused(Failure, Refusal),
     /// The session cannot go on; what was under way has an unknown outcome.
     Failed(Failure),
     /// librdkafka is in trouble and goes on trying.
@@ -117,11 +117,12 @@ impl Sink {
                     sink.recorder = Some(sink.transactional(producer, pipeline, &reports_tx));
                 }
                 let producer = idempotent::open(pipeline)?;
+                let topic = pipeline.kafka.checkpoint_topic.clone();
                 sink.lanes = vec![Lane::spawn(
                     "producer",
                     &reports_tx,
                     &sink.abandoned,
-                    move |end| idempotent::run(producer, end),
+                    move |end| idempotent::run(producer, end, &topic),
                 )];
                 recorded
             }
@@ -192,7 +193,7 @@ impl Sink {
         loop {
             match self.report().await {
                 Report::Recorded => return Ok(()),
-                Report::Failed(failure) | Report::Refused(failure) => return Err(failure),
+                Report::Failed(failure) | Report::Refused(failure, _) => return Err(failure),
                 Report::Trouble(_)
                 | Report::Answered { .. }
                 | Report::Acknowledged { .. }
@@ -238,6 +239,7 @@ pub fn opening_checkpoint(
         fingerprint: facts.fingerprint,
         coverage: Some(facts.coverage.clone()),
         whole_tables: BTreeSet::new(),
+        exceptions: None,
         producers: pipeline.concurrency,
         transactional_id_prefix: Some(pipeline.kafka.transactional_id_prefix.clone()),
         relay_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use delivery::WindowId;
-use envelope::RecordBatch;
-use producer::{ProduceError, Producer, Record};
+use delivery::{RefusedEvent, WindowId};
+use envelope::{Fate, RecordBatch};
+use producer::{DeliveryError, InvalidRecord, ProduceError, Producer, Record};
 
 use super::checkpoints::{self, CHECKPOINT_KEY, Claim};
+use super::error::Ended;
 use super::lane::{Command, Exceptions, LaneEnd, Next};
 use super::{Report, error, kafka};
 use crate::config::Pipeline;
@@ -19,6 +20,10 @@ use crate::failure::Failure;
 const FENCE_PATIENCE: Duration = Duration::from_secs(15);
 /// How often an idle producer's events are served.
 const IDLE: Duration = Duration::from_millis(200);
+/// librdkafka knows why a transaction has failed.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
+/// After a failure, for the reports of what else is on its way.
+const REPORTED_WITHIN: Duration = Duration::from_secs(1);
 /// How often a waiting lane looks whether its session still exists.
 const STEP: Duration = Duration::from_millis(100);
 
@@ -131,11 +136,11 @@ fn commit_alone(records: &[Record<'_>], producer: &mut Producer) -> Result<(), F
     for record in records {
         producer
             .produce(record, std::iter::empty())
-            .map_err(|e| error::produce(&e))?;
+            .map_err(|e| error::produce(&e).at_checkpoint())?;
     }
     while producer.poll(STEP) > 0 && Instant::now() < until {}
     if let Some(failed) = producer.take_failure() {
-        return Err(error::delivery(&failed));
+        return Err(error::delivery(&failed).at_checkpoint());
     }
     let patience = until.saturating_duration_since(Instant::now());
     // The next transaction of this producer is the first window.
@@ -187,8 +192,8 @@ pub(super) fn run(
         match outcome {
             Ok(Some(report)) => lane.report(report),
             Ok(None) => return,
-            Err(failure) => {
-                lane.report(error::report(failure));
+            Err(ended) => {
+                lane.report(ended.report(checkpoint_topic));
                 return;
             }
         }
@@ -207,7 +212,7 @@ impl Writer<'_> {
         command: Command,
         producer: &mut Producer,
         lane: &LaneEnd,
-    ) -> Result<Option<Report>, Failure> {
+    ) -> Result<Option<Report>, Ended> {
         match command {
             Command::Produce {
                 window,
@@ -247,14 +252,28 @@ impl Writer<'_> {
         recorded: (Option<&[u8]>, &Exceptions),
         producer: &mut Producer,
         lane: &LaneEnd,
-    ) -> Result<Option<Report>, Failure> {
+    ) -> Result<Option<Report>, Ended> {
         producer
             .begin_transaction()
             .map_err(|e| error::transaction(&e))?;
-        let queued = queue_batch(&batch, producer, lane)?
-            && self.queue_recorded(recorded, producer, lane)?;
-        let delivered = queued && await_deliveries(producer, lane)?;
+        let delivered = self.deliver(&batch, recorded, producer, lane);
+        let delivered = delivered.map_err(|ended| {
+            await_reports(producer, lane);
+            ended.naming(named(&producer.take_invalid(), &batch, FIRST_TAG))
+        })?;
         Ok(delivered.then_some(Report::Acknowledged { window, batch }))
+    }
+
+    fn deliver(
+        &self,
+        batch: &RecordBatch,
+        recorded: (Option<&[u8]>, &Exceptions),
+        producer: &mut Producer,
+        lane: &LaneEnd,
+    ) -> Result<bool, Ended> {
+        let queued = queue_batch(batch, FIRST_TAG, producer, lane)?
+            && self.queue_recorded(recorded, producer, lane)?;
+        Ok(queued && await_deliveries(producer, lane)?)
     }
 
     fn queue_recorded(
@@ -262,7 +281,7 @@ impl Writer<'_> {
         (checkpoint, exceptions): (Option<&[u8]>, &Exceptions),
         producer: &mut Producer,
         lane: &LaneEnd,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, Ended> {
         let topic = self.checkpoint_topic;
         let exceptions = exceptions
             .iter()
@@ -283,12 +302,12 @@ fn finished(
     report: Report,
     retried: Option<Failure>,
     lane: &LaneEnd,
-) -> Result<Option<Report>, Failure> {
+) -> Result<Option<Report>, Ended> {
     match retried {
         None => Ok(Some(report)),
         Some(failure) => {
             lane.report(report);
-            Err(failure)
+            Err(failure.into())
         }
     }
 }
@@ -296,19 +315,48 @@ fn finished(
 /// `RD_KAFKA_RESP_ERR__STATE`: the transaction has to be aborted, so nothing more is taken in.
 const STATE: i32 = -172;
 
-/// Hands every record of a window to librdkafka; `false` when the session has gone meanwhile.
+/// The tag of the first record of a window in a transaction of its own.
+const FIRST_TAG: usize = 1;
+
+/// Of the records that brokers have named, the events of a window, whose first record has that tag.
+pub(super) fn named(
+    invalid: &[InvalidRecord],
+    batch: &RecordBatch,
+    first_tag: usize,
+) -> Vec<RefusedEvent> {
+    let event = |record: &InvalidRecord| {
+        let event = batch.get(record.tag.checked_sub(first_tag)?)?;
+        matches!(event.fate, Fate::Sent | Fate::Revived).then(|| RefusedEvent {
+            position: event.position,
+            id: event.event_id.to_owned(),
+            reason: record.message.clone(),
+        })
+    };
+    invalid.iter().filter_map(event).collect()
+}
+
+/// After a failure, waits for what is said of the other records.
+pub(super) fn await_reports(producer: &mut Producer, lane: &LaneEnd) {
+    let until = Instant::now() + REPORTED_WITHIN;
+    while producer.poll(STEP) > 0 && Instant::now() < until && !lane.is_abandoned() {}
+}
+
+/// Hands every record of a window to librdkafka, with tags from this one on; `false` when the session
+/// has gone meanwhile.
 pub(super) fn queue_batch(
     batch: &RecordBatch,
+    first_tag: usize,
     producer: &mut Producer,
     lane: &LaneEnd,
-) -> Result<bool, Failure> {
-    for event in batch.iter() {
+) -> Result<bool, Ended> {
+    for (tag, event) in (first_tag..).zip(batch.iter()) {
         let record = Record {
             topic: event.topic,
             partition: None,
             key: event.key,
             value: event.value,
             timestamp_ms: event.timestamp_ms,
+            tag,
         };
         if !queue(&record, event.headers(), producer, lane)? {
             return Ok(false);
@@ -322,7 +370,7 @@ fn queue<'r, H>(
     headers: H,
     producer: &mut Producer,
     lane: &LaneEnd,
-) -> Result<bool, Failure>
+) -> Result<bool, Ended>
 where
     H: Iterator<Item = (&'r str, Option<&'r [u8]>)> + Clone,
 {
@@ -349,20 +397,29 @@ where
 }
 
 /// Waits until every record is acknowledged; `false` when the session has gone meanwhile.
-pub(super) fn await_deliveries(producer: &mut Producer, lane: &LaneEnd) -> Result<bool, Failure> {
+pub(super) fn await_deliveries(producer: &mut Producer, lane: &LaneEnd) -> Result<bool, Ended> {
     while producer.poll(STEP) > 0 {
         if lane.is_abandoned() {
             return Ok(false);
         }
         report_trouble(producer, lane);
         if let Some(failed) = producer.take_failure() {
-            return Err(error::delivery(&failed));
+            return Err(why(&failed, producer));
         }
     }
     match producer.take_failure() {
-        Some(failed) => Err(error::delivery(&failed)),
+        Some(failed) => Err(why(&failed, producer)),
         None => Ok(true),
     }
+}
+
+/// Of records that only follow a failed transaction, that one tells why.
+fn why(failed: &DeliveryError, producer: &mut Producer) -> Ended {
+    let aborted = match failed.is_consequence() {
+        true => producer.transaction_error(TOLD_WITHIN),
+        false => None,
+    };
+    aborted.map_or_else(|| error::delivery(failed), |e| error::aborted(&e))
 }
 
 /// Passes on what librdkafka complains about while it goes on trying.

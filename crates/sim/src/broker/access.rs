@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use delivery::Answer;
+use delivery::{Answer, RefusalCause, RefusedEvent};
 
 use super::{Broker, DEAD_LETTER_TOPIC, Message, PartitionId, Refusal};
 use crate::wal::{EVENT_TYPES, POISON};
@@ -76,24 +76,66 @@ impl Broker {
         })
     }
 
+    /// What a client reports of a refusal that no later try of it can change, if it is about records.
+    pub fn told(&self, refusal: Refusal) -> Option<delivery::Refusal> {
+        let (id, cause) = match refusal {
+            Refusal::Unacceptable(id) => (Some(id), RefusalCause::Contents),
+            Refusal::Missing(id) => (Some(id), RefusalCause::TopicMissing),
+            Refusal::Denied(id) => (id, RefusalCause::TopicDenied),
+            Refusal::Unavailable
+            | Refusal::Concurrent
+            | Refusal::Fenced
+            | Refusal::NoTransaction
+            | Refusal::OutOfOrder
+            | Refusal::Retriable
+            | Refusal::Rejected => return None,
+        };
+        let topic = id.map(|id| self.topics[id.topic].0.clone());
+        Some(delivery::Refusal {
+            topic: topic.unwrap_or_default(),
+            cause,
+            reason: refusal.to_string(),
+            events: Vec::new(),
+        })
+    }
+
+    /// Of records that a topic of events does not take, those that are at fault.
+    pub fn named(&self, id: PartitionId, messages: &[Message]) -> Vec<RefusedEvent> {
+        let is_bad =
+            |message: &&Message| self.is_poisonous(id, message) || self.is_large(id, message);
+        let event = |message: &Message| {
+            Some(RefusedEvent {
+                position: message.position()?.parse().ok()?,
+                id: message.header(envelope::EVENT_ID_HEADER)?.to_owned(),
+                reason: "named".to_owned(),
+            })
+        };
+        match id.topic < EVENT_TYPES.len() {
+            true => messages.iter().filter(is_bad).filter_map(event).collect(),
+            false => Vec::new(),
+        }
+    }
+
+    fn is_poisonous(&self, id: PartitionId, message: &Message) -> bool {
+        let value = message.value.as_deref().unwrap_or_default();
+        id.topic < EVENT_TYPES.len() && contains(value, POISON.as_bytes())
+    }
+
+    fn is_large(&self, id: PartitionId, message: &Message) -> bool {
+        let bytes = message.value.as_ref().map_or(0, Vec::len);
+        bytes > largest(&self.topics[id.topic].0)
+    }
+
     /// Whether records may be added.
     pub(super) fn admit(&self, id: PartitionId, messages: &[Message]) -> Result<(), Refusal> {
         let (topic, _) = &self.topics[id.topic];
-        let is_poisonous = |message: &Message| {
-            let value = message.value.as_deref().unwrap_or_default();
-            id.topic < EVENT_TYPES.len() && contains(value, POISON.as_bytes())
-        };
-        let is_too_large = |message: &Message| {
-            message
-                .value
-                .as_ref()
-                .is_some_and(|value| value.len() > largest(topic))
-        };
-        let is_unacceptable = self.access(topic) != Access::Usable
-            || messages.iter().any(|m| is_poisonous(m) || is_too_large(m));
-        match is_unacceptable {
-            true => Err(Refusal::Unacceptable),
-            false => Ok(()),
+        let is_bad =
+            |message: &Message| self.is_poisonous(id, message) || self.is_large(id, message);
+        match self.access(topic) {
+            Access::Missing => Err(Refusal::Missing(id)),
+            Access::Denied => Err(Refusal::Denied(Some(id))),
+            Access::Usable if messages.iter().any(is_bad) => Err(Refusal::Unacceptable(id)),
+            Access::Usable => Ok(()),
         }
     }
 }

@@ -108,10 +108,16 @@ pub enum Refusal {
     /// NOT_ENOUGH_REPLICAS, NOT_LEADER_OR_FOLLOWER and the like: for this partition, for now.
     #[error("the partition can't be written to at present")]
     Retriable,
-    /// A record that its topic does not take, or a topic that does not take records: for what they
-    /// are.
+    /// A record that its topic does not take.
     #[error("not acceptable")]
-    Unacceptable,
+    Unacceptable(PartitionId),
+    /// UNKNOWN_TOPIC_OR_PARTITION.
+    #[error("the topic does not exist")]
+    Missing(PartitionId),
+    /// TOPIC_AUTHORIZATION_FAILED. Of a partition that may not be part of a transaction, clients do not
+    /// tell which it was.
+    #[error("the topic may not be written to")]
+    Denied(Option<PartitionId>),
     /// Records refused for good, as by a policy or a lost permission.
     #[error("records refused")]
     Rejected,
@@ -181,9 +187,9 @@ impl Broker {
             .map_or(0, |(_, partitions)| partitions.len())
     }
 
-    /// An operator adds a partition to each topic of events.
+    /// An operator adds a partition to each topic of events, and to that of dead letters.
     pub fn add_partitions(&mut self) {
-        for (_, partitions) in self.topics.iter_mut().take(EVENT_TYPES.len()) {
+        for (_, partitions) in self.topics.iter_mut().take(EVENT_TYPES.len() + 1) {
             partitions.push(Partition::default());
         }
     }
@@ -194,6 +200,24 @@ impl Broker {
         for id in [self.checkpoints(), self.exceptions()] {
             self.partition_mut(id).truncate();
         }
+    }
+
+    /// Somebody deletes what it holds beside the checkpoint.
+    pub fn empty_exceptions(&mut self) {
+        let id = self.exceptions();
+        self.partition_mut(id).truncate();
+    }
+
+    /// How many hold.
+    pub fn held_exceptions(&self) -> usize {
+        let mut keys = BTreeSet::new();
+        for stored in self.committed(self.exceptions(), usize::MAX) {
+            match stored.message.value {
+                Some(_) => keys.insert(&stored.message.key),
+                None => keys.remove(&stored.message.key),
+            };
+        }
+        keys.len()
     }
 
     /// Where later sessions read of what was not published.

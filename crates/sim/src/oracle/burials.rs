@@ -11,7 +11,7 @@ use super::demands::Demanded;
 use super::expectation::Expected;
 use crate::Violation;
 use crate::adversity::Adversity;
-use crate::broker::{Access, Broker, DEAD_LETTER_TOPIC, Message, RecordId};
+use crate::broker::{Access, Broker, Message, RecordId};
 use crate::wal::{Flaw, Operation};
 
 /// An entry of the dead-letter topic.
@@ -213,12 +213,8 @@ fn explains(class: &str, expected: &Expected, broker: &Broker) -> bool {
         "too-large" => flaw == Some(Flaw::Large),
         "topic-missing" => broker.was(expected.topic, Access::Missing),
         "topic-denied" => broker.was(expected.topic, Access::Denied),
-        // A replay may be refused for its resolution, which goes to the dead-letter topic.
-        "refused" => {
-            flaw == Some(Flaw::Poisonous)
-                || broker.was_unusable(expected.topic)
-                || broker.was_unusable(DEAD_LETTER_TOPIC)
-        }
+        // No event is to blame for what is wrong with a topic.
+        "refused" => flaw == Some(Flaw::Poisonous),
         _ => false,
     }
 }

@@ -51,7 +51,7 @@ impl Oracle {
         Self {
             mode,
             adversity,
-            told: Told::new(adversity.write_back),
+            told: Told::new(adversity.write_back, mode == Mode::ExactlyOnce),
             expectation: Expectation::new(mode == Mode::ExactlyOnce),
             branches_seen: 0,
             promptness: Promptness::default(),
@@ -123,9 +123,7 @@ impl Oracle {
         };
         order::check(&self.expectation, broker, bounds)?;
         if bounds.is_complete && !broker.forgot {
-            let is_exact = self.mode == Mode::ExactlyOnce;
-            self.told
-                .judge(&self.expectation, &world.server, is_exact)?;
+            self.told.judge(&self.expectation, &world.server)?;
         }
         // A window that is refused is found in pieces.
         let was_refused = world.trace.counts().contains_key("window-refused");

@@ -11,14 +11,16 @@ use crate::server::{RowState, Server};
 #[derive(Debug)]
 pub(super) struct Told {
     mode: WriteBack,
+    is_exact: bool,
     /// Everything before has been.
     first_untold: usize,
 }
 
 impl Told {
-    pub fn new(mode: WriteBack) -> Self {
+    pub fn new(mode: WriteBack, is_exact: bool) -> Self {
         Self {
             mode,
+            is_exact,
             first_untold: 0,
         }
     }
@@ -49,6 +51,8 @@ impl Told {
         match self.mode {
             WriteBack::Off => true,
             WriteBack::All => !is_pending || server.has_forgotten(&id),
+            // What is dead and was then published by a session that knew nothing of that says nothing.
+            WriteBack::Failures if !self.is_exact && !event.is_dead() => true,
             WriteBack::Failures => {
                 !is_pending || event.burials.is_empty() || server.has_forgotten(&id)
             }
@@ -56,18 +60,13 @@ impl Told {
     }
 
     /// In the end each row says what has become of its event.
-    pub fn judge(
-        &self,
-        expectation: &Expectation,
-        server: &Server,
-        is_exact: bool,
-    ) -> Result<(), Violation> {
+    pub fn judge(&self, expectation: &Expectation, server: &Server) -> Result<(), Violation> {
         for event in expectation.events() {
             let id = event.id();
             let Some(found) = server.row_state(&id) else {
                 continue;
             };
-            let is_ambiguous = !is_exact && !event.burials.is_empty();
+            let is_ambiguous = !self.is_exact && !event.burials.is_empty();
             let expected = match self.mode {
                 WriteBack::Off => RowState::Pending,
                 WriteBack::All | WriteBack::Failures if event.is_dead() => RowState::Failed,

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use delivery::RefusedEvent;
 use envelope::RecordBatch;
 
 use super::outbound::{Outbound, Request};
@@ -26,6 +27,8 @@ pub(super) struct Client {
     sequences: BTreeMap<PartitionId, u64>,
     /// Partitions known to be in the open transaction.
     added: BTreeSet<PartitionId>,
+    /// Of records that were not taken: those that the broker has named.
+    named: Vec<RefusedEvent>,
 }
 
 impl Client {
@@ -36,6 +39,7 @@ impl Client {
             metadata,
             sequences: BTreeMap::new(),
             added: BTreeSet::new(),
+            named: Vec::new(),
         }
     }
 
@@ -73,6 +77,11 @@ impl Client {
         self.produce(request, out)
     }
 
+    /// The events that brokers have named.
+    pub fn take_named(&mut self) -> Vec<RefusedEvent> {
+        std::mem::take(&mut self.named)
+    }
+
     /// One EndTxn. The transaction is over for this client once it has an answer.
     pub fn commit(&mut self) -> Result<Ended, Refusal> {
         let producer = &self.producer;
@@ -96,7 +105,10 @@ impl Client {
             if added == Err(Refusal::Concurrent) {
                 world.trace.count("add-concurrent");
             }
-            added?;
+            added.map_err(|refusal| match refusal {
+                Refusal::Denied(_) => Refusal::Denied(None),
+                other => other,
+            })?;
             match world.befalls(|faults| faults.add_unanswered, "add-unanswered") {
                 true => Err(Refusal::Unavailable),
                 false => Ok(()),
@@ -126,7 +138,14 @@ impl Client {
             let now = world.clock.elapsed();
             let messages = request.messages;
             let broker = &mut world.broker;
-            broker.produce(producer, partition, first, messages, now)?;
+            let named = broker.named(partition, &messages);
+            let taken = broker.produce(producer, partition, first, messages, now);
+            // Not every broker tells.
+            if matches!(taken, Err(Refusal::Unacceptable(_))) && world.dice.one_in(2) {
+                world.trace.count("refused-by-name");
+                self.named = named;
+            }
+            taken?;
             Ok(!world.befalls(|faults| faults.produce_unanswered, "produce-unanswered"))
         })?;
         if is_answered || self.context.has(Bug::RepeatsUnanswered) {

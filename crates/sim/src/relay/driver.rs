@@ -348,13 +348,14 @@ impl<'c> Driver<'c> {
                 let random = self.context.with(|world| world.dice.number(0..1000)) as f64 / 1000.0;
                 self.delivery.handle_answer(&topic, &answer, random, now);
             }
-            Report::Refused => {
+            Report::Refused(refusal) => {
                 self.context.count("window-refused");
-                if self.context.has(Bug::TrustsProbes) {
-                    return Err(Failure::Refused);
+                if !self.context.has(Bug::TrustsProbes)
+                    && let Some(halt) = self.delivery.handle_refused(&refusal, now)
+                {
+                    return Err(halt.into());
                 }
-                let halt = self.delivery.handle_refused("refused by the brokers", now);
-                return Err(halt.map_or(Failure::Refused, Failure::from));
+                return Err(Failure::Refused(refusal));
             }
             Report::Failed(failure) => return Err(failure),
             Report::Trouble => self.in_trouble = true,

@@ -41,7 +41,10 @@ pub(super) async fn run(context: Context, mut client: Client, lane: LaneEnd) {
                         lane.report(Report::Trouble);
                     }
                 }
-                Err(refusal) => return lane.report(Report::refused(refusal)),
+                Err(refusal) => {
+                    let events = client.take_named();
+                    return lane.report(Report::refused(refusal, events, &context));
+                }
             }
         }
         if out.is_empty() {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 
-use delivery::{Answer, WindowId};
+use delivery::{Answer, RefusedEvent, WindowId};
 use envelope::RecordBatch;
 
 use super::{Context, Failure};
@@ -41,7 +41,7 @@ pub(super) enum Report {
     Recorded,
     Failed(Failure),
     /// A window was refused for what is in it.
-    Refused,
+    Refused(delivery::Refusal),
     Answered {
         topic: String,
         answer: Answer,
@@ -52,11 +52,8 @@ pub(super) enum Report {
 
 impl Report {
     /// A refusal that no later try of the client can change.
-    pub fn refused(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Unacceptable => Self::Refused,
-            other => Self::Failed(Failure::transient(other)),
-        }
+    pub fn refused(refusal: Refusal, events: Vec<RefusedEvent>, context: &Context) -> Self {
+        Failure::refused(refusal, events, context).into()
     }
 }
 
@@ -66,7 +63,7 @@ impl fmt::Display for Report {
             Self::Acknowledged { window, .. } => write!(f, "w{} acknowledged", window.0),
             Self::Committed { window } => write!(f, "w{} committed", window.0),
             Self::Recorded => f.write_str("recorded"),
-            Self::Refused => f.write_str("refused"),
+            Self::Refused(refusal) => write!(f, "{refusal:?}"),
             Self::Answered { topic, answer } => write!(f, "{topic}: {answer:?}"),
             Self::Failed(failure) => write!(f, "{failure:?}"),
             Self::Trouble => f.write_str("trouble"),

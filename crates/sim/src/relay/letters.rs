@@ -1,12 +1,11 @@
-//! The dead letters that a request names, in the order of their rows.
+//! The dead letters that a request names, those of each key in the order in which they became dead.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use delivery::{Command, Delivery, Filter, Halt, Redelivered, Request};
+use delivery::{Command, Delivery, Filter, Halt, Places, Redelivered, Request};
 use envelope::dead_letter::{Entry, Found};
-use pgoutput::Position;
 
 use super::reader::is_settled;
 use super::{Bug, Context};
@@ -133,29 +132,29 @@ async fn read_letters(context: &Context, request: &Request) -> Vec<Letter> {
         wait_until_settled(context, partition).await;
         context.with(|world| scan(world, partition, &mut found, &mut resolved));
     }
-    let takes = |letter: &Letter| {
+    let mut places = Places::default();
+    let mut wanted = BTreeMap::new();
+    for mut letter in found {
         let headers = headers(&letter.message);
         let Some(Found::Entry(entry)) = Found::read(&headers) else {
-            return None;
+            continue;
         };
-        let is_meant = is_meant(&entry, letter, &filter, &request.id, context);
         let is_open = !resolved.contains(&letter.place) || context.has(Bug::ServesResolved);
-        let position: Option<Position> = entry.position.parse().ok();
-        (is_meant && is_open).then_some((position, letter.place))
-    };
-    let mut wanted: Vec<_> = found
-        .into_iter()
-        .filter_map(|mut letter| {
+        if is_open && is_meant(&entry, &letter, &filter, &request.id, context) {
+            let (place, message) = (letter.place, &letter.message);
+            let key = message.key.as_deref();
+            places.push((0, place.0, place.1), &entry, key, message.timestamp_ms);
             letter.is_dropped = is_dropped;
-            takes(&letter).map(|order| (order, letter))
-        })
-        .collect();
-    wanted.sort_by_key(|(order, _)| *order);
-    context.say(|| {
-        let places: Vec<_> = wanted.iter().map(|(place, _)| place).collect();
-        format!("finds {places:?}")
-    });
-    wanted.into_iter().map(|(_, letter)| letter).collect()
+            wanted.insert(place, letter);
+        }
+    }
+    let places = places.in_order();
+    let places: Vec<_> = places.iter().map(|p| (p.partition, p.offset)).collect();
+    context.say(|| format!("finds {places:?}"));
+    places
+        .iter()
+        .filter_map(|place| wanted.remove(place))
+        .collect()
 }
 
 fn is_meant(

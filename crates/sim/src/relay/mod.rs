@@ -29,7 +29,9 @@ mod write_back;
 
 use std::time::Duration;
 
-use delivery::{Backoff, Halt, Lessons, RetryPolicy};
+use delivery::{Backoff, Halt, Lessons, Refusal, RetryPolicy};
+
+use crate::broker;
 
 pub use bug::Bug;
 pub use context::Context;
@@ -51,7 +53,7 @@ pub(crate) enum Failure {
     /// Something outside; the next session may do better.
     Transient(String),
     /// A window was refused for what is in it.
-    Refused,
+    Refused(Refusal),
     /// Another relay holds the slot.
     Standby,
     /// The pipeline can't go on: something was taken that it needs.
@@ -62,6 +64,18 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// A refusal that no later try of the client can change.
+    fn refused(
+        refusal: broker::Refusal,
+        events: Vec<delivery::RefusedEvent>,
+        context: &Context,
+    ) -> Self {
+        match context.with(|world| world.broker.told(refusal)) {
+            Some(told) => Self::Refused(Refusal { events, ..told }),
+            None => Self::transient(refusal),
+        }
+    }
+
     fn transient(what: impl ToString) -> Self {
         Self::Transient(what.to_string())
     }
@@ -79,7 +93,7 @@ impl From<Halt> for Failure {
 impl From<Failure> for lane::Report {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Refused => Self::Refused,
+            Failure::Refused(refusal) => Self::Refused(refusal),
             failure => Self::Failed(failure),
         }
     }
@@ -119,7 +133,7 @@ async fn session(
 
 fn pause_after(context: &Context, failure: &Failure, backoff: &mut Backoff) -> Duration {
     match failure {
-        Failure::Refused => {
+        Failure::Refused(_) => {
             let random = context.with(|world| world.dice.number(0..1000)) as f64 / 1000.0;
             backoff.next_wait(random)
         }

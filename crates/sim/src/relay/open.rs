@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use delivery::{
     CHECKPOINT_FORMAT, Checkpoint, Consent, Coverage, Delivery, Fingerprint, Halt, Identity, Kind,
-    Lessons, Recording, Resume, RetryPolicy, ServerFacts, Settings, Start, TablePolicy, check_slot,
-    check_start,
+    Lessons, Recording, Resume, RetryPolicy, ServerFacts, Settings, Start, TablePolicy,
+    check_exceptions, check_slot, check_start,
 };
 use envelope::{TableSpec, TopicPolicy};
 use pgoutput::Lsn;
@@ -280,9 +280,12 @@ async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Res
         }
         checked => checked?,
     };
+    let exceptions = read_exceptions(context).await?;
     let at = match start {
         Start::Resume(resume) => {
-            let exceptions = read_exceptions(context).await?;
+            if let Some(checkpoint) = &checkpoint {
+                check_exceptions(checkpoint, &exceptions, consent)?;
+            }
             let resume = Resume {
                 exceptions,
                 ..*resume
@@ -298,6 +301,7 @@ async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Res
     let resume = Resume {
         confirmed_up_to: at,
         slot_confirmed: at,
+        exceptions,
         ..Resume::default()
     };
     Ok((sink, resume))
@@ -341,6 +345,7 @@ fn opening_checkpoint(context: &Context, facts: &ServerFacts, kind: Kind, at: Ls
         fingerprint: fingerprint(),
         coverage: Some(facts.coverage.clone()),
         whole_tables: std::collections::BTreeSet::new(),
+        exceptions: None,
         producers: context.limits.producers,
         transactional_id_prefix: None,
         relay_version: "sim".to_owned(),

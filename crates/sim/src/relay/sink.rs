@@ -110,7 +110,7 @@ impl Sink {
             match self.reports.next() {
                 Some(Report::Recorded) => return Ok(()),
                 Some(Report::Failed(failure)) => return Err(failure),
-                Some(Report::Refused) => return Err(Failure::transient("refused")),
+                Some(Report::Refused(_)) => return Err(Failure::transient("refused")),
                 Some(
                     Report::Trouble
                     | Report::Answered { .. }

@@ -178,13 +178,18 @@ impl Writer {
                         .iter()
                         .for_each(|c| out.push(partition, c.clone()));
                 }
-                Err(Refusal::Unacceptable) => return Err(Failure::Refused),
                 Err(
                     refusal @ (Refusal::Fenced
                     | Refusal::NoTransaction
                     | Refusal::OutOfOrder
-                    | Refusal::Rejected),
-                ) => return Err(Failure::transient(refusal)),
+                    | Refusal::Rejected
+                    | Refusal::Unacceptable(_)
+                    | Refusal::Missing(_)
+                    | Refusal::Denied(_)),
+                ) => {
+                    let events = self.client.take_named();
+                    return Err(Failure::refused(refusal, events, &self.context));
+                }
             }
         }
         pause().await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use delivery::{Command, Filter};
+use delivery::{Command, Filter, RecordKey};
 use serde_json::{Value, json};
 
 use super::choice::{FilterArgs, require_service};
@@ -44,10 +44,21 @@ pub(super) struct ReleaseArgs {
     #[arg(long, value_name = "SERVICE")]
     service: String,
     /// The record key.
-    #[arg(long, value_name = "KEY")]
-    key: String,
+    #[arg(long, value_name = "KEY", required_unless_present = "key_hex")]
+    key: Option<String>,
+    /// The record key, if it is no text: two hexadecimal digits for each byte, as list and stats show it.
+    #[arg(long, value_name = "HEX", value_parser = RecordKey::from_hex, conflicts_with = "key")]
+    key_hex: Option<RecordKey>,
     #[command(flatten)]
     request: RequestArgs,
+}
+
+impl ReleaseArgs {
+    /// One of the two is given.
+    fn key(&self) -> RecordKey {
+        let hex = self.key_hex.clone();
+        hex.unwrap_or_else(|| self.key.as_deref().unwrap_or_default().into())
+    }
 }
 
 /// Which letters. Something must be said.
@@ -116,7 +127,7 @@ pub(super) async fn drop_letters(args: &DropArgs, pipeline: &Pipeline) -> Result
 
 pub(super) async fn release(args: &ReleaseArgs, pipeline: &Pipeline) -> Result<(), Problem> {
     require_service(pipeline, Some(&args.service))?;
-    let (service, key) = (args.service.clone(), args.key.clone());
+    let (service, key) = (args.service.clone(), args.key());
     let filter = Filter {
         service: Some(service.clone()),
         key: Some(key.clone()),
@@ -206,7 +217,7 @@ async fn agreed(
         let is_parked = parked.contains(service, Some(key.as_bytes()));
         if !is_parked && preview.letters == 0 {
             return Err(Problem::new(
-                format!("key {key:?} of service {service} is not parked"),
+                format!("key {key} of service {service} is not parked"),
                 "`outboxd dlq stats` names the keys that are.",
             ));
         }
@@ -304,6 +315,30 @@ mod tests {
             &id.replace('f', "g"),
         ] {
             assert!(uuid(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[derive(clap::Parser)]
+    struct Release {
+        #[command(flatten)]
+        args: ReleaseArgs,
+    }
+
+    #[test]
+    fn a_key_is_released_by_its_text_or_its_bytes() {
+        let key = |options: &[&str]| {
+            let given = [&["release", "--service", "s", "--reason", "r"], options].concat();
+            let release = <Release as clap::Parser>::try_parse_from(given);
+            release.map(|release| release.args.key()).ok()
+        };
+        assert_eq!(key(&["--key", "k"]), Some("k".into()));
+        assert_eq!(key(&["--key-hex", "ff00"]), Some(b"\xff\x00".into()));
+        for wrong in [
+            &[][..],
+            &["--key-hex", "k"],
+            &["--key", "k", "--key-hex", "00"],
+        ] {
+            assert_eq!(key(wrong), None, "{wrong:?}");
         }
     }
 

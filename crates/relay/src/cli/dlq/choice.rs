@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use delivery::Filter;
+use delivery::{Filter, RecordKey};
 use envelope::rfc3339::{Rfc3339, parse_postgres};
 use pgoutput::PgTimestamp;
 
@@ -25,6 +25,9 @@ pub(super) struct FilterArgs {
     /// Of this record key.
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
+    /// Of this record key, which is no text: two hexadecimal digits for each byte.
+    #[arg(long, value_name = "HEX", value_parser = RecordKey::from_hex, conflicts_with = "key")]
+    pub key_hex: Option<RecordKey>,
     /// Dead since then or later.
     #[arg(long, value_name = "TIMESTAMP", value_parser = instant)]
     pub since: Option<String>,
@@ -48,7 +51,11 @@ impl FilterArgs {
             service: self.service.clone(),
             event_type: self.event_type.clone(),
             class: self.class.clone(),
-            key: self.key.clone(),
+            key: self
+                .key
+                .as_ref()
+                .map(RecordKey::from)
+                .or_else(|| self.key_hex.clone()),
             since: self.since.clone(),
             until,
             ids: ids.to_vec(),

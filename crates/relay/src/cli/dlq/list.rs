@@ -1,6 +1,7 @@
 //! `outboxd dlq list`.
 
 use clap::Args;
+use delivery::RecordKey;
 use serde_json::{Value, json};
 
 use envelope::dead_letter::Entry;
@@ -58,7 +59,8 @@ pub(super) fn summary(
     entry: &Entry<'_>,
     resolution: Option<&Resolution>,
 ) -> Value {
-    let key = letter.key.as_deref().map(String::from_utf8_lossy);
+    let key = letter.key.as_deref().map(RecordKey::from);
+    let (text, hex) = key.as_ref().map(RecordKey::shown).unzip();
     json!({
         "place": letter.place(),
         "event_id": entry.row_id,
@@ -66,7 +68,8 @@ pub(super) fn summary(
         "type": entry.header(envelope::TYPE_HEADER),
         "class": entry.class,
         "reason": entry.reason,
-        "key": key,
+        "key": text,
+        "key_hex": hex.flatten(),
         "table": entry.table,
         "topic": entry.topic,
         "position": entry.position,
@@ -84,13 +87,17 @@ fn line(letter: &Value) -> String {
         None | Some("") => "-".to_owned(),
         Some(text) => text.escape_debug().to_string(),
     };
+    let key = match letter["key_hex"].as_str() {
+        Some(hex) => format!("--key-hex {hex}"),
+        None => text("key"),
+    };
     let mut line = format!(
         "{}  {}  {}  {}  key {}  event {}",
         text("place"),
         text("last_failure"),
         text("type"),
         text("class"),
-        text("key"),
+        key,
         text("event_id"),
     );
     if let Some(kind) = letter["resolution"]["kind"].as_str() {

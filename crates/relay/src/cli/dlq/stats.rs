@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
+use delivery::RecordKey;
 use serde_json::json;
 
 use super::{Scope, survey};
@@ -53,14 +54,9 @@ pub(super) async fn run(args: &StatsArgs, pipeline: &Pipeline) -> Result<(), Pro
     for resolution in survey.resolutions() {
         *resolved.entry(&resolution.kind).or_default() += 1;
     }
-    let keys: Vec<(&str, String)> = parked
-        .iter()
-        .map(|parked| {
-            (
-                parked.service.as_str(),
-                String::from_utf8_lossy(&parked.key).into_owned(),
-            )
-        })
+    let keys = parked.into_iter();
+    let keys: Vec<_> = keys
+        .map(|parked| (parked.service, parked.key.into()))
         .collect();
     match args.scope.json {
         true => println!("{}", document(&open, &resolved, &keys)),
@@ -72,13 +68,16 @@ pub(super) async fn run(args: &StatsArgs, pipeline: &Pipeline) -> Result<(), Pro
 fn document(
     open: &BTreeMap<(String, String), Open>,
     resolved: &BTreeMap<&str, u64>,
-    keys: &[(&str, String)],
+    keys: &[(String, RecordKey)],
 ) -> serde_json::Value {
     let group = |((service, class), open): (&(String, String), &Open)| {
         json!({ "service": service, "class": class, "letters": open.letters,
                 "oldest": open.oldest, "newest": open.newest })
     };
-    let key = |(service, key): &(&str, String)| json!({ "service": service, "key": key });
+    let key = |(service, key): &(String, RecordKey)| {
+        let (text, hex) = key.shown();
+        json!({ "service": service, "key": text, "key_hex": hex })
+    };
     json!({
         "open": open.iter().map(group).collect::<Vec<_>>(),
         "resolved": resolved,
@@ -89,7 +88,7 @@ fn document(
 fn print(
     open: &BTreeMap<(String, String), Open>,
     resolved: &BTreeMap<&str, u64>,
-    keys: &[(&str, String)],
+    keys: &[(String, RecordKey)],
 ) {
     for ((service, class), open) in open {
         let Open {
@@ -107,7 +106,7 @@ fn print(
     }
     println!("{} parked keys", keys.len());
     for (service, key) in keys.iter().take(KEYS_SHOWN) {
-        println!("  {service}  {}", key.escape_debug());
+        println!("  {service}  {key}");
     }
     if keys.len() > KEYS_SHOWN {
         println!("  and {} more: --json names all", keys.len() - KEYS_SHOWN);

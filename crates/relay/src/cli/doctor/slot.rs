@@ -113,10 +113,23 @@ pub(super) async fn check_start(pipeline: &Pipeline, has_checkpoints: bool) -> V
 /// The slot was read when the session was opened, so before the checkpoint: while a relay moves
 /// both, the slot is never ahead. For the same reason the WAL's end is read after it.
 async fn agree(pipeline: &Pipeline, session: source::Session) -> Result<String, Failure> {
-    let checkpoint = sink::read_latest(pipeline).await?.checkpoint;
+    let sink::Recorded {
+        checkpoint,
+        exceptions,
+    } = sink::read_latest(pipeline).await?;
     let mut facts = session.facts;
     facts.wal_end = session.catalog.wal_end().await?;
     let start = delivery::check_start(checkpoint.as_ref(), &facts, Consent::default())?;
+    if let Some(checkpoint) = &checkpoint {
+        // While a relay runs, the two may have been read on either side of a window of its.
+        let counted = delivery::check_exceptions(checkpoint, &exceptions, Consent::default());
+        if counted.is_err() {
+            let newest = sink::read_latest(pipeline).await?.checkpoint;
+            if newest.as_ref() == Some(checkpoint) {
+                counted?;
+            }
+        }
+    }
     Ok(match start {
         Start::Create => "none yet: a first start".to_owned(),
         Start::Adopt { at } => format!("the slot was made for outboxd, and is taken up at {at}"),
