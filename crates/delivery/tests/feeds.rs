@@ -275,3 +275,20 @@ fn what_was_refused_in_a_feed_is_not_refused_in_another_for_its_place() {
     let ids = [list("a", 7), list("c", 7), list("s", 1)].concat();
     world.check(&ids, "C");
 }
+
+#[test]
+fn a_record_from_before_a_feed_says_nothing_of_its_dead_rows() {
+    for seed in 1..500 {
+        let mut world = World::new(beside(small_windows()), seed);
+        world.lists.insert(A.into(), list("a", 7));
+        for (commit, n) in [(10, 1), (20, 2), (30, 3), (40, 4)] {
+            let sent = [row(&format!("s{n}"))];
+            world.stream.extend(transaction(commit, &sent));
+        }
+        let request = [Sent::Request(OURS, A)];
+        world.stream.extend(transaction(50, &request));
+        assert!(world.session(ENDLESS, End::Kill));
+        let ids = [list("a", 7), list("s", 4)].concat();
+        world.check(&ids, &seed.to_string());
+    }
+}

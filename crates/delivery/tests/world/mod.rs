@@ -20,7 +20,7 @@ pub const A: &str = "00000000-0000-0000-0000-00000000000a";
 pub const B: &str = "00000000-0000-0000-0000-00000000000b";
 pub const C: &str = "00000000-0000-0000-0000-00000000000c";
 /// They have no type.
-pub const UNMAPPABLE: [&str; 2] = ["a3", "b5"];
+pub const UNMAPPABLE: [&str; 2] = ["a1", "b3"];
 /// The brokers take them in no topic.
 pub const REFUSED: &str = "a6";
 /// They have the key of the first dead one.

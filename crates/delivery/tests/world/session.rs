@@ -230,6 +230,12 @@ impl<'a> Session<'a> {
         if !outside.stream.is_empty() && self.delivery.wants_input() {
             ways.push(Self::next_streamed);
         }
+        if self.world.below(8) == 0 {
+            self.now += 2 * HEARTBEAT;
+            self.delivery.handle_timeout(self.now);
+            self.poll();
+            ways = self.ways();
+        }
         if self.world.locks && self.world.below(8) == 0 {
             self.outside.is_locked = !self.outside.is_locked;
             return true;
