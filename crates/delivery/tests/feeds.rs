@@ -292,3 +292,23 @@ fn a_record_from_before_a_feed_says_nothing_of_its_dead_rows() {
         world.check(&ids, &seed.to_string());
     }
 }
+
+#[test]
+fn without_transactions_a_feed_that_goes_on_is_recorded_before_the_stream_does() {
+    let mut world = World::new(beside(small_windows()), 1);
+    let mut ids = list("c", 100);
+    world.lists.insert(C.into(), ids.clone());
+    world.begin_with(C);
+    world.stream = transaction(10, &[row("s1"), Sent::Request(OURS, C)]);
+    let first = world.checkpoint.as_mut().unwrap();
+    let begun = bench::position(10, 1, false);
+    first.position = Some(delivery::TransactionPosition { xid: 10, ..begun });
+    first.feed.as_mut().unwrap().fed.controlled = true;
+    world.published.push(("s1".to_owned(), false));
+    world.session(100, End::Kill);
+    let feed = world.checkpoint.as_ref().and_then(|c| c.feed.clone());
+    assert!(feed.unwrap().fed.done > 0, "it would all be repeated");
+    assert!(world.session(ENDLESS, End::Kill));
+    ids.push("s1".into());
+    world.check(&ids, "C");
+}
