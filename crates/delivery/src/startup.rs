@@ -68,7 +68,7 @@ pub enum Start {
         at: Lsn,
     },
     /// Stream, skipping what the checkpoint covers.
-    Resume(Resume),
+    Resume(Box<Resume>),
 }
 
 /// Decides from the committed checkpoint and the server how to start.
@@ -102,7 +102,8 @@ pub fn check_start(
             confirmed_up_to: checkpoint.confirmed_up_to,
         }),
         (Kind::Genesis | Kind::Progress, Some(slot)) => {
-            resume(checkpoint, server, slot).map(Start::Resume)
+            let resume = resume(checkpoint, server, slot)?;
+            Ok(Start::Resume(Box::new(resume)))
         }
     }
 }
@@ -215,6 +216,7 @@ fn resume(checkpoint: &Checkpoint, server: &ServerFacts, slot: &SlotFacts) -> Re
         floor,
         confirmed_up_to,
         slot_confirmed: slot.confirmed_flush,
+        settled_below: checkpoint.settled_below.min(beginning_of_void(void_from)),
         void_from,
         feed: checkpoint.feed.clone(),
         whole_tables: whole_tables(checkpoint, server),
@@ -240,7 +242,7 @@ fn whole_tables(checkpoint: &Checkpoint, server: &ServerFacts) -> BTreeSet<Strin
 /// LSN will be used again: it must not live on in later checkpoints. As transactions are published
 /// in order, it proves that everything below the switch point has been.
 fn still_valid(checkpoint: &Checkpoint, void_from: Option<Lsn>) -> Valid {
-    let void = void_from.unwrap_or(Lsn::from(u64::MAX));
+    let void = beginning_of_void(void_from);
     match checkpoint.position {
         Some(position) if position.commit_lsn.0 >= void => Valid {
             position: None,
@@ -253,6 +255,10 @@ fn still_valid(checkpoint: &Checkpoint, void_from: Option<Lsn>) -> Valid {
             confirmed_up_to: checkpoint.confirmed_up_to.min(void),
         },
     }
+}
+
+fn beginning_of_void(void_from: Option<Lsn>) -> Lsn {
+    void_from.unwrap_or(Lsn::from(u64::MAX))
 }
 
 /// What [`still_valid`] leaves of a checkpoint.

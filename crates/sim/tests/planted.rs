@@ -272,6 +272,19 @@ fn confirming_before_the_write_back_is_caught() {
 }
 
 #[test]
+fn confirming_rows_whose_states_a_standby_lacks_is_caught() {
+    check(
+        Bug::LeavesStandbysBehind,
+        &["confirmed-untold", "row-wrong"],
+    );
+}
+
+#[test]
+fn marking_a_row_that_may_be_dead_is_caught() {
+    check(Bug::ForgetsSettled, &["row-wrong"]);
+}
+
+#[test]
 fn dropping_marks_without_starting_over_is_caught() {
     check(Bug::DropsOverflow, &["confirmed-untold", "row-wrong"]);
 }

@@ -178,6 +178,7 @@ fn checkpoint(confirmed_up_to: Lsn, whole_tables: &[&str]) -> Checkpoint {
         position: None,
         floor: Lsn::INVALID,
         confirmed_up_to,
+        settled_below: Lsn::INVALID,
         feed: None,
         fingerprint: Fingerprint::of(""),
         coverage: None,

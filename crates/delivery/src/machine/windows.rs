@@ -247,7 +247,18 @@ impl Delivery {
         let confirmed = first_position(self.front.confirmed().lsn());
         let later = self.dead.split_off(&confirmed);
         let settled = std::mem::replace(&mut self.dead, later);
+        if let Some((last, _)) = settled.last_key_value() {
+            let beyond = Lsn::from(last.commit_lsn.0.as_u64() + 1);
+            self.settled_below = self.settled_below.max(beyond);
+        }
         settled.into_keys().map(Exception::Settled).collect()
+    }
+
+    /// The dead letters of positions that a promotion has voided: other rows are there now.
+    pub(super) fn forget_dead_from(&mut self, void_from: Lsn) {
+        let void = self.dead.split_off(&first_position(void_from));
+        let settled = void.into_keys().map(Exception::Settled);
+        self.exceptions.extend(settled);
     }
 
     pub(super) fn start_commit(&mut self) {
@@ -321,9 +332,9 @@ impl Delivery {
             }
             Recording::Beside => {
                 self.recording_now = Some(progress.confirm);
-                let checkpoint = self.checkpoint(progress);
                 let mut exceptions = std::mem::take(&mut self.exceptions);
                 exceptions.append(&mut self.settled());
+                let checkpoint = self.checkpoint(progress);
                 self.actions.push_back(Action::Record {
                     checkpoint,
                     exceptions,
@@ -353,6 +364,7 @@ impl Delivery {
             },
             // Never behind an older one, up to which the slot may be confirmed.
             confirmed_up_to: progress.confirm.max(self.covered),
+            settled_below: self.settled_below,
             feed: progress.fed.map(feed),
             fingerprint: self.settings.fingerprint,
             coverage: Some(self.settings.coverage.clone()),

@@ -151,7 +151,7 @@ async fn join_kafka(
             record_coverage(&mut sink, checkpoint, &resume, facts, pipeline).await?;
             let resume = Resume {
                 exceptions,
-                ..resume
+                ..*resume
             };
             return Ok((sink, resume));
         }

@@ -14,6 +14,7 @@ mod batch;
 pub(crate) mod error;
 mod session;
 pub(crate) mod snapshot;
+mod standbys;
 mod statement;
 pub(crate) mod table;
 mod worker;

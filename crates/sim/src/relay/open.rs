@@ -285,7 +285,7 @@ async fn join_kafka(context: &Context, facts: &ServerFacts) -> Result<(Sink, Res
             let exceptions = read_exceptions(context).await?;
             let resume = Resume {
                 exceptions,
-                ..resume
+                ..*resume
             };
             return Ok((sink, taken_up(context, resume)));
         }
@@ -316,6 +316,9 @@ fn taken_up(context: &Context, mut resume: Resume) -> Resume {
         }
         position.complete |= context.has(Bug::TakesPartsForWhole);
     }
+    if context.has(Bug::ForgetsSettled) {
+        resume.settled_below = Lsn::INVALID;
+    }
     let exceptions = &mut resume.exceptions;
     if context.has(Bug::ForgetsDead) {
         exceptions.dead.clear();
@@ -338,6 +341,7 @@ fn opening_checkpoint(context: &Context, facts: &ServerFacts, kind: Kind, at: Ls
         floor: Lsn::INVALID,
         feed: None,
         confirmed_up_to: at,
+        settled_below: Lsn::INVALID,
         fingerprint: fingerprint(),
         coverage: Some(facts.coverage.clone()),
         whole_tables: std::collections::BTreeSet::new(),
