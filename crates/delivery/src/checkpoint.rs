@@ -72,6 +72,10 @@ pub struct Checkpoint {
     pub floor: Lsn,
     /// The slot may be confirmed up to here, and is never confirmed beyond it.
     pub confirmed_up_to: Lsn,
+    /// Dead letters of transactions that commit below are not remembered any more, for the slot was
+    /// confirmed beyond. A promoted or restored server may have an older slot, and send their rows again.
+    #[serde(default)]
+    pub settled_below: Lsn,
     /// A feed is under way, which goes on before the stream does. In an intent: the slot is to be made
     /// together with this feed, so without its genesis it is of no use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,6 +161,7 @@ mod tests {
             }),
             floor: Lsn::INVALID,
             confirmed_up_to: Lsn::from(0x10),
+            settled_below: Lsn::from(0xf),
             feed: Some(FeedProgress {
                 request: "r".into(),
                 rows: 9,
@@ -187,12 +192,13 @@ mod tests {
     #[test]
     fn a_record_of_an_older_relay_says_nothing_of_the_coverage() {
         let mut value = serde_json::to_value(checkpoint()).unwrap();
-        for later in ["coverage", "whole_tables"] {
+        for later in ["coverage", "whole_tables", "settled_below"] {
             value.as_object_mut().unwrap().remove(later).unwrap();
         }
         let read = Checkpoint::decode(value.to_string().as_bytes()).unwrap();
         assert_eq!(read.coverage, None);
         assert!(read.whole_tables.is_empty());
+        assert_eq!(read.settled_below, Lsn::INVALID);
     }
 
     #[test]

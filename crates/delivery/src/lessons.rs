@@ -30,6 +30,8 @@ pub struct Lessons {
     pub(crate) barrier: Option<CommitLsn>,
     /// Requests for which refusals were forgotten.
     requests: VecDeque<String>,
+    /// The server's, in the session before.
+    timeline: Option<u32>,
 }
 
 impl Lessons {
@@ -42,11 +44,17 @@ impl Lessons {
             caution: None,
             barrier: None,
             requests: VecDeque::new(),
+            timeline: None,
         }
     }
 
-    pub(crate) fn renew(mut self, now: Instant) -> Self {
+    /// A session begins. On another timeline positions are those of other events.
+    pub(crate) fn renew(mut self, timeline: u32, now: Instant) -> Self {
         self.topics.renew(now);
+        if self.timeline.replace(timeline) != Some(timeline) {
+            self.refused.clear();
+            self.barrier = None;
+        }
         self
     }
 

@@ -50,6 +50,8 @@ pub struct Delivery {
     parking: Parking,
     /// Dead letters whose rows may not say so yet.
     dead: BTreeMap<Position, DeadRow>,
+    /// Of rows that commit below it is not known any more whether they are dead letters.
+    settled_below: Lsn,
     /// To be recorded beside the events with the next checkpoint.
     exceptions: Vec<Exception>,
     /// Those that are recorded, or handed out to be.
@@ -139,6 +141,7 @@ impl Delivery {
             front: Front::new(resume.slot_confirmed, verified),
             parking: Parking::new(resume.exceptions.parked),
             dead: dead.map(|row| (row.position, row)).collect(),
+            settled_below: resume.settled_below,
             exceptions: Vec::new(),
             held,
             write_backs: WriteBacks::new(settings.max_pending_marks),
@@ -170,11 +173,14 @@ impl Delivery {
                 began: now,
                 wall: settings.wall_clock,
             },
-            lessons: lessons.renew(now),
+            lessons: lessons.renew(settings.identity.timeline, now),
             settings,
         };
         delivery.forget_dead_of_other_feeds(start.fed.map_or(0, |fed| fed.done));
         delivery.tell_of_revived(revived);
+        if let Some(void_from) = resume.void_from {
+            delivery.forget_dead_from(void_from);
+        }
         if !delivery.parking.is_empty() {
             delivery.ask_for_dead_letter_topics(now);
         }

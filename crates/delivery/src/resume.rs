@@ -19,6 +19,8 @@ pub struct Resume {
     /// The slot's `confirmed_flush_lsn`: the server resends every transaction whose commit record
     /// starts at or after it (`SnapBuildXactNeedsSkip` in `snapbuild.c`).
     pub slot_confirmed: Lsn,
+    /// The checkpoint's `settled_below`.
+    pub settled_below: Lsn,
     /// After a promotion: where the checkpoint's timeline ends. Positions from here on are void,
     /// for the new timeline uses the same LSNs for other transactions.
     pub void_from: Option<Lsn>,

@@ -241,6 +241,7 @@ fn resume(checkpoint: &Checkpoint, server: &ServerFacts, slot: &SlotFacts) -> Re
         floor,
         confirmed_up_to,
         slot_confirmed: slot.confirmed_flush,
+        settled_below: checkpoint.settled_below.min(beginning_of_void(void_from)),
         void_from,
         feed: checkpoint.feed.clone(),
         whole_tables: whole_tables(checkpoint, server),
@@ -266,7 +267,7 @@ fn whole_tables(checkpoint: &Checkpoint, server: &ServerFacts) -> BTreeSet<Strin
 /// LSN will be used again: it must not live on in later checkpoints. As transactions are published
 /// in order, it proves that everything below the switch point has been.
 fn still_valid(checkpoint: &Checkpoint, void_from: Option<Lsn>) -> Valid {
-    let void = void_from.unwrap_or(Lsn::from(u64::MAX));
+    let void = beginning_of_void(void_from);
     match checkpoint.position {
         Some(position) if position.commit_lsn.0 >= void => Valid {
             position: None,
@@ -279,6 +280,10 @@ fn still_valid(checkpoint: &Checkpoint, void_from: Option<Lsn>) -> Valid {
             confirmed_up_to: checkpoint.confirmed_up_to.min(void),
         },
     }
+}
+
+fn beginning_of_void(void_from: Option<Lsn>) -> Lsn {
+    void_from.unwrap_or(Lsn::from(u64::MAX))
 }
 
 /// What [`still_valid`] leaves of a checkpoint.

@@ -50,6 +50,7 @@ fn checkpoint() -> Checkpoint {
         }),
         floor: Lsn::INVALID,
         feed: None,
+        settled_below: Lsn::INVALID,
         confirmed_up_to: Lsn::from(100),
         fingerprint: Fingerprint::of("a"),
         coverage: Some(coverage("a")),

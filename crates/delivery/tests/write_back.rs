@@ -161,3 +161,87 @@ fn nothing_acknowledged_is_taken_for_written() {
     bench.poll();
     assert!(bench.marks.is_empty());
 }
+
+/// A dead letter, and the exceptions that it leaves.
+fn buried(lsn: u64) -> Exceptions {
+    let mut bench = Bench::new(writing_back(), &Resume::default());
+    bench.begin(lsn).unwrap();
+    bench.insert_row("", "t1", "{}").unwrap();
+    bench.commit(lsn);
+    bench.idle();
+    let mut exceptions = Exceptions::default();
+    for exception in &bench.exceptions {
+        assert!(exceptions.take(&exception.value().unwrap()));
+    }
+    assert_eq!(exceptions.dead.len(), 1);
+    exceptions
+}
+
+#[test]
+fn a_dead_letter_of_a_voided_position_says_nothing_of_the_row_that_is_there_now() {
+    let exceptions = buried(20);
+    let place = exceptions.dead[0].position;
+    let resume = Resume {
+        confirmed_up_to: Lsn::from(20),
+        floor: Lsn::from(20),
+        slot_confirmed: Lsn::from(5),
+        void_from: Some(Lsn::from(20)),
+        exceptions,
+        ..Resume::default()
+    };
+    let mut bench = Bench::new(writing_back(), &resume);
+    // Another row at the same place, which can't be published either.
+    bench.begin(20).unwrap();
+    bench.insert_row("", "t2", "{}").unwrap();
+    bench.commit(20);
+    bench.idle();
+    let told: Vec<_> = bench.exceptions.iter().collect();
+    assert!(
+        matches!(told[..], [Exception::Settled(old), Exception::Dead(new)]
+            if *old == place && new.position == place),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_row_that_may_be_dead_is_never_marked_sent() {
+    let mut first = Bench::new(
+        writing_back(),
+        &Resume {
+            exceptions: buried(20),
+            slot_confirmed: Lsn::from(30),
+            confirmed_up_to: Lsn::from(30),
+            ..Resume::default()
+        },
+    );
+    // The slot has been confirmed beyond the dead letter, so it is not remembered any more.
+    first.transaction(40, 1);
+    first.idle();
+    let is_settled = |e: &Exception| matches!(e, Exception::Settled(_));
+    assert!(first.exceptions.iter().any(is_settled));
+    let settled_below = first.last_checkpoint().settled_below;
+    assert_eq!(settled_below, Lsn::from(21));
+
+    // A promoted standby has an older slot.
+    let mut bench = Bench::new(
+        writing_back(),
+        &Resume {
+            position: Some(position(40, 1, true)),
+            slot_confirmed: Lsn::from(5),
+            confirmed_up_to: Lsn::from(45),
+            settled_below,
+            ..Resume::default()
+        },
+    );
+    for lsn in [10, 20, 30, 40] {
+        bench.transaction(lsn, 1);
+    }
+    bench.idle();
+    let rows: Vec<_> = bench.marks.iter().map(|(_, marks)| marks.len()).collect();
+    assert_eq!(rows, [2], "those of 30 and 40");
+    let (id, marks) = bench.marks.pop().unwrap();
+    bench.delivery.handle_written_back(id, marks, bench.now);
+    bench.transaction(50, 1);
+    bench.idle();
+    assert_eq!(bench.last_checkpoint().settled_below, settled_below);
+}

@@ -128,6 +128,8 @@ pub struct Setup {
     pub adversity: Adversity,
     /// `transaction.timeout.ms`
     pub transaction_timeout: Duration,
+    /// What is streamed has been received by the standby (`synchronized_standby_slots`).
+    pub is_synchronised: bool,
 }
 
 impl Setup {
@@ -159,6 +161,7 @@ impl Setup {
             sends_empty: dice.one_in(3),
             adversity: Adversity::draw(dice),
             transaction_timeout: Duration::from_millis(dice.number(2_000..10_000)),
+            is_synchronised: dice.one_in(2),
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use outboxd::pipeline::Context;
 use scenarios::wait;
+use testbed::Postgres;
 use tokio::test;
 
 use super::bench::{
@@ -77,6 +78,42 @@ async fn its_own_commits_do_not_wait_for_a_standby() {
     write_back.submit(1, marks(sent(&ids), xid));
     assert_eq!(done(&mut write_back).await, 1);
     assert_eq!(states(&postgres), "SENT=1");
+}
+
+#[test]
+async fn states_are_written_once_the_standbys_that_count_have_them() {
+    let postgres = Postgres::builder().version(17).start().unwrap();
+    let run = |sql: &str| postgres.sql("postgres", sql).unwrap();
+    run(OUTBOX);
+    run("SELECT pg_create_physical_replication_slot('standby', true)");
+    run("ALTER SYSTEM SET synchronized_standby_slots = '\"standby\"'");
+    run("SELECT pg_reload_conf()");
+    let context = context(pipeline(&postgres, ""));
+    let mut write_back = write_back(&context);
+    let client = client(&postgres).await;
+    let (ids, xid) = insert(&client, 1).await;
+    write_back.submit(1, marks(sent(&ids), xid));
+    assert_eq!(done(&mut write_back).await, 1, "no failover slot");
+
+    let slot = &context.pipeline.postgres.slot;
+    run(&format!(
+        "SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput', failover => true)"
+    ));
+    let (ids, xid) = insert(&client, 1).await;
+    write_back.submit(2, marks(sent(&ids), xid));
+    tells(&context, "write-back-blocked").await;
+    nothing_done(&mut write_back, MOMENT).await;
+    assert_eq!(states(&postgres), "SENT=2", "written here");
+    run("SELECT pg_replication_slot_advance('standby', pg_current_wal_lsn())");
+    assert_eq!(done(&mut write_back).await, 2);
+
+    run("SELECT pg_drop_replication_slot('standby')");
+    let (ids, xid) = insert(&client, 1).await;
+    write_back.submit(3, marks(sent(&ids), xid));
+    tells(&context, "write-back-blocked").await;
+    run("ALTER SYSTEM RESET synchronized_standby_slots");
+    run("SELECT pg_reload_conf()");
+    assert_eq!(done(&mut write_back).await, 3);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use delivery::{CHECKPOINT_FORMAT, Checkpoint, FeedProgress, Fingerprint, Identity, Kind};
+use delivery::{CHECKPOINT_FORMAT, Checkpoint, Fed, FeedProgress, Fingerprint, Identity, Kind};
 use outboxd::failure::Failure;
 use outboxd::retention::{self, Extent, Order, TableReport};
 use outboxd::writeback::Server;
@@ -178,6 +178,7 @@ fn checkpoint(confirmed_up_to: Lsn, whole_tables: &[&str]) -> Checkpoint {
         position: None,
         floor: Lsn::INVALID,
         confirmed_up_to,
+        settled_below: Lsn::INVALID,
         feed: None,
         fingerprint: Fingerprint::of(""),
         coverage: None,
@@ -271,6 +272,19 @@ async fn without_write_back_the_stream_is_the_proof() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+/// Of a feed of three rows.
+fn feed(marked: u64) -> FeedProgress {
+    FeedProgress {
+        request: "r".into(),
+        rows: 3,
+        fed: Fed {
+            done: 3,
+            marked,
+            controlled: false,
+        },
+    }
+}
+
 /// Records that do not prove that the stream had all rows, in each way that one may not.
 async fn unproven_by(
     prune: &impl AsyncFn(&'static str, Order, Checkpoint) -> Result<Vec<TableReport>, Failure>,
@@ -282,11 +296,15 @@ async fn unproven_by(
         let pruned = prune("off", order(Extent::Remove), recorded).await;
         assert_eq!(pruned.unwrap_err().code.name, code);
     };
-    check("retention-earlier-rows", &|c| c.whole_tables.clear()).await;
+    check("retention-earlier-rows", &|c| {
+        c.feed = Some(feed(3));
+        c.whole_tables.clear();
+    })
+    .await;
     let code = "retention-unproven";
     check(code, &|c| c.confirmed_up_to = Lsn::from(1)).await;
     check(code, &|c| c.kind = Kind::Repair).await;
-    check(code, &|c| c.feed = Some(FeedProgress::default())).await;
+    check(code, &|c| c.feed = Some(feed(2))).await;
     check(code, &|c| c.identity.slot = "other".into()).await;
     check(code, &|c| c.identity.database = "other".into()).await;
 }

@@ -232,6 +232,8 @@ impl Delivery {
                 attempts: row.attempts,
                 error: &row.reason,
             },
+            // It was told once, on a server that may be another one.
+            None if origin.position.commit_lsn.0 < self.settled_below => return,
             None => Outcome::Sent,
         };
         let policy = self.settings.policy(table);

@@ -261,7 +261,19 @@ impl Delivery {
             Lsn::INVALID => at.index <= told,
             _ => *at < confirmed,
         };
+        let streamed = self.dead.range(..confirmed).next_back();
+        if let Some((last, _)) = streamed.filter(|(at, _)| at.commit_lsn.0 != Lsn::INVALID) {
+            let beyond = Lsn::from(last.commit_lsn.0.as_u64() + 1);
+            self.settled_below = self.settled_below.max(beyond);
+        }
         self.settle(is_settled)
+    }
+
+    /// The dead letters of positions that a promotion has voided: other rows are there now.
+    pub(super) fn forget_dead_from(&mut self, void_from: Lsn) {
+        let void_from = first_position(void_from);
+        let settled = self.settle(|at| *at >= void_from);
+        self.exceptions.extend(settled);
     }
 
     /// Takes back what was said of the rows of some dead letters.
@@ -383,6 +395,7 @@ impl Delivery {
             },
             // Never behind an older one, up to which the slot may be confirmed.
             confirmed_up_to: progress.confirm.max(self.covered),
+            settled_below: self.settled_below,
             feed: self
                 .feed
                 .as_ref()

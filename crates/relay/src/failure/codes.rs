@@ -208,8 +208,8 @@ pub static CODES: &[Code] = &[
     // Write-back and retention.
     transient(
         "write-back-blocked",
-        "Outbox rows can't be changed for the moment: the table or a row is locked, the database is read-only or overloaded, or a commit waits for a synchronous standby. Publishing goes on, the slot holds.",
-        "Find who holds the lock (pg_locks, pg_blocking_pids), or make the database writable again. outboxd goes on by itself.",
+        "Outbox rows can't be changed for the moment: the table or a row is locked, the database is read-only or overloaded, a commit waits for a synchronous standby, or a standby of synchronized_standby_slots has not received the states. Publishing goes on, the slot holds.",
+        "Find who holds the lock (pg_locks, pg_blocking_pids), make the database writable again, or bring the standby back (pg_stat_replication). outboxd goes on by itself.",
     ),
     stopped(
         "write-back-columns",

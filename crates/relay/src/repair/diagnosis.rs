@@ -136,6 +136,7 @@ mod tests {
             position: None,
             floor: Lsn::INVALID,
             confirmed_up_to: Lsn::from(100),
+            settled_below: Lsn::INVALID,
             fingerprint: Fingerprint::of(""),
             coverage: None,
             whole_tables: std::collections::BTreeSet::new(),

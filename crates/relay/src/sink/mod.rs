@@ -235,6 +235,7 @@ pub fn opening_checkpoint(
         position: None,
         floor: Lsn::INVALID,
         confirmed_up_to: at,
+        settled_below: Lsn::INVALID,
         feed: None,
         fingerprint: facts.fingerprint,
         coverage: Some(facts.coverage.clone()),

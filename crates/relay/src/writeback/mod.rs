@@ -15,6 +15,7 @@ mod correction;
 pub(crate) mod error;
 mod session;
 pub(crate) mod snapshot;
+mod standbys;
 mod statement;
 pub(crate) mod table;
 mod worker;

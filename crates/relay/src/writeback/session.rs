@@ -11,6 +11,7 @@ use tokio_postgres::{Client, Statement};
 use super::batch::TableRows;
 use super::error::classify;
 use super::snapshot::Snapshot;
+use super::standbys::Standbys;
 use super::{statement, table};
 use crate::config::{Host, Pipeline};
 use crate::failure::Failure;
@@ -28,7 +29,7 @@ const VISIBILITY_PATIENCE: Duration = Duration::from_secs(10);
 const VISIBILITY_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// Without `row_security`, rows that a policy hides would be taken for deleted ones: this way they
-/// are an error. A local commit is enough, for what is lost with this server is written again.
+/// are an error. A local commit is enough: what a standby must have is waited for.
 const PURPOSE: Purpose = Purpose {
     name: "the write-back connection",
     suffix: " write-back",
@@ -78,15 +79,18 @@ struct Statements {
 pub(super) struct Session {
     client: Client,
     tables: BTreeMap<TableId, Statements>,
+    standbys: Standbys,
 }
 
 impl Session {
     /// Connects to the server and looks at the tables.
     pub async fn open(pipeline: &Pipeline, server: &Server) -> Result<Self, Failure> {
         let link = Link::connect(&pipeline.postgres, &server.host, PURPOSE).await?;
+        let standbys = Standbys::prepare(&link.client, &server.identity.slot).await?;
         let mut session = Self {
             client: link.client,
             tables: BTreeMap::new(),
+            standbys,
         };
         session.require(server).await?;
         for (id, spec, state) in pipeline.written_back() {
@@ -151,6 +155,11 @@ impl Session {
         row.get::<_, &str>(0).parse()
     }
 
+    /// Waits until standbys that count have received what was written.
+    pub async fn settle(&self) -> Result<(), Failure> {
+        self.standbys.receive(&self.client).await
+    }
+
     /// Updates rows of one table.
     pub async fn update(&self, table: TableId, rows: &TableRows<'_>) -> Result<Updated, Failure> {
         let mut updated = Updated::default();
@@ -188,7 +197,7 @@ impl Session {
     }
 }
 
-async fn answer<T>(
+pub(super) async fn answer<T>(
     attempt: &str,
     query: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, Failure> {

@@ -110,6 +110,6 @@ impl Worker {
             self.metrics.wrote(sent, failed, passed_over);
         }
         self.metrics.batch(began.elapsed());
-        Ok(())
+        session.settle().await
     }
 }

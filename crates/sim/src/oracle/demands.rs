@@ -55,8 +55,13 @@ impl Expectation {
                 .iter()
                 .map(|later| later.demand.id())
                 .collect();
+            // At least once, an older relay may bury an event again while its dead letter is served.
+            let is_exact = self.is_exact;
+            let is_repeated = |event: &Expected| {
+                !is_exact && event.burials.iter().any(|b| b.resolution.is_some())
+            };
             let is_left = |event: &Expected| {
-                let mut burials = event.burials.iter();
+                let mut burials = event.burials.iter().filter(|_| !is_repeated(event));
                 burials.any(|b| {
                     let is_possible = drops || b.is_publishable;
                     b.resolution.is_none() && !later.contains(&b.request) && is_possible

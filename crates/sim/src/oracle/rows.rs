@@ -73,8 +73,14 @@ impl Told {
                 WriteBack::Failures if event.burials.is_empty() => RowState::Pending,
                 WriteBack::All | WriteBack::Failures => RowState::Sent,
             };
+            // A state that was lost with its server may be missing, but not be another one.
+            let is_older = match found {
+                RowState::Pending => true,
+                RowState::Failed => !event.burials.is_empty(),
+                RowState::Sent => false,
+            };
             let is_right = found == expected
-                || server.has_forgotten(&id)
+                || server.has_forgotten(&id) && is_older
                 || is_ambiguous && (found != RowState::Pending || self.mode != WriteBack::All);
             if !is_right {
                 let position = event.position;

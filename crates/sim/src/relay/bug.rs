@@ -82,10 +82,14 @@ pub enum Bug {
     ReadsUnsettled,
     /// Reports what is recorded as flushed, whatever rows are still to be written back.
     ConfirmsUntold,
+    /// Confirms rows whose states no standby is known to have.
+    LeavesStandbysBehind,
     /// Goes on though marks were dropped for being too many.
     DropsOverflow,
     /// Takes every row that was dealt with before for a published one.
     ForgetsDead,
+    /// Takes a row for a published one though it may be a dead letter that is not remembered any more.
+    ForgetsSettled,
     /// Forgets between sessions which keys are parked.
     ForgetsParked,
     /// Forgets between sessions which rows were published from their dead letters.
@@ -102,7 +106,7 @@ pub enum Bug {
 
 impl Bug {
     /// Each of them.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 49] = [
         Self::ConfirmsOnSend,
         Self::ConfirmsKeepalives,
         Self::ConfirmsUnrecorded,
@@ -142,8 +146,10 @@ impl Bug {
         Self::ServesOwnLetters,
         Self::ReadsUnsettled,
         Self::ConfirmsUntold,
+        Self::LeavesStandbysBehind,
         Self::DropsOverflow,
         Self::ForgetsDead,
+        Self::ForgetsSettled,
         Self::ForgetsParked,
         Self::ForgetsRevived,
         Self::ReleasesUnpublished,
@@ -194,8 +200,10 @@ impl Bug {
             Self::ServesOwnLetters => "serves-own-letters",
             Self::ReadsUnsettled => "reads-unsettled",
             Self::ConfirmsUntold => "confirms-untold",
+            Self::LeavesStandbysBehind => "leaves-standbys-behind",
             Self::DropsOverflow => "drops-overflow",
             Self::ForgetsDead => "forgets-dead",
+            Self::ForgetsSettled => "forgets-settled",
             Self::ForgetsParked => "forgets-parked",
             Self::ForgetsRevived => "forgets-revived",
             Self::ReleasesUnpublished => "releases-unpublished",

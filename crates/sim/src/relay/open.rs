@@ -320,6 +320,9 @@ fn taken_up(context: &Context, mut resume: Resume) -> Resume {
         }
         position.complete |= context.has(Bug::TakesPartsForWhole);
     }
+    if context.has(Bug::ForgetsSettled) {
+        resume.settled_below = Lsn::INVALID;
+    }
     let exceptions = &mut resume.exceptions;
     if context.has(Bug::ForgetsDead) {
         exceptions.dead.clear();
@@ -342,6 +345,7 @@ fn opening_checkpoint(context: &Context, facts: &ServerFacts, kind: Kind, at: Ls
         floor: Lsn::INVALID,
         feed: None,
         confirmed_up_to: at,
+        settled_below: Lsn::INVALID,
         fingerprint: fingerprint(),
         coverage: Some(facts.coverage.clone()),
         whole_tables: std::collections::BTreeSet::new(),

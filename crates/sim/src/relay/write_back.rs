@@ -107,6 +107,25 @@ impl Worker {
                 return false;
             }
         }
+        self.is_received().await
+    }
+
+    /// Waits for the standbys that count; `false` if the server is another one meanwhile.
+    async fn is_received(&self) -> bool {
+        let (context, timeline) = (&self.context, self.timeline);
+        let end = context.with(|world| world.server.log_end());
+        while self.is_wanted.get() && !context.has(Bug::LeavesStandbysBehind) {
+            let (received, now) =
+                context.with(|world| (world.server.is_received(end), world.server.timeline()));
+            if received && now == timeline {
+                return true;
+            }
+            context.count("write-back-awaits-standby");
+            pause().await;
+            if now != timeline {
+                return false;
+            }
+        }
         true
     }
 

@@ -125,6 +125,12 @@ impl Connection {
         self.up.pop_front()
     }
 
+    /// How far it has been sent the log.
+    pub fn streamed(&self) -> Lsn {
+        let walsender = self.walsender.as_ref();
+        walsender.map_or(Lsn::INVALID, Walsender::sent)
+    }
+
     pub fn close(&mut self, why: Gone, dice: &mut Dice) {
         if matches!(self.link, Link::Closed(_)) {
             return;

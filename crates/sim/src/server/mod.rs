@@ -29,6 +29,9 @@ pub const SLOT: &str = "outboxd";
 /// Once in so many steps the slot's state is written to disk, as a checkpoint does.
 const PERSISTED_EVERY: u64 = 30;
 
+/// Once in so many steps the standby catches up.
+const RECEIVED_EVERY: u64 = 200;
+
 /// What the server heard and did, for the oracle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
@@ -91,6 +94,10 @@ pub struct Server {
     /// Transactions without changes too.
     sends_empty: bool,
     asks_every: u64,
+    /// Nothing is streamed that the standby has not received (`synchronized_standby_slots`).
+    is_synchronised: bool,
+    /// How far the standby has received the log, if it counts.
+    received: Lsn,
 }
 
 impl Server {
@@ -110,6 +117,8 @@ impl Server {
             notices: Vec::new(),
             sends_empty: setup.sends_empty,
             asks_every: setup.asks_every,
+            is_synchronised: setup.is_synchronised,
+            received: Lsn::INVALID,
         }
     }
 
@@ -165,6 +174,16 @@ impl Server {
         self.held_up
     }
 
+    /// Where the log ends.
+    pub fn log_end(&self) -> Lsn {
+        self.history.end()
+    }
+
+    /// Whether the standbys that count have received the log up to there.
+    pub fn is_received(&self, lsn: Lsn) -> bool {
+        !self.is_synchronised || self.received >= lsn
+    }
+
     /// Nothing more will be written.
     pub fn is_written(&self) -> bool {
         self.writer.is_done()
@@ -190,6 +209,9 @@ impl Server {
             && let Some(slot) = &mut self.slot
         {
             slot.persist();
+        }
+        if dice.one_in(RECEIVED_EVERY) {
+            self.received = self.history.end();
         }
         let ids: Vec<_> = self.connections.keys().copied().collect();
         if let Some(id) = dice.pick(&ids) {
@@ -221,6 +243,7 @@ impl Server {
                 State::Up | State::Down => self.asks_every,
             };
             connection.send(&self.history, asks_every, dice);
+            self.received = self.received.max(connection.streamed());
         } else if dice.one_in(8) {
             // A closed socket soon, a silent peer at wal_sender_timeout.
             let forgotten = connection.abandoned;

@@ -35,13 +35,19 @@ impl Server {
         };
         let branched = self.branches.iter().copied().max();
         let least = created.max(branched.unwrap_or(created));
+        let least = match self.is_synchronised {
+            true => least.max(self.received),
+            false => least,
+        };
         let Some(ends_at) = dice.pick(&self.history.ends_from(least)) else {
             return false;
         };
         let timeline = self.timeline();
         self.crash(dice);
         self.history.branch_off(ends_at);
-        self.rows.branch_off(ends_at, &self.history);
+        let forgets = !self.is_synchronised;
+        self.rows.branch_off(ends_at, &self.history, forgets);
+        self.received = self.received.min(ends_at);
         self.switches.push(TimelineSwitch { timeline, ends_at });
         self.branches.push(ends_at);
         if let Some(slot) = &mut self.slot {

@@ -95,12 +95,15 @@ impl Rows {
         self.forgotten.extend(pending.map(|(id, _)| id.clone()));
     }
 
-    /// The log was replaced by one that has nothing from `at` on.
-    pub fn branch_off(&mut self, at: Lsn, history: &History) {
+    /// The log was replaced by one that has nothing from `at` on. Whether rows whose states are lost
+    /// with it `may` stay without them.
+    pub fn branch_off(&mut self, at: Lsn, history: &History, may: bool) {
         while let Some(update) = self.updates.pop_if(|update| update.lsn >= at) {
             if let Some(row) = self.rows.get_mut(&update.id) {
                 row.state = update.before;
-                self.forgotten.insert(update.id);
+                if may {
+                    self.forgotten.insert(update.id);
+                }
             }
         }
         self.rows.retain(|_, row| row.commit_lsn < at);

@@ -69,7 +69,8 @@ impl Server {
         };
         self.crash(dice);
         self.history.branch_off(at);
-        self.rows.branch_off(at, &self.history);
+        self.rows.branch_off(at, &self.history, true);
+        self.received = self.received.min(at);
         self.branches.push(at);
         if let Some(slot) = &mut self.slot {
             slot.go_back(at);

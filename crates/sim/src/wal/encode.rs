@@ -82,6 +82,11 @@ impl Walsender {
         self.sent
     }
 
+    /// What commits below has been sent.
+    pub fn sent(&self) -> Lsn {
+        self.sent
+    }
+
     /// Everything has been sent, and said to have been.
     pub fn is_caught_up(&self, history: &History) -> bool {
         self.item == history.items.len() && self.sent == history.end()

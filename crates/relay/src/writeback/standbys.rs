@@ -1,0 +1,88 @@
+//! Whether standbys have what was written.
+//!
+//! A failover slot streams nothing that the standbys of `synchronized_standby_slots` have not received,
+//! so a promoted one has every event that was published. The states are written behind their events:
+//! here the same is asked of them. So the slot, which is confirmed after that, is nowhere confirmed
+//! beyond a row whose state a promoted standby lacks.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, Statement};
+
+use super::error::classify;
+use super::session::answer;
+use crate::failure::Failure;
+
+/// Standbys that have not received states after this long are worth telling of.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// Where the WAL ends, if standbys count for this slot. Older versions know neither the setting nor the
+/// column.
+const WRITTEN: &str = "SELECT pg_current_wal_flush_lsn()::text \
+     WHERE coalesce(current_setting('synchronized_standby_slots', true), '') <> '' \
+       AND EXISTS (SELECT FROM pg_replication_slots s \
+         WHERE s.slot_name = $1 AND (to_jsonb(s)->>'failover')::bool)";
+
+/// As the server itself asks (`StandbySlotsHaveCaughtup` in `slot.c`): a slot that is missing has
+/// received nothing.
+const RECEIVED: &str = "SELECT coalesce(bool_and(coalesce(s.restart_lsn >= $1::text::pg_lsn, false)), true) \
+     FROM regexp_split_to_table(lower(current_setting('synchronized_standby_slots', true)), '[\\s,\"]+') name \
+     LEFT JOIN pg_replication_slots s ON s.slot_name = name AND s.slot_type = 'physical' \
+     WHERE name <> ''";
+
+/// The question, prepared.
+pub(super) struct Standbys {
+    slot: String,
+    written: Statement,
+    received: Statement,
+}
+
+impl Standbys {
+    pub async fn prepare(client: &Client, slot: &str) -> Result<Self, Failure> {
+        let prepare = async |sql: &str| {
+            let statement = client.prepare(sql).await;
+            statement.map_err(|e| classify("preparing the look at standbys", &e))
+        };
+        Ok(Self {
+            slot: slot.to_owned(),
+            written: prepare(WRITTEN).await?,
+            received: prepare(RECEIVED).await?,
+        })
+    }
+
+    /// Waits until those that count have received everything that is written by now.
+    pub async fn receive(&self, client: &Client) -> Result<(), Failure> {
+        let Some(row) = ask(client, &self.written, &self.slot).await? else {
+            return Ok(());
+        };
+        let end: String = row.get(0);
+        let began = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let row = ask(client, &self.received, &end).await?;
+            if row.is_some_and(|row| row.get(0)) {
+                return Ok(());
+            }
+            if began.elapsed() > PATIENCE {
+                let message = format!(
+                    "the states of rows are written, but a standby of synchronized_standby_slots has \
+                     not received the WAL up to {end}"
+                );
+                return Err(Failure::new("write-back-blocked", message));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+async fn ask(
+    client: &Client,
+    statement: &Statement,
+    about: &(dyn ToSql + Sync),
+) -> Result<Option<Row>, Failure> {
+    let asking = client.query_opt(statement, std::slice::from_ref(&about));
+    answer("looking at standbys", asking).await
+}
