@@ -50,7 +50,7 @@ scenarios-short: deps build-all
 	@target/release/scenario --short
 
 .PHONY: scenarios-proof
-scenarios-proof: deps build-all ## every fault of docs/guarantees.md that is not one of chaos, four at a time
+scenarios-proof: deps build-all ## every fault of docs/guarantees.md that is not one of chaos, some at a time
 	@target/release/scenario --proof
 
 .PHONY: chaos

@@ -9,7 +9,7 @@ use pgoutput::{CommitLsn, PgTimestamp, Position};
 use crate::breaker::Breaker;
 use crate::topics::Topics;
 use crate::verdict::{Class, Verdict};
-use crate::{RefusedEvent, RetryPolicy};
+use crate::{Halt, RefusedEvent, RetryPolicy};
 
 /// Refused events that are remembered at most.
 const MAX_REFUSED: usize = 10_000;
@@ -80,8 +80,26 @@ impl Lessons {
         }
     }
 
-    /// It is this event that the brokers refuse.
-    pub(crate) fn blame(&mut self, event: RefusedEvent, wall: PgTimestamp) {
+    /// These are the events that the brokers refuse. If they are too many to be remembered, the next
+    /// windows are smaller.
+    pub(crate) fn named(&mut self, events: &[RefusedEvent], wall: PgTimestamp) {
+        if self.refused.len() + events.len() > MAX_REFUSED {
+            self.caution = Some((events.len() / 2).max(1));
+        }
+        for event in events {
+            self.blame(event.clone(), wall);
+        }
+    }
+
+    /// The pipeline stops until its cause is repaired, which the next session is to notice.
+    pub(crate) fn halted_by(&mut self, halt: &Halt) {
+        self.topics.forget_refusals();
+        if matches!(halt, Halt::Refused { .. }) {
+            self.refused.clear();
+        }
+    }
+
+    fn blame(&mut self, event: RefusedEvent, wall: PgTimestamp) {
         if self.refused.len() >= MAX_REFUSED {
             self.refused.pop_first();
         }
@@ -120,5 +138,38 @@ impl Lessons {
     /// A window got through.
     pub(crate) fn got_through(&mut self, max_events: usize) {
         self.caution = self.caution.map(|n| n * 2).filter(|n| *n < max_events);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pgoutput::Lsn;
+
+    use super::*;
+
+    #[test]
+    fn where_too_many_are_named_the_next_windows_are_smaller() {
+        let policy = RetryPolicy {
+            initial: Duration::ZERO,
+            max: Duration::ZERO,
+            multiplier: 1.0,
+        };
+        let mut lessons = Lessons::new(policy, 0);
+        let event = |index| RefusedEvent {
+            position: Position {
+                commit_lsn: CommitLsn(Lsn::from(10)),
+                index,
+            },
+            id: String::new(),
+            reason: String::new(),
+        };
+        let named = |count: u64| (0..count).map(event).collect::<Vec<_>>();
+        lessons.named(&named(9_000), PgTimestamp(0));
+        assert_eq!(lessons.caution, None);
+        lessons.named(&named(12_000), PgTimestamp(0));
+        assert_eq!(lessons.caution, Some(6_000));
+        assert_eq!(lessons.refused.len(), MAX_REFUSED);
     }
 }

@@ -315,8 +315,7 @@ impl Delivery {
             RefusalCause::TopicMissing => Answer::Missing,
             RefusalCause::TopicDenied => Answer::Denied,
             RefusalCause::Contents if !refusal.events.is_empty() => {
-                let events = refusal.events.iter().cloned();
-                events.for_each(|event| self.lessons.blame(event, wall));
+                self.lessons.named(&refusal.events, wall);
                 return None;
             }
             RefusalCause::Contents => {
@@ -385,7 +384,8 @@ impl Delivery {
         let close = self.window.opened_at().filter(|_| complete);
         let close = close.map(|opened| opened + self.settings.max_wait);
         let ask = self.lessons.topics.poll_timeout();
-        [record, close, ask].into_iter().flatten().min()
+        let give_up = self.blocked_since.map(|since| since + windows::BLOCKED);
+        [record, close, ask, give_up].into_iter().flatten().min()
     }
 
     /// Whether the driver may feed more messages: bounds the memory.

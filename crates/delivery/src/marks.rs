@@ -16,6 +16,8 @@ pub enum Outcome<'a> {
     },
     /// It is durable in its topic, published from its dead letter.
     Revived,
+    /// It is durable in its topic, published by a feed. Its row may say of an earlier time that it failed.
+    Fed,
 }
 
 /// One row and its outcome.
@@ -49,13 +51,14 @@ enum Fate {
     Sent,
     Failed { attempts: u32, error_end: usize },
     Revived,
+    Fed,
 }
 
 impl Row {
     fn end(&self) -> usize {
         match self.fate {
             Fate::Failed { error_end, .. } => error_end,
-            Fate::Sent | Fate::Revived => self.id_end,
+            Fate::Sent | Fate::Revived | Fate::Fed => self.id_end,
         }
     }
 }
@@ -68,6 +71,7 @@ impl Marks {
         let fate = match mark.outcome {
             Outcome::Sent => Fate::Sent,
             Outcome::Revived => Fate::Revived,
+            Outcome::Fed => Fate::Fed,
             Outcome::Failed { attempts, error } => {
                 self.text.push_str(error);
                 let error_end = self.text.len();
@@ -107,6 +111,7 @@ impl Marks {
             let outcome = match row.fate {
                 Fate::Sent => Outcome::Sent,
                 Fate::Revived => Outcome::Revived,
+                Fate::Fed => Outcome::Fed,
                 Fate::Failed {
                     attempts,
                     error_end,
@@ -156,6 +161,7 @@ mod tests {
             ("a", Outcome::Sent),
             ("bc", failed),
             ("d", Outcome::Revived),
+            ("f", Outcome::Fed),
         ];
         let mut marks = Marks::default();
         for (id, outcome) in rows {

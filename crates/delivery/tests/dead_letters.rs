@@ -154,9 +154,11 @@ fn a_parked_key_takes_its_later_events_along_in_this_session_and_the_next() {
     bench.idle();
     let fates = [dead("mapping/null-type"), dead("parked"), GOOD];
     assert_eq!(bench.fates(), fates);
-    assert_eq!(bench.exceptions.len(), 1, "{:?}", bench.exceptions);
     let mut exceptions = Exceptions::default();
-    assert!(exceptions.take(&bench.exceptions[0].value().unwrap()));
+    for exception in &bench.exceptions {
+        assert!(exceptions.take(&exception.value().unwrap()));
+    }
+    assert_eq!((exceptions.parked.len(), exceptions.dead.len()), (1, 2));
     let resume = Resume {
         exceptions,
         ..Resume::default()
@@ -323,4 +325,43 @@ fn a_row_of_a_parked_key_that_is_no_event_says_so() {
             dead("mapping/null-type")
         ]
     );
+}
+
+fn invalid(position: &str) -> RefusedEvent {
+    RefusedEvent {
+        position: position.parse().unwrap(),
+        id: "59a42efd-b015-44a9-9dde-cb36d9002425".into(),
+        reason: "not valid".into(),
+    }
+}
+
+#[test]
+fn where_nothing_may_die_a_refused_event_is_tried_again() {
+    let mut halting = settings();
+    halting.tables[0].on_dead_letter = OnDeadLetter::Halt;
+    let mut bench = Bench::new(halting.clone(), &Resume::default());
+    bench.transaction(10, 1);
+    bench.idle();
+    let refusal = Refusal {
+        topic: "transfers.settled".into(),
+        cause: RefusalCause::Contents,
+        reason: "not valid".into(),
+        events: vec![invalid("0/A:0")],
+    };
+    assert!(bench.delivery.handle_refused(&refusal, bench.now).is_none());
+    let mut next = Bench::after(
+        bench.delivery.into_lessons(),
+        halting.clone(),
+        &Resume::default(),
+    );
+    let _ = next.begin(10);
+    assert!(matches!(
+        next.insert_payload("{}"),
+        Err(Halt::Refused { .. })
+    ));
+    // Its cause may be repaired by now.
+    let mut last = Bench::after(next.delivery.into_lessons(), halting, &Resume::default());
+    last.transaction(10, 1);
+    last.idle();
+    assert_eq!(last.fates(), [GOOD]);
 }

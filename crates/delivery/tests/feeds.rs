@@ -4,8 +4,8 @@
 mod bench;
 mod world;
 
-use bench::{with, writing_back};
-use delivery::{OnDeadLetter, Recording, Settings, WriteBack};
+use bench::{Bench, with, writing_back};
+use delivery::{Fed, FeedProgress, OnDeadLetter, Outcome, Recording, Resume, Settings, WriteBack};
 use world::{A, B, C, End, REFUSED, Sent, World, list, row, transaction};
 
 /// Enough for any session to come to its end.
@@ -311,4 +311,48 @@ fn without_transactions_a_feed_that_goes_on_is_recorded_before_the_stream_does()
     assert!(world.session(ENDLESS, End::Kill));
     ids.push("s1".into());
     world.check(&ids, "C");
+}
+
+#[test]
+fn a_feed_whose_table_is_not_told_yet_keeps_other_feeds_waiting_and_nothing_else() {
+    let published = Fed {
+        done: 1,
+        ..Fed::default()
+    };
+    let resume = Resume {
+        feed: Some(FeedProgress {
+            request: "feed".into(),
+            rows: 1,
+            fed: published,
+        }),
+        ..Resume::default()
+    };
+    for (command, goes_on) in [
+        (r#"{"command":"replay","rows":1}"#, false),
+        (r#"{"command":"dlq-replay","filter":{}}"#, true),
+    ] {
+        let mut bench = Bench::new(writing_back(), &resume);
+        bench.wait();
+        assert_eq!(bench.feeds.len(), 1, "it goes on");
+        bench.fed_row(1);
+        bench.delivery.handle_feed_end(bench.now);
+        bench.poll();
+        let told: Vec<_> = bench
+            .marks
+            .iter()
+            .flat_map(|(_, marks)| marks.iter())
+            .collect();
+        assert!(
+            matches!(told[..], [mark] if mark.outcome == Outcome::Fed),
+            "{told:?}"
+        );
+        bench.control_relation();
+        bench.begin(10).unwrap();
+        bench.control(command);
+        bench.wait();
+        assert_eq!(
+            bench.served.len() + bench.feeds.len() - 1,
+            usize::from(goes_on)
+        );
+    }
 }

@@ -96,7 +96,7 @@ fn a_released_key_goes_on_behind_its_parked_events() {
     );
     let held = bench.produced.iter().filter_map(|(_, _, c)| c.as_ref());
     let held: Vec<_> = held.map(|checkpoint| checkpoint.exceptions).collect();
-    assert_eq!(held, [Some(1), Some(1), Some(0)], "as they are recorded");
+    assert_eq!(held, [Some(2), Some(2), Some(1)], "as they are recorded");
 }
 
 #[test]

@@ -245,3 +245,13 @@ fn a_row_that_may_be_dead_is_never_marked_sent() {
     bench.idle();
     assert_eq!(bench.last_checkpoint().settled_below, settled_below);
 }
+
+#[test]
+fn a_dead_letter_of_a_time_without_write_back_is_known_to_a_time_with_it() {
+    let mut bench = Bench::fresh();
+    bench.begin(20).unwrap();
+    bench.insert_row("", "t1", "{}").unwrap();
+    bench.commit(20);
+    bench.idle();
+    assert!(matches!(bench.exceptions[..], [Exception::Dead(_)]));
+}

@@ -190,12 +190,11 @@ pub(super) fn promote(stage: &mut Stage, standby: Postgres) -> Result<String> {
     Ok(end)
 }
 
-/// The server has written past the LSN that the old one had reached.
+/// The server writes past the LSN that the old one had reached.
 pub(super) fn reuses(stage: &Stage, end: &str) -> Result<()> {
-    let reached = format!("SELECT pg_current_wal_insert_lsn() > '{end}'");
-    ensure!(
-        stage.value(&reached)? == "t",
-        "LSNs up to {end} were not used again"
+    let reached = format!(
+        "SELECT (pg_logical_emit_message(false, 'filler', repeat('x', 8000)) > '{end}')::text"
     );
+    while stage.value(&reached)? == "false" {}
     Ok(())
 }

@@ -82,6 +82,28 @@ async fn only_failures_are_written_where_only_those_are_wanted() {
     );
     assert_eq!(done(&mut write_back).await, 1);
     assert_eq!(states(&postgres), "FAILED=1 PENDING=2");
+    write_back.submit(2, marks(fed(&ids), xid));
+    assert_eq!(done(&mut write_back).await, 2);
+    assert_eq!(states(&postgres), "PENDING=2 SENT=1");
+}
+
+#[test]
+async fn what_a_feed_published_is_sent_though_it_failed_before() {
+    let postgres = server(OUTBOX);
+    let context = context(pipeline(&postgres, ""));
+    let mut write_back = write_back(&context);
+    let (ids, xid) = insert(&client(&postgres).await, 2).await;
+    write_back.submit(1, marks([(&*ids[0], FAILED)], xid));
+    assert_eq!(done(&mut write_back).await, 1);
+    write_back.submit(2, marks(fed(&ids), xid));
+    assert_eq!(done(&mut write_back).await, 2);
+    assert_eq!(states(&postgres), "SENT=2");
+    let error = "SELECT count(*) FROM outbox WHERE last_error IS NOT NULL";
+    assert_eq!(value(&postgres, error), "0");
+}
+
+fn fed<'a>(ids: &'a [String]) -> impl Iterator<Item = (&'a str, Outcome<'a>)> {
+    ids.iter().map(|id| (id.as_str(), Outcome::Fed))
 }
 
 #[test]

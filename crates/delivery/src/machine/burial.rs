@@ -156,7 +156,8 @@ impl Delivery {
             origin,
         };
         batch.push_dead_letter(record, &dead, max_bytes);
-        if self.settings.writes_back() && !is_revived {
+        // Also where states are not written: the next session may write them.
+        if !is_revived {
             let row = DeadRow {
                 position: record.position,
                 attempts: verdict.attempts,

@@ -173,7 +173,7 @@ impl Delivery {
                 attempts: row.attempts,
                 error: &row.reason,
             },
-            None => Outcome::Sent,
+            None => Outcome::Fed,
         };
         let policy = self.settings.policy(table);
         if !policy.is_some_and(|policy| policy.write_back.takes(&outcome)) {
@@ -278,7 +278,7 @@ impl Delivery {
     /// The place in a feed does not say in which: of this one, rows up to `done` are published. A repair
     /// makes another feed of what it finds.
     pub(super) fn forget_dead_of_other_feeds(&mut self, done: u64) {
-        let is_other = |at: &Position| at.commit_lsn.0 == Lsn::INVALID && at.index > done;
+        let is_other = |at: &Position| is_fed(*at) && at.index > done;
         let others = self.settle(is_other);
         self.exceptions.extend(others);
     }
@@ -365,9 +365,9 @@ impl Delivery {
         }
     }
 
-    /// A feed that is not forgotten yet keeps a request waiting.
+    /// A feed that is not forgotten yet keeps another one waiting.
     pub(super) fn waits_for_feed(&self) -> bool {
-        self.feed.is_some() && self.serving.as_ref().is_some_and(Serving::is_at_its_row)
+        self.feed.is_some() && self.serving.as_ref().is_some_and(Serving::asks_for_feed)
     }
 }
 
@@ -377,6 +377,11 @@ impl Feed {
             feed: self.progress(fed),
         }
     }
+}
+
+/// Whether it is a place in a feed.
+pub(super) fn is_fed(position: Position) -> bool {
+    position.commit_lsn.0 == Lsn::INVALID
 }
 
 /// Rows of a feed are not looked up in the log: they bear their place in the feed.

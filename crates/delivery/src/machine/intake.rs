@@ -183,8 +183,7 @@ impl Delivery {
             return Ok(());
         };
         self.window.batch.truncate(index);
-        // The next session is to notice when the cause is repaired.
-        self.lessons.topics.forget_refusals();
+        self.lessons.halted_by(&halt);
         Err(halt)
     }
 

@@ -57,6 +57,12 @@ impl Serving {
         self.request.as_ref().map(|request| request.id.as_str())
     }
 
+    /// The stream stands at a request for a feed.
+    pub fn asks_for_feed(&self) -> bool {
+        let command = self.request.as_ref().map(|request| &request.command);
+        matches!(command, Some(Ok(Command::Replay { .. })))
+    }
+
     /// The stream stands at the row of the control table that asks for it.
     pub fn is_at_its_row(&self) -> bool {
         self.request.is_some()
@@ -228,13 +234,12 @@ impl Delivery {
         let Route::Refused(verdict) = self.lessons.topics.route(topic, now) else {
             return Ok(());
         };
-        let reason = verdict.reason.clone();
-        // The next session is to notice when the cause is repaired.
-        self.lessons.topics.forget_refusals();
-        Err(Halt::DeadLetterTopic {
+        let halt = Halt::DeadLetterTopic {
             topic: topic.to_owned(),
-            reason,
-        })
+            reason: verdict.reason.clone(),
+        };
+        self.lessons.halted_by(&halt);
+        Err(halt)
     }
 
     fn resolve(&mut self, letter: &Redelivered<'_>, table: TableId) {

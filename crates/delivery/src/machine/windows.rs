@@ -7,6 +7,7 @@ use pgoutput::{Lsn, Position};
 
 use super::Delivery;
 use super::burial::Buried;
+use super::feeding::is_fed;
 use crate::exception::first_position;
 use crate::flight::{Contents, Window};
 use crate::window::{Bounds, Cut, first_commit};
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// How long marks may hold up the stream of rows that were published before.
-const BLOCKED: Duration = Duration::from_secs(5);
+pub(super) const BLOCKED: Duration = Duration::from_secs(5);
 
 impl Delivery {
     pub(super) fn bounds(&self) -> Bounds {
@@ -78,6 +79,7 @@ impl Delivery {
         if is_ahead_in_feed {
             self.give_up_telling_again();
         }
+        self.blocked_since = None;
     }
 
     /// Whether a window could be produced now. In a transaction it has to wait until every record
@@ -138,8 +140,7 @@ impl Delivery {
             }
             Err((position, halt)) => {
                 self.lost_window = true;
-                // The next session is to notice when the cause is repaired.
-                self.lessons.topics.forget_refusals();
+                self.lessons.halted_by(&halt);
                 self.lessons.barrier = Some(position.commit_lsn);
                 self.stop(halt);
             }
@@ -195,6 +196,7 @@ impl Delivery {
         for record in batch.iter() {
             let outcome = match record.fate {
                 Fate::None => continue,
+                Fate::Sent if is_fed(record.position) => Outcome::Fed,
                 Fate::Sent => Outcome::Sent,
                 Fate::Revived => Outcome::Revived,
                 Fate::Dead { attempts } => Outcome::Failed {
@@ -257,12 +259,12 @@ impl Delivery {
         let confirmed = first_position(self.front.confirmed().lsn());
         // The beginning of a feed may not be durable yet.
         let told = fed.map_or(0, |fed| fed.marked);
-        let is_settled = |at: &Position| match at.commit_lsn.0 {
-            Lsn::INVALID => at.index <= told,
-            _ => *at < confirmed,
+        let is_settled = |at: &Position| match is_fed(*at) {
+            true => at.index <= told,
+            false => *at < confirmed,
         };
         let streamed = self.dead.range(..confirmed).next_back();
-        if let Some((last, _)) = streamed.filter(|(at, _)| at.commit_lsn.0 != Lsn::INVALID) {
+        if let Some((last, _)) = streamed.filter(|(at, _)| !is_fed(**at)) {
             let beyond = Lsn::from(last.commit_lsn.0.as_u64() + 1);
             self.settled_below = self.settled_below.max(beyond);
         }

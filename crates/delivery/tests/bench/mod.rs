@@ -6,11 +6,11 @@ pub mod control;
 use std::time::{Duration, Instant};
 
 use delivery::{
-    Action, Answer, Checkpoint, Coverage, Delivery, Exception, Fingerprint, Halt, Identity,
-    Lessons, Marks, MarksId, OnDeadLetter, Recording, Refusal, RefusalCause, Request, Resume,
-    RetryPolicy, Settings, TablePolicy, TransactionPosition, WindowId, WriteBack,
+    Action, Answer, Checkpoint, Coverage, Delivery, Exception, FedRow, FeedProgress, Fingerprint,
+    Halt, Identity, Lessons, Marks, MarksId, OnDeadLetter, Recording, Refusal, RefusalCause,
+    Request, Resume, RetryPolicy, Settings, TablePolicy, TransactionPosition, WindowId, WriteBack,
 };
-use envelope::{Fate, Record, TableSpec, TopicPolicy, dead_letter};
+use envelope::{Fate, Record, TableId, TableSpec, TopicPolicy, dead_letter};
 use pgoutput::{
     Begin, Column, Commit, CommitLsn, EndLsn, Lsn, Message, PgTimestamp, Relation, Value,
 };
@@ -33,6 +33,7 @@ pub struct Bench {
     pub asked: Vec<String>,
     pub marks: Vec<(MarksId, Marks)>,
     pub served: Vec<Request>,
+    pub feeds: Vec<FeedProgress>,
     pub stopped: Option<Halt>,
     /// What is not usable.
     pub unusable: Vec<(String, Answer)>,
@@ -72,6 +73,21 @@ pub fn settings() -> Settings {
     }
 }
 
+fn outbox() -> Relation {
+    Relation {
+        oid: TABLE,
+        namespace: "public".into(),
+        name: "outbox".into(),
+        replica_identity: b'd',
+        columns: vec![
+            column("id", oid::UUID),
+            column("event_type", oid::TEXT),
+            column("payload", oid::JSONB),
+            column("transfer_id", oid::TEXT),
+        ],
+    }
+}
+
 impl Bench {
     pub fn new(settings: Settings, resume: &Resume) -> Self {
         Self::after(lessons(2), settings, resume)
@@ -104,6 +120,7 @@ impl Bench {
             asked: Vec::new(),
             marks: Vec::new(),
             served: Vec::new(),
+            feeds: Vec::new(),
             stopped: None,
             unusable: Vec::new(),
         };
@@ -116,20 +133,8 @@ impl Bench {
     }
 
     pub fn relation(&mut self) {
-        let relation = Relation {
-            oid: TABLE,
-            namespace: "public".into(),
-            name: "outbox".into(),
-            replica_identity: b'd',
-            columns: vec![
-                column("id", oid::UUID),
-                column("event_type", oid::TEXT),
-                column("payload", oid::JSONB),
-                column("transfer_id", oid::TEXT),
-            ],
-        };
         let mut bytes = Vec::new();
-        encode::relation(&mut bytes, &relation);
+        encode::relation(&mut bytes, &outbox());
         self.feed(&bytes).unwrap();
     }
 
@@ -164,19 +169,24 @@ impl Bench {
 
     /// A row of that type (and so for that topic) and key.
     pub fn insert_row(&mut self, event_type: &str, key: &str, payload: &str) -> Result<(), Halt> {
-        let event_type = match event_type {
-            "" => Value::Null,
-            text => Value::Text(text.as_bytes()),
+        self.feed(&inserted(event_type, key, payload))
+    }
+
+    /// The next row of a feed.
+    pub fn fed_row(&mut self, ordinal: u64) {
+        self.delivery.handle_fed_relation(&outbox()).unwrap();
+        let bytes = inserted("transfers.settled", "t1", "{}");
+        let Message::Insert(insert) = parse(&bytes).unwrap() else {
+            panic!("no insert");
         };
-        let row = [
-            Value::Text(b"59a42efd-b015-44a9-9dde-cb36d9002425"),
-            event_type,
-            Value::Text(payload.as_bytes()),
-            Value::Text(key.as_bytes()),
-        ];
-        let mut bytes = Vec::new();
-        encode::insert(&mut bytes, TABLE, &row);
-        self.feed(&bytes)
+        let row = FedRow {
+            table: TableId(0),
+            ordinal,
+            time: PgTimestamp(0),
+            tuple: insert.tuple,
+        };
+        self.delivery.handle_fed_row(&row, self.now).unwrap();
+        self.poll();
     }
 
     pub fn commit(&mut self, lsn: u64) {
@@ -272,7 +282,8 @@ impl Bench {
                 Action::Ask { topic } => self.answer(topic),
                 Action::WriteBack { id, marks } => self.marks.push((id, marks)),
                 Action::Serve { request } => self.served.push(request),
-                Action::Feed { .. } | Action::Discard { .. } => panic!("{action:?}"),
+                Action::Feed { feed } => self.feeds.push(feed),
+                Action::Discard { .. } => panic!("{action:?}"),
                 Action::Stop(halt) => self.stopped = Some(halt),
             }
         }
@@ -377,4 +388,21 @@ pub fn parking() -> Settings {
 
 pub fn writing_back() -> Settings {
     with(|s| s.tables[0].write_back = WriteBack::All)
+}
+
+/// An INSERT of a row of that type (none: NULL) and key.
+fn inserted(event_type: &str, key: &str, payload: &str) -> Vec<u8> {
+    let event_type = match event_type {
+        "" => Value::Null,
+        text => Value::Text(text.as_bytes()),
+    };
+    let row = [
+        Value::Text(b"59a42efd-b015-44a9-9dde-cb36d9002425"),
+        event_type,
+        Value::Text(payload.as_bytes()),
+        Value::Text(key.as_bytes()),
+    ];
+    let mut bytes = Vec::new();
+    encode::insert(&mut bytes, TABLE, &row);
+    bytes
 }

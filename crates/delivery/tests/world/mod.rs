@@ -165,12 +165,21 @@ impl World {
     }
 
     fn tell(&mut self, marks: &Marks) {
+        let only_failures = self.settings.tables[0].write_back == WriteBack::Failures;
         for mark in marks.iter() {
             let word = match mark.outcome {
                 Outcome::Failed { .. } => "FAILED",
-                Outcome::Sent | Outcome::Revived => "SENT",
+                Outcome::Sent | Outcome::Revived | Outcome::Fed => "SENT",
             };
-            self.told.entry(mark.id.to_owned()).or_insert(word);
+            let before = self.told.get(mark.id).copied();
+            let is_written = match mark.outcome {
+                Outcome::Failed { .. } | Outcome::Sent => before.is_none(),
+                Outcome::Fed if only_failures => before.is_some(),
+                Outcome::Revived | Outcome::Fed => true,
+            };
+            if is_written {
+                self.told.insert(mark.id.to_owned(), word);
+            }
         }
     }
 

@@ -15,8 +15,11 @@ const ERROR_CHARS: usize = 1_000;
 pub(super) struct TableRows<'a> {
     /// Ids of published rows.
     pub sent: Vec<&'a str>,
-    /// Ids of rows that are published from their dead letters.
+    /// Ids of rows that are published though they may say that they failed: from their dead letters, or
+    /// by a feed.
     pub revived: Vec<&'a str>,
+    /// Ids of rows that a feed published, where only failures are written.
+    pub recovered: Vec<&'a str>,
     /// Ids of rows that can't be published.
     pub failed: Vec<&'a str>,
     /// How often that was tried, of each of them.
@@ -32,14 +35,15 @@ pub(super) fn gather<'a>(
 ) -> BTreeMap<TableId, TableRows<'a>> {
     let mut tables: BTreeMap<TableId, TableRows<'a>> = BTreeMap::new();
     for mark in marks.flat_map(Marks::iter) {
-        let mode = modes.get(&mark.table);
-        if !mode.is_some_and(|mode| mode.takes(&mark.outcome)) {
+        let mode = modes.get(&mark.table).copied();
+        let Some(mode) = mode.filter(|mode| mode.takes(&mark.outcome)) else {
             continue;
-        }
+        };
         let rows = tables.entry(mark.table).or_default();
         match mark.outcome {
             Outcome::Sent => rows.sent.push(mark.id),
-            Outcome::Revived => rows.revived.push(mark.id),
+            Outcome::Fed if mode == WriteBack::Failures => rows.recovered.push(mark.id),
+            Outcome::Revived | Outcome::Fed => rows.revived.push(mark.id),
             Outcome::Failed { attempts, error } => {
                 rows.failed.push(mark.id);
                 rows.attempts
@@ -117,6 +121,7 @@ mod tests {
         let rows = |sent: &[&'static str], id| TableRows {
             sent: sent.to_vec(),
             revived: Vec::new(),
+            recovered: Vec::new(),
             failed: vec![id],
             attempts: vec![6],
             errors: vec!["too large".into()],

@@ -72,6 +72,7 @@ pub(super) struct Updated {
 struct Statements {
     sent: Statement,
     revived: Statement,
+    recovered: Statement,
     failed: Statement,
 }
 
@@ -102,6 +103,7 @@ impl Session {
             let statements = Statements {
                 sent: prepare(statement::sent(&outbox)).await?,
                 revived: prepare(statement::revived(&outbox)).await?,
+                recovered: prepare(statement::recovered(&outbox)).await?,
                 failed: prepare(statement::failed(&outbox)).await?,
             };
             session.tables.insert(id, statements);
@@ -155,9 +157,15 @@ impl Session {
         row.get::<_, &str>(0).parse()
     }
 
-    /// Waits until standbys that count have received what was written.
-    pub async fn settle(&self) -> Result<(), Failure> {
-        self.standbys.receive(&self.client).await
+    /// Up to where standbys that count must have the WAL, so that they have what was written; none do if
+    /// `None`.
+    pub async fn end_for_standbys(&self) -> Result<Option<String>, Failure> {
+        self.standbys.end(&self.client).await
+    }
+
+    /// Waits until the standbys that count have it.
+    pub async fn await_standbys(&self, end: &str) -> Result<(), Failure> {
+        self.standbys.receive(&self.client, end).await
     }
 
     /// Updates rows of one table.
@@ -172,6 +180,9 @@ impl Session {
         for ids in rows.revived.chunks(STATEMENT_ROWS) {
             updated.sent += self.execute(&statements.revived, &[&ids]).await?;
         }
+        for ids in rows.recovered.chunks(STATEMENT_ROWS) {
+            updated.sent += self.execute(&statements.recovered, &[&ids]).await?;
+        }
         let attempts = rows.attempts.chunks(STATEMENT_ROWS);
         let errors = rows.errors.chunks(STATEMENT_ROWS);
         let ids = rows.failed.chunks(STATEMENT_ROWS);
@@ -179,7 +190,9 @@ impl Session {
             let params: [&(dyn ToSql + Sync); 3] = [&ids, &attempts, &errors];
             updated.failed += self.execute(&statements.failed, &params).await?;
         }
-        let asked = (rows.sent.len() + rows.revived.len() + rows.failed.len()) as u64;
+        let asked =
+            (rows.sent.len() + rows.revived.len() + rows.recovered.len() + rows.failed.len())
+                as u64;
         updated.passed_over = asked.saturating_sub(updated.sent + updated.failed);
         Ok(updated)
     }

@@ -52,16 +52,18 @@ impl Standbys {
         })
     }
 
-    /// Waits until those that count have received everything that is written by now.
-    pub async fn receive(&self, client: &Client) -> Result<(), Failure> {
-        let Some(row) = ask(client, &self.written, &self.slot).await? else {
-            return Ok(());
-        };
-        let end: String = row.get(0);
+    /// Where the WAL ends that those that count must have.
+    pub async fn end(&self, client: &Client) -> Result<Option<String>, Failure> {
+        let row = ask(client, &self.written, &self.slot).await?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
+    /// Waits until they have it.
+    pub async fn receive(&self, client: &Client, end: &str) -> Result<(), Failure> {
         let began = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
-            let row = ask(client, &self.received, &end).await?;
+            let row = ask(client, &self.received, end).await?;
             if row.is_some_and(|row| row.get(0)) {
                 return Ok(());
             }
@@ -78,11 +80,7 @@ impl Standbys {
     }
 }
 
-async fn ask(
-    client: &Client,
-    statement: &Statement,
-    about: &(dyn ToSql + Sync),
-) -> Result<Option<Row>, Failure> {
-    let asking = client.query_opt(statement, std::slice::from_ref(&about));
-    answer("looking at standbys", asking).await
+async fn ask(client: &Client, statement: &Statement, about: &str) -> Result<Option<Row>, Failure> {
+    let about: [&(dyn ToSql + Sync); 1] = [&about];
+    answer("looking at standbys", client.query_opt(statement, &about)).await
 }

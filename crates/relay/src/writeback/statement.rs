@@ -9,9 +9,15 @@ pub(super) fn sent(outbox: &Outbox) -> String {
     to_sent(outbox, "= 'PENDING'")
 }
 
-/// For rows that are published from their dead letters; `$1` are their ids in text form.
+/// For rows that are published whatever they say; `$1` are their ids in text form.
 pub(super) fn revived(outbox: &Outbox) -> String {
     to_sent(outbox, "<> 'SENT'")
+}
+
+/// For rows that are published by now, where nothing is said of those that never failed; `$1` are their
+/// ids in text form.
+pub(super) fn recovered(outbox: &Outbox) -> String {
+    to_sent(outbox, "= 'FAILED'")
 }
 
 fn to_sent(outbox: &Outbox, before: &str) -> String {

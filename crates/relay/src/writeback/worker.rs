@@ -77,7 +77,8 @@ impl Worker {
             .copied()
             .collect();
         let mut backoff = Backoff::new(RETRY);
-        while let Err(failure) = self.attempt(&tables, &xids).await {
+        let mut written_at = None;
+        while let Err(failure) = self.attempt(&tables, &xids, &mut written_at).await {
             // The table may have been altered, or the defaults of a session: both are read anew.
             self.session = None;
             // An altered table is no trouble if that helps.
@@ -94,6 +95,7 @@ impl Worker {
         &mut self,
         tables: &BTreeMap<TableId, TableRows<'_>>,
         xids: &[u32],
+        written_at: &mut Option<String>,
     ) -> Result<(), Failure> {
         let session = match &mut self.session {
             Some(session) => session,
@@ -101,6 +103,7 @@ impl Worker {
         };
         session.see(xids).await?;
         let began = Instant::now();
+        let mut changed = 0;
         for (table, rows) in tables {
             let Updated {
                 sent,
@@ -108,8 +111,16 @@ impl Worker {
                 passed_over,
             } = session.update(*table, rows).await?;
             self.metrics.wrote(sent, failed, passed_over);
+            changed += sent + failed;
         }
         self.metrics.batch(began.elapsed());
-        session.settle().await
+        // What an earlier try wrote is not waited for anew: a standby may always be behind.
+        if changed > 0 || written_at.is_none() {
+            *written_at = session.end_for_standbys().await?;
+        }
+        match written_at {
+            Some(end) => session.await_standbys(end).await,
+            None => Ok(()),
+        }
     }
 }

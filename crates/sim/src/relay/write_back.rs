@@ -163,7 +163,7 @@ fn statements<'m>(marks: impl Iterator<Item = Mark<'m>>) -> Vec<Statement> {
     for mark in marks {
         let group = match mark.outcome {
             Outcome::Sent => &mut sent,
-            Outcome::Revived => &mut revived,
+            Outcome::Revived | Outcome::Fed => &mut revived,
             Outcome::Failed { .. } => &mut failed,
         };
         group.push(mark.id.to_owned());
