@@ -9,6 +9,7 @@ mod checkpoint_topic;
 mod checkpoints;
 mod dead_peer;
 mod dlq;
+mod encryption;
 mod endtxn_unknown;
 mod fast_stop;
 mod feeds;
@@ -87,6 +88,7 @@ pub static ALL: &[Scenario] = &[
     topic_deleted::SCENARIO,
     tuning::SCENARIO,
     logs::SCENARIO,
+    encryption::SCENARIO,
     tls::SCENARIO,
     latency::SCENARIO,
     large_transaction::SCENARIO,
