@@ -66,6 +66,7 @@ fn every_test_named_exists() {
     let folders = [
         "crates/delivery",
         "crates/envelope",
+        "crates/event",
         "crates/pgoutput",
         "crates/producer",
         "crates/relay",

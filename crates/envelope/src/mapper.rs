@@ -16,6 +16,7 @@ use crate::{
     rfc3339::Rfc3339,
     row_headers,
     spec::{Format, TableId, TableSpec},
+    topic::domain,
 };
 
 /// Rows of up to this many columns are read without allocation.
@@ -365,11 +366,4 @@ fn append_topic(
         }
     }
     Ok(record.text_since(mark))
-}
-
-/// The part of an event type before its first dot; all of it, if there is none.
-fn domain(event_type: &str) -> &str {
-    event_type
-        .split_once('.')
-        .map_or(event_type, |(domain, _)| domain)
 }

@@ -26,6 +26,24 @@ impl TopicTemplate {
     pub(crate) fn parts(&self) -> &[TopicPart] {
         &self.parts
     }
+
+    /// Where the events of a type go, if nothing but the type decides it.
+    pub fn topic_of(&self, event_type: &str) -> Option<String> {
+        let parts = self.parts.iter().map(|part| match part {
+            TopicPart::Literal(text) => Some(text.as_str()),
+            TopicPart::EventType => Some(event_type),
+            TopicPart::EventDomain => Some(domain(event_type)),
+            TopicPart::Service | TopicPart::Column(_) => None,
+        });
+        parts.collect()
+    }
+}
+
+/// The part of an event type before its first dot; all of it, if there is none.
+pub(crate) fn domain(event_type: &str) -> &str {
+    event_type
+        .split_once('.')
+        .map_or(event_type, |(domain, _)| domain)
 }
 
 impl Default for TopicTemplate {
@@ -236,6 +254,21 @@ mod tests {
     #[test]
     fn the_default_is_the_event_type() {
         assert_eq!(TopicTemplate::default(), "{type}".parse().unwrap());
+    }
+
+    #[test]
+    fn the_topic_of_a_type_is_known_unless_the_row_decides_it() {
+        let topic = |template: &str| {
+            let template: TopicTemplate = template.parse().unwrap();
+            template.topic_of("transfers.settled")
+        };
+        assert_eq!(topic("{type}").as_deref(), Some("transfers.settled"));
+        assert_eq!(
+            topic("a.{type.domain}.{{").as_deref(),
+            Some("a.transfers.{")
+        );
+        assert_eq!(topic("{service}"), None);
+        assert_eq!(topic("{type}.{tenant}"), None);
     }
 
     #[test]

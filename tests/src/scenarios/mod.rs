@@ -11,6 +11,7 @@ mod checkpoints;
 mod dead_peer;
 mod dlq;
 mod dlq_denied;
+mod encryption;
 mod endtxn_unknown;
 mod exceptions_lost;
 mod fast_stop;
@@ -93,6 +94,7 @@ pub static ALL: &[Scenario] = &[
     topic_deleted::SCENARIO,
     tuning::SCENARIO,
     logs::SCENARIO,
+    encryption::SCENARIO,
     tls::SCENARIO,
     latency::SCENARIO,
     large_transaction::SCENARIO,

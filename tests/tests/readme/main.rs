@@ -92,6 +92,7 @@ fn links_lead_to_files() {
         "SECURITY.md",
         "docs/architecture.md",
         "docs/configuration.md",
+        "docs/encryption.md",
         "docs/operations.md",
     ] {
         let path = root().join(document);

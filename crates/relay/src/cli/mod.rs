@@ -6,6 +6,7 @@ mod dlq;
 mod doctor;
 mod exit;
 mod init;
+mod keys;
 mod problem;
 mod prune;
 mod repair;
@@ -50,6 +51,8 @@ enum Command {
     Dlq(dlq::DlqArgs),
     /// Remove published rows that are old enough, once.
     Prune(prune::PruneArgs),
+    /// Make, rotate and check the keyrings that payloads are encrypted with.
+    Keys(keys::KeysArgs),
     /// Check or print the configuration.
     Config {
         #[command(subcommand)]
@@ -204,6 +207,7 @@ pub fn main() -> Exit {
         Command::Replay(args) => replay::replay(&args),
         Command::Dlq(args) => dlq::dlq(&args),
         Command::Prune(args) => prune::prune(&args),
+        Command::Keys(args) => keys::keys(&args),
         Command::Config {
             command: ConfigCommand::Check(settings),
         } => check(&settings),

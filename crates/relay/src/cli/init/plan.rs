@@ -138,6 +138,11 @@ fn tables(pipeline: &Pipeline, facts: &DatabaseFacts, plan: &mut Plan) {
             format!("table {}", shown(spec)),
             sql::create_table(spec),
         );
+        plan.sql(
+            Verb::Create,
+            format!("function {}", sql::emit_of(spec)),
+            sql::create_emit(spec),
+        );
     }
 }
 

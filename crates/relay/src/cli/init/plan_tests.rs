@@ -65,6 +65,7 @@ fn an_unknown_database_needs_everything_in_order() {
     let expected = [
         "create role \"outboxd\" (give it a password, or a line in pg_hba.conf)",
         "create table public.outbox",
+        "create function public.outbox_emit",
         "create publication \"outboxd\"",
         "grant USAGE on schema public to \"outboxd\"",
         "grant SELECT (id, state) and UPDATE (state, attempts, last_error) on table public.outbox to \"outboxd\"",

@@ -4,7 +4,8 @@ use envelope::TableSpec;
 
 use crate::cli::database::quote;
 
-const OUTBOX: &str = include_str!("../../../../../sql/outbox.sql");
+const OUTBOX: &str = include_str!("../../../../../sql/migrations/0001_outbox.sql");
+const EMIT: &str = include_str!("../../../../../sql/migrations/0002_outbox_emit.sql");
 const PUBLICATION: &str = include_str!("../../../../../sql/publication.sql");
 const RELAY_ROLE: &str = include_str!("../../../../../sql/relay_role.sql");
 const SERVICE_ROLE: &str = include_str!("../../../../../sql/service_role.sql");
@@ -17,7 +18,7 @@ const SEQUENCE_SUFFIX: &str = "_seq_seq";
 /// Schema and name, quoted, except for the default table.
 pub(super) fn qualified(schema: &str, name: &str) -> String {
     match (schema, name) {
-        ("public", "outbox" | "outbox_seq_seq") => format!("{schema}.{name}"),
+        ("public", "outbox" | "outbox_seq_seq" | "outbox_emit") => format!("{schema}.{name}"),
         _ => format!("{}.{}", quote(schema), quote(name)),
     }
 }
@@ -36,6 +37,24 @@ pub(super) fn create_table(spec: &TableSpec) -> String {
     renamed(
         statement(OUTBOX, "CREATE TABLE"),
         &[("public.outbox", &table)],
+    )
+}
+
+/// What the function that writes events into a table is called.
+pub(super) fn emit_of(spec: &TableSpec) -> String {
+    qualified(&spec.schema, &format!("{}_emit", spec.table))
+}
+
+/// Creates the function that writes events into a table of the default shape.
+pub(super) fn create_emit(spec: &TableSpec) -> String {
+    let code = EMIT.lines().skip_while(|line| line.starts_with("--"));
+    let table = qualified(&spec.schema, &spec.table);
+    renamed(
+        code.collect::<Vec<_>>().join("\n"),
+        &[
+            ("public.outbox", &table),
+            ("public.outbox_emit", &emit_of(spec)),
+        ],
     )
 }
 
@@ -224,6 +243,7 @@ mod tests {
         let table = TableSpec::default();
         let cases = [
             (create_table(&table), OUTBOX),
+            (create_emit(&table), EMIT),
             (
                 create_publication("outboxd", [&table].into_iter()),
                 PUBLICATION,
@@ -255,9 +275,16 @@ mod tests {
         let odd = spec("Pay\"ments", "out box");
         let table = create_table(&odd);
         assert!(
-            table.starts_with("CREATE TABLE \"Pay\"\"ments\".\"out box\" ("),
+            table.starts_with("CREATE TABLE IF NOT EXISTS \"Pay\"\"ments\".\"out box\" ("),
             "{table}"
         );
+        let emit = create_emit(&odd);
+        for part in [
+            "CREATE OR REPLACE FUNCTION \"Pay\"\"ments\".\"out box_emit\"(",
+            "INSERT INTO \"Pay\"\"ments\".\"out box\" (",
+        ] {
+            assert!(emit.contains(part), "{emit}");
+        }
         let publication = create_publication("my-pub", [&odd, &TableSpec::default()].into_iter());
         assert_eq!(
             publication,
