@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use event::envelope::{Envelope, Headers, Payload};
+use tracing::Span;
 
 /// An event, with its payload as a value of type `T`.
 #[derive(Debug)]
@@ -75,6 +76,7 @@ pub(crate) struct Opened {
     pub source: Arc<Source>,
     pub payload: Payload,
     pub attempt: u32,
+    pub span: Span,
 }
 
 impl Opened {

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use deadpool_postgres::Transaction;
 use event::envelope::Payload;
 use serde::de::DeserializeOwned;
+use tracing::Instrument;
 
 use crate::event::{Event, Opened};
 use crate::failure::Failure;
@@ -147,7 +148,11 @@ impl<T: Send + 'static, H: Handler<T>> AnyHandler for One<T, H> {
                 let at = Some(at);
                 let payload = (self.parse)(&opened.payload);
                 let event = opened.with(payload.map_err(|failure| Failed { at, failure })?);
-                let handled = self.handler.handle(event, tx).await;
+                let handled = self
+                    .handler
+                    .handle(event, tx)
+                    .instrument(opened.span.clone())
+                    .await;
                 handled.map_err(|failure| Failed { at, failure })?;
             }
             Ok(())
@@ -168,7 +173,8 @@ where
                 let payload = parse(&opened.payload).map_err(|failure| Failed { at, failure })?;
                 typed.push(opened.with(payload));
             }
-            let handled = self.handler.handle(&typed, tx).await;
+            let span = tracing::info_span!("events", count = typed.len());
+            let handled = self.handler.handle(&typed, tx).instrument(span).await;
             let at = (typed.len() == 1).then_some(0);
             handled.map_err(|failure| Failed { at, failure })
         })
