@@ -11,7 +11,12 @@ use scenarios::scenarios::ALL;
 
 const PAGE: &str = include_str!("../../docs/guarantees.md");
 /// Measure, and are no proof of a promise about delivery.
-const MEASURE: [&str; 3] = ["backlog", "latency", "write-back-cost"];
+const MEASURE: [&str; 4] = [
+    "backlog",
+    "latency",
+    "write-back-cost",
+    "consumer-throughput",
+];
 /// Of the product, but not of its delivery.
 const ELSEWHERE: [&str; 4] = ["smoke", "logs", "tls", "tuning"];
 
@@ -105,6 +110,7 @@ fn what_make_test_leaves_out_is_known() {
         "restored-busy",
         "backfill",
         "write-back-cost",
+        "consumer-throughput",
     ];
     assert_eq!(left_out, known);
 }

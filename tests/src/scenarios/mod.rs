@@ -7,8 +7,11 @@ mod blind_watch;
 mod broker_outage;
 mod checkpoint_topic;
 mod checkpoints;
+mod consumer_lag;
+mod consumer_throughput;
 mod dead_peer;
 mod dlq;
+mod duplicate_flood;
 mod endtxn_unknown;
 mod fast_stop;
 mod feeds;
@@ -118,4 +121,7 @@ pub static ALL: &[Scenario] = &[
     quiet_keepalives::SCENARIO,
     write_back::SCENARIO,
     write_back_cost::SCENARIO,
+    duplicate_flood::SCENARIO,
+    consumer_throughput::SCENARIO,
+    consumer_lag::SCENARIO,
 ];
