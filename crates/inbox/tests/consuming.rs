@@ -308,7 +308,7 @@ async fn nothing_is_a_dead_letter_because_the_database_is_away() {
     running.stop().await;
     bank.is_exact();
     let ends = {
-        let reader: BaseConsumer = kafka().create().unwrap();
+        let reader: BaseConsumer = config(&bank.kafka).create().unwrap();
         reader
             .fetch_watermarks("away.dead-letter", 0, WITHIN)
             .unwrap()

@@ -72,7 +72,8 @@ impl Worker {
         if let Err(failure) = self.bury_all(&mut run).await {
             return run.report(Some(failure));
         }
-        let mut ranges = vec![0..run.items.len()];
+        let whole = 0..run.items.len();
+        let mut ranges = vec![whole];
         while let Some(range) = ranges.pop() {
             let tried = self.attempt(&mut run, range.clone()).await;
             let (at, failure) = match tried {
