@@ -38,7 +38,7 @@ fn tests_in(folder: &Path, found: &mut HashSet<String>) {
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).unwrap();
             let lines: Vec<&str> = text.lines().map(str::trim).collect();
-            for pair in lines.windows(2).filter(|pair| pair[0] == "#[test]") {
+            for pair in lines.windows(2).filter(|pair| is_test(pair[0])) {
                 let item = pair[1].strip_prefix("async ").unwrap_or(pair[1]);
                 let name = item
                     .strip_prefix("fn ")
@@ -47,6 +47,10 @@ fn tests_in(folder: &Path, found: &mut HashSet<String>) {
             }
         }
     }
+}
+
+fn is_test(attribute: &str) -> bool {
+    attribute == "#[test]" || attribute.starts_with("#[tokio::test")
 }
 
 fn missing(kind: &str, folders: &[&str]) -> Vec<&'static str> {
@@ -71,6 +75,7 @@ fn every_test_named_exists() {
     let folders = [
         "crates/delivery",
         "crates/envelope",
+        "crates/inbox",
         "crates/pgoutput",
         "crates/producer",
         "crates/relay",

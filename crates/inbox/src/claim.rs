@@ -82,3 +82,55 @@ pub(crate) async fn has_table(client: &tokio_postgres::Client, table: &str) -> R
         .await?;
     row.try_get(0)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use deadpool_postgres::{Manager, Pool};
+    use testbed::Postgres;
+    use tokio_postgres::NoTls;
+
+    use super::*;
+
+    fn stretch(first: i64, last: i64) -> Stretch {
+        let topic = "t".to_owned();
+        Stretch {
+            topic,
+            partition: 0,
+            first,
+            last,
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_overtaken_can_not_store_an_offset() {
+        let server = Postgres::builder().start().unwrap();
+        server
+            .sql("postgres", include_str!("../../../sql/inbox_offsets.sql"))
+            .unwrap();
+        let config = server.superuser_url("postgres").parse().unwrap();
+        let pool = Pool::builder(Manager::new(config, NoTls)).build().unwrap();
+        let mut client = pool.get().await.unwrap();
+        for (handled, is_first) in [
+            (stretch(0, 9), true),
+            // Offset 10 is a marker of a transaction.
+            (stretch(11, 19), true),
+            // Another consumer had read the offset before that.
+            (stretch(11, 14), false),
+            (stretch(15, 30), false),
+            (stretch(20, 20), true),
+        ] {
+            let tx = client.transaction().await.unwrap();
+            assert_eq!(
+                advance(&tx, "c", &handled).await.unwrap(),
+                is_first,
+                "{handled:?}"
+            );
+            tx.commit().await.unwrap();
+        }
+        assert_eq!(
+            stored(&client, "c").await.unwrap(),
+            [("t".to_owned(), 0, 21)]
+        );
+    }
+}

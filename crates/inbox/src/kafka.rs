@@ -162,13 +162,17 @@ pub(crate) fn consumer(
     lag: Lag,
 ) -> Result<Arc<KafkaConsumer>, Error> {
     let mut config = given.clone();
-    for (key, value) in [
-        ("partition.assignment.strategy", "cooperative-sticky"),
+    let mut defaults = vec![
         ("auto.offset.reset", "earliest"),
         // For each partition, as each has its own queue.
         ("queued.max.messages.kbytes", "8192"),
-    ] {
-        if given.get(key).is_none() && given.get("group.protocol") != Some("consumer") {
+    ];
+    // With the newer protocol the broker assigns, always cooperatively, and this would be refused.
+    if given.get("group.protocol") != Some("consumer") {
+        defaults.push(("partition.assignment.strategy", "cooperative-sticky"));
+    }
+    for (key, value) in defaults {
+        if given.get(key).is_none() {
             config.set(key, value);
         }
     }

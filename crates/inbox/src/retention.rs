@@ -159,4 +159,31 @@ mod tests {
             30 * day
         );
     }
+
+    #[tokio::test]
+    async fn only_old_rows_of_the_consumer_are_removed() {
+        let server = testbed::Postgres::builder().start().unwrap();
+        server
+            .sql("postgres", include_str!("../../../sql/inbox.sql"))
+            .unwrap();
+        let rows = "INSERT INTO inbox SELECT n, c, now() - n * interval '1 hour' \
+            FROM generate_series(1, 20) n, (VALUES ('a'), ('b')) AS consumers (c)";
+        server.sql("postgres", rows).unwrap();
+        let config = server.superuser_url("postgres").parse().unwrap();
+        let manager = deadpool_postgres::Manager::new(config, tokio_postgres::NoTls);
+        let pool = Pool::builder(manager).build().unwrap();
+        let mut retention = Retention::keep(Duration::from_secs(10 * 3600 + 1));
+        retention.batch = 8;
+        assert_eq!(
+            remove(&retention, &pool, "a").await.unwrap(),
+            8,
+            "the oldest first"
+        );
+        assert_eq!(remove(&retention, &pool, "a").await.unwrap(), 2);
+        assert_eq!(remove(&retention, &pool, "a").await.unwrap(), 0);
+        let left = "SELECT string_agg(consumer || count, ' ' ORDER BY consumer) FROM \
+            (SELECT consumer, count(*) FROM inbox GROUP BY consumer) t";
+        let left = server.sql("postgres", left).unwrap();
+        assert_eq!(left[0][0].as_deref(), Some("a10 b20"));
+    }
 }
