@@ -8,6 +8,7 @@
 
 pub mod chaos;
 pub mod cluster;
+pub mod consumers;
 pub mod downtime;
 pub mod evidence;
 pub mod letters;

@@ -11,7 +11,12 @@ use scenarios::scenarios::ALL;
 
 const PAGE: &str = include_str!("../../docs/guarantees.md");
 /// Measure, and are no proof of a promise about delivery.
-const MEASURE: [&str; 3] = ["backlog", "latency", "write-back-cost"];
+const MEASURE: [&str; 4] = [
+    "backlog",
+    "latency",
+    "write-back-cost",
+    "consumer-throughput",
+];
 /// Of the product, but not of its delivery.
 const ELSEWHERE: [&str; 4] = ["smoke", "logs", "tls", "tuning"];
 
@@ -33,7 +38,7 @@ fn tests_in(folder: &Path, found: &mut HashSet<String>) {
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).unwrap();
             let lines: Vec<&str> = text.lines().map(str::trim).collect();
-            for pair in lines.windows(2).filter(|pair| pair[0] == "#[test]") {
+            for pair in lines.windows(2).filter(|pair| is_test(pair[0])) {
                 let item = pair[1].strip_prefix("async ").unwrap_or(pair[1]);
                 let name = item
                     .strip_prefix("fn ")
@@ -42,6 +47,10 @@ fn tests_in(folder: &Path, found: &mut HashSet<String>) {
             }
         }
     }
+}
+
+fn is_test(attribute: &str) -> bool {
+    attribute == "#[test]" || attribute.starts_with("#[tokio::test")
 }
 
 fn missing(kind: &str, folders: &[&str]) -> Vec<&'static str> {
@@ -67,6 +76,7 @@ fn every_test_named_exists() {
         "crates/delivery",
         "crates/envelope",
         "crates/event",
+        "crates/inbox",
         "crates/pgoutput",
         "crates/producer",
         "crates/relay",
@@ -105,6 +115,7 @@ fn what_make_test_leaves_out_is_known() {
         "backlog",
         "restored-busy",
         "write-back-cost",
+        "consumer-throughput",
     ];
     assert_eq!(left_out, known);
 }

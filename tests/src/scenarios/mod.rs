@@ -8,9 +8,12 @@ mod blind_watch;
 mod broker_outage;
 mod checkpoint_topic;
 mod checkpoints;
+mod consumer_lag;
+mod consumer_throughput;
 mod dead_peer;
 mod dlq;
 mod dlq_denied;
+mod duplicate_flood;
 mod encryption;
 mod endtxn_unknown;
 mod exceptions_lost;
@@ -129,4 +132,7 @@ pub static ALL: &[Scenario] = &[
     quiet_keepalives::SCENARIO,
     write_back::SCENARIO,
     write_back_cost::SCENARIO,
+    duplicate_flood::SCENARIO,
+    consumer_throughput::SCENARIO,
+    consumer_lag::SCENARIO,
 ];

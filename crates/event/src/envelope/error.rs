@@ -1,0 +1,63 @@
+//! Why a record is no event.
+
+/// A record is none that the relay writes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// There is no value, where an envelope was expected.
+    #[error("the record has no value, but an envelope was expected; are bare payloads published?")]
+    NoValue,
+    /// The value is no envelope.
+    #[error("the value is not an envelope: {0}")]
+    NotAnEnvelope(#[source] serde_json::Error),
+    /// A member that must not be empty is.
+    #[error("the envelope's {0} is empty")]
+    Empty(&'static str),
+    /// `occurredAt` is not RFC 3339.
+    #[error("occurredAt is {0:?}, not an RFC 3339 timestamp")]
+    OccurredAt(String),
+    /// Header and envelope name different things.
+    #[error("the header {header} says {said:?}, but the envelope says {is:?}")]
+    Contradiction {
+        /// The header.
+        header: &'static str,
+        /// Its value.
+        said: String,
+        /// The envelope's value.
+        is: String,
+    },
+    /// A header without which a bare payload is no event.
+    #[error("the header {0} is missing or empty, without which a bare payload is no event")]
+    NoHeader(&'static str),
+    /// The record's timestamp stands for the event's time, but there is none.
+    #[error("the record has no timestamp")]
+    NoTimestamp,
+}
+
+/// An encrypted payload can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the payload can't be decrypted: {reason}")]
+pub struct OpenError {
+    reason: String,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl OpenError {
+    /// The reason, for people: never with any part of the payload or a key.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            source: None,
+        }
+    }
+
+    /// With what caused it.
+    pub fn caused_by(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}

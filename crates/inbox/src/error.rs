@@ -1,0 +1,70 @@
+//! Why a consumer can't be made or has stopped.
+
+use rdkafka::error::KafkaError;
+
+/// A consumer can't be made, or has stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Something that was not said, or not so.
+    #[error("the consumer {consumer} can't be made: {reason}")]
+    Settings {
+        /// The consumer.
+        consumer: String,
+        /// What is missing or wrong.
+        reason: String,
+    },
+    /// The Kafka client refused its configuration, or can't go on.
+    #[error("{attempt}")]
+    Kafka {
+        /// What was attempted.
+        attempt: &'static str,
+        /// Why it failed.
+        #[source]
+        source: KafkaError,
+    },
+    /// A table is missing in the consumer's database.
+    #[error("the consumer's database has no table {table}; run sql/{table}.sql there")]
+    NoTable {
+        /// The table.
+        table: &'static str,
+    },
+    /// The topic for dead letters is missing.
+    #[error(
+        "the dead-letter topic {topic} does not exist; create it, with max.message.bytes above that of the consumed topics, or name another one with dead_letters()"
+    )]
+    NoDeadLetterTopic {
+        /// The topic.
+        topic: String,
+    },
+    /// How long duplicates can come is not known.
+    #[error(
+        "inbox rows can't be removed safely: {reason}; say how far back events can be replayed with Retention::replay_horizon()"
+    )]
+    NoReplayHorizon {
+        /// Why.
+        reason: String,
+    },
+    /// There is no handler for a type, and the consumer is to stop then.
+    #[error(
+        "event {event_id} in {topic} [{partition}] at offset {offset} is of type {event_type}, for which there is no handler; add one with Handlers::on, or choose Unknown::Skip or Unknown::DeadLetter"
+    )]
+    UnknownType {
+        /// The type.
+        event_type: String,
+        /// The event.
+        event_id: String,
+        /// Its topic.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+    },
+}
+
+impl Error {
+    pub(crate) fn kafka(attempt: &'static str) -> impl FnOnce(KafkaError) -> Self {
+        move |source| Self::Kafka { attempt, source }
+    }
+}

@@ -1,0 +1,224 @@
+//! The Kafka clients of a consumer.
+//!
+//! Rebalances are noted and answered later, by the engine: partitions are given up only when what runs
+//! of them has ended. librdkafka waits for the answer, and keeps the heartbeat meanwhile.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::producer::FutureProducer;
+use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientConfig, TopicPartitionList};
+use tokio::sync::Notify;
+
+use crate::error::Error;
+use crate::metrics::{Lag, now_ms};
+
+/// A broker answers a fetch within `fetch.wait.max.ms`, half a second. Silence for longer is no proof.
+const SILENCE_MAX_US: i64 = 2_000_000;
+
+pub(crate) type KafkaConsumer = BaseConsumer<Context>;
+
+/// Partitions come or go.
+#[derive(Debug)]
+pub(crate) enum Rebalance {
+    Assigned(TopicPartitionList),
+    Revoked(TopicPartitionList),
+}
+
+/// What librdkafka calls back.
+pub(crate) struct Context {
+    pub wake: Arc<Notify>,
+    pub lag: Lag,
+    rebalances: Mutex<Vec<Rebalance>>,
+    /// Callbacks so far: a poll that only served one looks like a poll that found nothing.
+    served: AtomicU64,
+    is_closing: AtomicBool,
+}
+
+impl Context {
+    pub fn new(lag: Lag) -> Self {
+        Self {
+            wake: Arc::new(Notify::new()),
+            lag,
+            rebalances: Mutex::default(),
+            served: AtomicU64::new(0),
+            is_closing: AtomicBool::new(false),
+        }
+    }
+
+    /// Rebalances since the last call, in order.
+    pub fn rebalances(&self) -> Vec<Rebalance> {
+        std::mem::take(
+            &mut self
+                .rebalances
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    pub fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// From now on partitions are given up at once.
+    pub fn close(&self) {
+        self.is_closing.store(true, Ordering::SeqCst);
+    }
+}
+
+impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        let now_ms = now_ms();
+        let brokers = statistics.brokers.values();
+        let heard: Vec<i32> = brokers
+            .filter(|broker| (0..SILENCE_MAX_US).contains(&broker.rxidle))
+            .map(|broker| broker.nodeid)
+            .collect();
+        for (topic, of_topic) in &statistics.topics {
+            let topic: Arc<str> = topic.as_str().into();
+            for partition in of_topic.partitions.values() {
+                if heard.contains(&partition.broker) && partition.fetch_state == "active" {
+                    let place = (Arc::clone(&topic), partition.partition);
+                    self.lag
+                        .progress(&place, |progress| progress.proven(now_ms));
+                }
+            }
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "Kafka client is in trouble; it tries again");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let rebalance = match error {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                Rebalance::Assigned(partitions.clone())
+            }
+            _ => Rebalance::Revoked(partitions.clone()),
+        };
+        self.served.fetch_add(1, Ordering::Relaxed);
+        if self.is_closing.load(Ordering::SeqCst) {
+            if let Rebalance::Revoked(partitions) = &rebalance {
+                give_up(consumer, partitions);
+            }
+            return;
+        }
+        self.rebalances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(rebalance);
+        self.wake.notify_one();
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = result {
+            tracing::warn!(%error, "offsets were not committed; the next commit includes them");
+        }
+    }
+}
+
+/// Answers an assignment.
+pub(crate) fn take_over(consumer: &KafkaConsumer, partitions: &TopicPartitionList) {
+    let answered = match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_assign(partitions),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(partitions),
+    };
+    log(answered);
+}
+
+/// Answers a revocation.
+pub(crate) fn give_up(consumer: &KafkaConsumer, partitions: &TopicPartitionList) {
+    let answered = match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
+    };
+    log(answered);
+}
+
+fn log(answered: KafkaResult<()>) {
+    if let Err(error) = answered {
+        tracing::warn!(%error, "a rebalance was not answered; the group starts another one");
+    }
+}
+
+/// What the library relies on comes last, so that nothing overrides it.
+pub(crate) fn consumer(
+    given: &ClientConfig,
+    group: &str,
+    lag: Lag,
+) -> Result<Arc<KafkaConsumer>, Error> {
+    let mut config = given.clone();
+    let mut defaults = vec![
+        ("auto.offset.reset", "earliest"),
+        // For each partition, as each has its own queue.
+        ("queued.max.messages.kbytes", "8192"),
+    ];
+    // With the newer protocol the broker assigns, always cooperatively, and this would be refused.
+    if given.get("group.protocol") != Some("consumer") {
+        defaults.push(("partition.assignment.strategy", "cooperative-sticky"));
+    }
+    for (key, value) in defaults {
+        if given.get(key).is_none() {
+            config.set(key, value);
+        }
+    }
+    config
+        .set("group.id", group)
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        .set("statistics.interval.ms", "1000");
+    let context = Context::new(lag);
+    let wake = Arc::clone(&context.wake);
+    let consumer = config.create_with_context(context);
+    let mut consumer: KafkaConsumer = consumer.map_err(Error::kafka("making a Kafka consumer"))?;
+    consumer.set_nonempty_callback(move || wake.notify_one());
+    Ok(Arc::new(consumer))
+}
+
+/// The producer of dead letters.
+pub(crate) fn producer(given: &ClientConfig) -> Result<FutureProducer, Error> {
+    let mut config = ClientConfig::new();
+    // Only what both kinds of clients know: how to reach the brokers.
+    let shared = [
+        "bootstrap",
+        "security",
+        "sasl",
+        "ssl",
+        "client",
+        "broker",
+        "socket",
+    ];
+    for (key, value) in given.config_map() {
+        if shared
+            .iter()
+            .any(|prefix| key.starts_with(&format!("{prefix}.")))
+        {
+            config.set(key, value);
+        }
+    }
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("linger.ms", "0")
+        // Longer is not in vain: the event is tried again.
+        .set("message.timeout.ms", "30000");
+    config
+        .create()
+        .map_err(Error::kafka("making a Kafka producer"))
+}

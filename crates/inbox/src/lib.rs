@@ -1,0 +1,90 @@
+//! Handles each event of a Kafka topic once, in the transaction of a Postgres database.
+//!
+//! ```no_run
+//! use inbox::{Consumer, Event, Failure, Handlers, Pool, Transaction};
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Settled {
+//!     amount: i64,
+//! }
+//!
+//! async fn post(event: Event<Settled>, tx: &Transaction<'_>) -> Result<(), Failure> {
+//!     let sql = "INSERT INTO entries (transfer_id, amount) VALUES ($1, $2)";
+//!     tx.execute(sql, &[&event.transfer_id(), &event.payload.amount]).await?;
+//!     Ok(())
+//! }
+//!
+//! # async fn run(pool: Pool) -> Result<(), inbox::Error> {
+//! let consumer = Consumer::builder("ledger")
+//!     .brokers("localhost:9092")
+//!     .topics(["transfers.settled"])
+//!     .database(pool)
+//!     .handlers(Handlers::new().on("transfers.settled", post))
+//!     .build()?;
+//! consumer.run().await
+//! # }
+//! ```
+//!
+//! The database needs the table of `sql/inbox.sql`, and Kafka a topic for dead letters, here
+//! `ledger.dead-letter`.
+//!
+//! # What it promises
+//!
+//! * **Once.** The event's id goes into the table `inbox` in the same transaction in which the handler
+//!   does its work. An event that is delivered again, for whatever reason, is passed over and counted.
+//!   Only what a handler does *outside* that transaction can happen twice.
+//! * **None is lost.** Offsets are committed behind the transaction, and never beyond an event that is
+//!   neither handled nor durable in the dead-letter topic.
+//! * **In order.** Events of one key and partition run one after the other, those of other keys at the
+//!   same time ([`concurrency`]). An event that waits for its retry holds up its key, and nothing else.
+//! * **Failures are told apart.** A handler's failure is tried again with backoff, up to
+//!   [`Retry::max_attempts`], and then becomes a dead letter; [`Failure::permanent`], a record that is no
+//!   event, and a payload that does not fit become one at once. A dead letter is not in the inbox: it can
+//!   be published again, and is then handled. Nothing becomes a dead letter because the database or Kafka
+//!   is away.
+//! * **Slow is not dead.** The group's heartbeat goes on however long handlers take. Partitions are given
+//!   up only when what runs of them has ended, or is rolled back ([`drain_timeout`]).
+//!
+//! # Many events in one transaction
+//!
+//! With [`batch`] above 1, what is at hand is handled in one transaction. If it fails, the event that is
+//! at fault is found and put alone, and the others are handled without it. A [`BatchHandler`] gets the
+//! events of a batch at once, for one statement.
+//!
+//! [`batch`]: ConsumerBuilder::batch
+//! [`concurrency`]: ConsumerBuilder::concurrency
+//! [`drain_timeout`]: ConsumerBuilder::drain_timeout
+
+mod builder;
+mod claim;
+mod consumer;
+mod dead_letter;
+mod engine;
+mod error;
+mod event;
+mod failure;
+mod handler;
+mod handlers;
+mod kafka;
+mod metrics;
+mod order;
+mod retention;
+mod settings;
+pub mod testing;
+mod trace;
+mod work;
+
+pub use ::event::envelope::{Envelope, Format, Headers, Open, OpenError, Payload};
+pub use deadpool_postgres::{Pool, Transaction};
+
+pub use crate::builder::ConsumerBuilder;
+pub use crate::consumer::Consumer;
+pub use crate::error::Error;
+pub use crate::event::{Event, Source};
+pub use crate::failure::Failure;
+pub use crate::handler::{BatchHandler, Handler};
+pub use crate::handlers::{Handlers, Unknown};
+pub use crate::metrics::Lag;
+pub use crate::order::Retry;
+pub use crate::retention::Retention;
+pub use crate::work::Once;

@@ -1,0 +1,189 @@
+//! Removing old rows of the inbox.
+//!
+//! A row may go only when its event can't be delivered again. So rows are kept for as long as the
+//! topics keep events, unless the replay horizon is said; never shorter.
+
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+
+use crate::error::Error;
+use crate::failure::Failure;
+
+const REMOVE: &str = "DELETE FROM inbox WHERE ctid = ANY (ARRAY( \
+    SELECT ctid FROM inbox WHERE consumer = $1 \
+    AND processed_at < now() - $2::float8 * interval '1 second' \
+    ORDER BY processed_at LIMIT $3 FOR UPDATE SKIP LOCKED))";
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Between two batches, so that others get their turn.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long rows of the inbox are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    keep: Duration,
+    replay_horizon: Option<Duration>,
+    every: Duration,
+    batch: u32,
+}
+
+impl Retention {
+    /// Keeps rows for this time, but no shorter than events can be replayed.
+    pub fn keep(keep: Duration) -> Self {
+        Self {
+            keep,
+            replay_horizon: None,
+            every: Duration::from_secs(60),
+            batch: 1_000,
+        }
+    }
+
+    /// How far back events can be replayed: by a reset of the group's offsets, or by the relay. Without it,
+    /// that is the largest `retention.ms` of the topics, by which replays of the relay are not known.
+    pub fn replay_horizon(mut self, horizon: Duration) -> Self {
+        self.replay_horizon = Some(horizon);
+        self
+    }
+
+    /// Looks for old rows so often. Every minute if it is not said.
+    pub fn every(mut self, period: Duration) -> Self {
+        self.every = period;
+        self
+    }
+
+    /// What is kept in the end.
+    pub(crate) async fn checked(
+        self,
+        config: &ClientConfig,
+        topics: &[String],
+    ) -> Result<Self, Error> {
+        let horizon = match self.replay_horizon {
+            Some(horizon) => horizon,
+            None => horizon_of(config, topics).await?,
+        };
+        Ok(Self {
+            keep: self.keep.max(horizon),
+            ..self
+        })
+    }
+}
+
+/// Removes old rows for ever.
+pub(crate) async fn run(retention: Retention, pool: Pool, consumer: String) {
+    loop {
+        match remove(&retention, &pool, &consumer).await {
+            Ok(removed) if removed >= u64::from(retention.batch) => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            Ok(_) => tokio::time::sleep(retention.every).await,
+            Err(failure) => {
+                tracing::warn!(error = %failure, "old rows of the inbox were not removed");
+                tokio::time::sleep(retention.every).await;
+            }
+        }
+    }
+}
+
+/// Removes one batch.
+pub(crate) async fn remove(
+    retention: &Retention,
+    pool: &Pool,
+    consumer: &str,
+) -> Result<u64, Failure> {
+    let client = pool.get().await?;
+    let (seconds, batch) = (retention.keep.as_secs_f64(), i64::from(retention.batch));
+    Ok(client
+        .execute(REMOVE, &[&consumer, &seconds, &batch])
+        .await?)
+}
+
+/// For how long the topics keep events.
+async fn horizon_of(config: &ClientConfig, topics: &[String]) -> Result<Duration, Error> {
+    let unknown = |reason: String| Error::NoReplayHorizon { reason };
+    if let Some(pattern) = topics.iter().find(|topic| topic.starts_with('^')) {
+        return Err(unknown(format!("the topics of {pattern} can change")));
+    }
+    let admin: AdminClient<DefaultClientContext> = config
+        .create()
+        .map_err(Error::kafka("making a Kafka admin client"))?;
+    let specifiers = topics.iter().map(|topic| ResourceSpecifier::Topic(topic));
+    let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
+    let specifiers: Vec<_> = specifiers.collect();
+    let described = admin.describe_configs(&specifiers, &options).await;
+    let described = described.map_err(Error::kafka("reading the retention of topics"))?;
+    let mut horizon = Duration::ZERO;
+    for (topic, described) in topics.iter().zip(described) {
+        let described = described.map_err(|error| unknown(format!("topic {topic}: {error}")))?;
+        let value = described
+            .get("retention.ms")
+            .and_then(|entry| entry.value.clone());
+        horizon = horizon.max(kept_for(topic, value.as_deref()).map_err(unknown)?);
+    }
+    Ok(horizon)
+}
+
+fn kept_for(topic: &str, retention_ms: Option<&str>) -> Result<Duration, String> {
+    match retention_ms.map(str::parse::<i64>) {
+        Some(Ok(ms)) => {
+            let kept = u64::try_from(ms).map(Duration::from_millis);
+            kept.map_err(|_| format!("topic {topic} keeps events for ever"))
+        }
+        _ => Err(format!("the retention of topic {topic} is not known")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_topic_without_an_end_has_no_horizon() {
+        assert_eq!(kept_for("t", Some("60000")), Ok(Duration::from_secs(60)));
+        assert!(kept_for("t", Some("-1")).unwrap_err().contains("for ever"));
+        assert!(kept_for("t", None).unwrap_err().contains("not known"));
+    }
+
+    #[tokio::test]
+    async fn rows_are_never_kept_shorter_than_the_horizon() {
+        let day = Duration::from_secs(86_400);
+        let kept = |keep: Duration| Retention::keep(keep).replay_horizon(7 * day);
+        let config = ClientConfig::new();
+        assert_eq!(kept(day).checked(&config, &[]).await.unwrap().keep, 7 * day);
+        assert_eq!(
+            kept(30 * day).checked(&config, &[]).await.unwrap().keep,
+            30 * day
+        );
+    }
+
+    #[tokio::test]
+    async fn only_old_rows_of_the_consumer_are_removed() {
+        let server = testbed::Postgres::builder().start().unwrap();
+        server
+            .sql("postgres", include_str!("../../../sql/inbox.sql"))
+            .unwrap();
+        let rows = "INSERT INTO inbox SELECT n, c, now() - n * interval '1 hour' \
+            FROM generate_series(1, 20) n, (VALUES ('a'), ('b')) AS consumers (c)";
+        server.sql("postgres", rows).unwrap();
+        let config = server.superuser_url("postgres").parse().unwrap();
+        let manager = deadpool_postgres::Manager::new(config, tokio_postgres::NoTls);
+        let pool = Pool::builder(manager).build().unwrap();
+        let mut retention = Retention::keep(Duration::from_secs(10 * 3600 + 1));
+        retention.batch = 8;
+        assert_eq!(
+            remove(&retention, &pool, "a").await.unwrap(),
+            8,
+            "the oldest first"
+        );
+        assert_eq!(remove(&retention, &pool, "a").await.unwrap(), 2);
+        assert_eq!(remove(&retention, &pool, "a").await.unwrap(), 0);
+        let left = "SELECT string_agg(consumer || count, ' ' ORDER BY consumer) FROM \
+            (SELECT consumer, count(*) FROM inbox GROUP BY consumer) t";
+        let left = server.sql("postgres", left).unwrap();
+        assert_eq!(left[0][0].as_deref(), Some("a10 b20"));
+    }
+}
