@@ -22,7 +22,8 @@ pub struct Lessons {
     pub(crate) topics: Topics,
     pub(crate) breaker: Breaker,
     /// Events that the brokers refused: when they were alone in their window, or by name.
-    refused: BTreeMap<(Position, String), Verdict>,
+    /// Each with its id, for places in feeds and on restored servers are used again.
+    refused: BTreeMap<Position, (String, Verdict)>,
     /// After a window was refused: so many events in the next one, alone in Kafka's hands, until
     /// the one that is at fault is found.
     pub(crate) caution: Option<usize>,
@@ -48,7 +49,7 @@ impl Lessons {
         }
     }
 
-    /// A session begins. On another timeline positions are those of other events.
+    /// A session begins. On another timeline LSNs are those of other events.
     pub(crate) fn renew(mut self, timeline: u32, now: Instant) -> Self {
         self.topics.renew(now);
         if self.timeline.replace(timeline) != Some(timeline) {
@@ -104,15 +105,13 @@ impl Lessons {
             self.refused.pop_first();
         }
         let verdict = Verdict::certain(Class::Refused, event.reason, wall);
-        self.refused.insert((event.position, event.id), verdict);
+        self.refused.insert(event.position, (event.id, verdict));
     }
 
     /// Whether it is known that the brokers refuse an event.
     pub(crate) fn refusal_of(&self, position: Position, id: &str) -> Option<&Verdict> {
-        if self.refused.is_empty() {
-            return None;
-        }
-        self.refused.get(&(position, id.to_owned()))
+        let (refused, verdict) = self.refused.get(&position)?;
+        (refused == id).then_some(verdict)
     }
 
     /// Everything that commits before `lsn` is durable.

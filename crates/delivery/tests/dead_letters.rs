@@ -229,16 +229,7 @@ fn an_event_that_the_brokers_name_is_found_at_once() {
     let mut bench = Bench::fresh();
     bench.transaction(10, 4);
     bench.idle();
-    let refusal = Refusal {
-        topic: "transfers.settled".into(),
-        cause: RefusalCause::Contents,
-        reason: "some are not valid".into(),
-        events: vec![RefusedEvent {
-            position: "0/A:2".parse().unwrap(),
-            id: "59a42efd-b015-44a9-9dde-cb36d9002425".into(),
-            reason: "a compacted topic takes no record without a key".into(),
-        }],
-    };
+    let refusal = naming("0/A:2");
     assert!(bench.delivery.handle_refused(&refusal, bench.now).is_none());
     let lessons = bench.delivery.into_lessons();
     let mut next = Bench::after(lessons, settings(), &Resume::default());
@@ -327,11 +318,17 @@ fn a_row_of_a_parked_key_that_is_no_event_says_so() {
     );
 }
 
-fn invalid(position: &str) -> RefusedEvent {
-    RefusedEvent {
-        position: position.parse().unwrap(),
-        id: "59a42efd-b015-44a9-9dde-cb36d9002425".into(),
-        reason: "not valid".into(),
+/// What the brokers say who name one event.
+fn naming(position: &str) -> Refusal {
+    Refusal {
+        topic: "transfers.settled".into(),
+        cause: RefusalCause::Contents,
+        reason: "some are not valid".into(),
+        events: vec![RefusedEvent {
+            position: position.parse().unwrap(),
+            id: "59a42efd-b015-44a9-9dde-cb36d9002425".into(),
+            reason: "a compacted topic takes no record without a key".into(),
+        }],
     }
 }
 
@@ -342,12 +339,7 @@ fn where_nothing_may_die_a_refused_event_is_tried_again() {
     let mut bench = Bench::new(halting.clone(), &Resume::default());
     bench.transaction(10, 1);
     bench.idle();
-    let refusal = Refusal {
-        topic: "transfers.settled".into(),
-        cause: RefusalCause::Contents,
-        reason: "not valid".into(),
-        events: vec![invalid("0/A:0")],
-    };
+    let refusal = naming("0/A:0");
     assert!(bench.delivery.handle_refused(&refusal, bench.now).is_none());
     let mut next = Bench::after(
         bench.delivery.into_lessons(),

@@ -80,12 +80,11 @@ pub(crate) struct BatchReport {
 impl BatchReport {
     /// Takes a report in: the record's tag, its code (0: delivered), and what is said of it.
     pub fn take(&mut self, tag: usize, code: i32, message: impl FnOnce() -> String) {
-        const DIFFERENT: i32 = -138;
         self.reports += 1;
         if code != 0 && tag != 0 {
             self.lowest_failed = Some(self.lowest_failed.map_or(tag, |known| known.min(tag)));
         }
-        self.names_others |= code == DIFFERENT;
+        self.names_others |= code == INVALID_DIFFERENT_RECORD;
         if matches!(
             code,
             MSG_SIZE_TOO_LARGE | INVALID_TIMESTAMP | INVALID_RECORD
@@ -113,6 +112,11 @@ impl BatchReport {
     }
 }
 
+// Errors of librdkafka itself.
+const PURGE_QUEUE: i32 = -152;
+const PURGE_INFLIGHT: i32 = -151;
+const INVALID_DIFFERENT_RECORD: i32 = -138;
+// Errors of the broker.
 const MSG_SIZE_TOO_LARGE: i32 = 10;
 const INVALID_TIMESTAMP: i32 = 32;
 const INVALID_RECORD: i32 = 87;
@@ -123,7 +127,10 @@ impl DeliveryError {
     /// records in a batch with one that the broker refuses (`_INVALID_DIFFERENT_RECORD`, see
     /// `rd_kafka_handle_Produce_error`). Their reports may come before the one of that record.
     pub fn is_consequence(&self) -> bool {
-        matches!(self.code, -152 | -151 | -138)
+        matches!(
+            self.code,
+            PURGE_QUEUE | PURGE_INFLIGHT | INVALID_DIFFERENT_RECORD
+        )
     }
 }
 
@@ -154,8 +161,7 @@ mod tests {
 
     #[test]
     fn a_record_is_at_fault_if_the_broker_tells_it_from_others_of_its_batch() {
-        const DIFFERENT: i32 = -138;
-        const PURGED: i32 = -152;
+        const DIFFERENT: i32 = INVALID_DIFFERENT_RECORD;
         const DENIED: i32 = 29;
         for (codes, expected) in [
             (
@@ -168,7 +174,7 @@ mod tests {
             // All are, or the broker does not say which.
             (&[INVALID_RECORD, INVALID_RECORD], &[]),
             (&[DENIED], &[]),
-            (&[PURGED, PURGED], &[]),
+            (&[PURGE_QUEUE, PURGE_QUEUE], &[]),
             (&[0, 0], &[]),
         ] {
             let mut batch = BatchReport::default();
@@ -187,7 +193,7 @@ mod tests {
         for (tag, code) in [
             (0, INVALID_RECORD),
             (3, 0),
-            (9, -152),
+            (9, PURGE_QUEUE),
             (7, INVALID_RECORD),
             (8, 1),
         ] {

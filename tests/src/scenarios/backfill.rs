@@ -43,6 +43,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
     fill(&stage)?;
     let writers = Writers::start(&stage.url(), 4, Duration::from_millis(4));
     killed_while_gathering(&stage).await?;
+    figures.add("killed_while_gathering", 1);
     stage.kafka_proxy()?.delay(Direction::ToServer, BRAKE);
     for _ in 0..LIVES {
         let done = killed_while_feeding(&stage).await?;

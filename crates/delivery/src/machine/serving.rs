@@ -277,7 +277,7 @@ impl Delivery {
         let action = match &serving.request {
             None => {
                 let feed = self.feed.as_ref().map(Feed::request);
-                // What was refused in another feed has the same places.
+                // What another feed was refused may be repaired by now.
                 self.lessons.repaired_by(feed.unwrap_or_default());
                 self.resume_feed()
             }

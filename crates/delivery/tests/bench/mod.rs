@@ -176,16 +176,7 @@ impl Bench {
     pub fn fed_row(&mut self, ordinal: u64) {
         self.delivery.handle_fed_relation(&outbox()).unwrap();
         let bytes = inserted("transfers.settled", "t1", "{}");
-        let Message::Insert(insert) = parse(&bytes).unwrap() else {
-            panic!("no insert");
-        };
-        let row = FedRow {
-            table: TableId(0),
-            ordinal,
-            time: PgTimestamp(0),
-            tuple: insert.tuple,
-        };
-        self.delivery.handle_fed_row(&row, self.now).unwrap();
+        hand_in_fed(&mut self.delivery, ordinal, &bytes, self.now);
         self.poll();
     }
 
@@ -405,4 +396,18 @@ fn inserted(event_type: &str, key: &str, payload: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode::insert(&mut bytes, TABLE, &row);
     bytes
+}
+
+/// A row of a feed, given as its INSERT.
+pub fn hand_in_fed(delivery: &mut Delivery, ordinal: u64, inserted: &[u8], now: Instant) {
+    let Message::Insert(insert) = parse(inserted).unwrap() else {
+        panic!("no insert");
+    };
+    let row = FedRow {
+        table: TableId(0),
+        ordinal,
+        time: PgTimestamp(0),
+        tuple: insert.tuple,
+    };
+    delivery.handle_fed_row(&row, now).unwrap();
 }

@@ -4,17 +4,17 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use delivery::{
-    Action, Answer, Checkpoint, Delivery, Exception, FedRow, Halt, Lessons, Marks, MarksId,
-    Refusal, RefusalCause, WindowId,
+    Action, Answer, Checkpoint, Delivery, Exception, Halt, Lessons, Marks, MarksId, Refusal,
+    RefusalCause, WindowId,
 };
-use envelope::{Fate, RecordBatch, TableId};
+use envelope::{Fate, RecordBatch};
 use pgoutput::{
     Begin, Commit, CommitLsn, EndLsn, Lsn, Message, PgTimestamp, Relation, Value, encode, oid,
     parse,
 };
 
 use super::{GONE, SAME_KEY, Sent, UNMAPPABLE, World};
-use crate::bench::{TABLE, column};
+use crate::bench::{TABLE, column, hand_in_fed};
 
 const CONTROL: u32 = 9;
 /// The driver's.
@@ -138,16 +138,7 @@ impl<'a> Session<'a> {
     fn fed(&mut self, ordinal: u64, id: &str) {
         let mut bytes = Vec::new();
         encode::insert(&mut bytes, TABLE, &values(&columns_of(id)));
-        let Message::Insert(insert) = parse(&bytes).unwrap() else {
-            panic!("no insert");
-        };
-        let fed = FedRow {
-            table: TableId(0),
-            ordinal,
-            time: PgTimestamp(0),
-            tuple: insert.tuple,
-        };
-        self.delivery.handle_fed_row(&fed, self.now).unwrap();
+        hand_in_fed(&mut self.delivery, ordinal, &bytes, self.now);
     }
 
     fn poll(&mut self) {
