@@ -52,6 +52,7 @@ pub(crate) fn statement(table: &str) -> String {
         "INSERT INTO {table} (id, event_type, transfer_id, payload, headers) \
          SELECT id, event_type, transfer_id, payload::jsonb, headers::jsonb \
          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) \
-         AS event (id, event_type, transfer_id, payload, headers)"
+         WITH ORDINALITY AS event (id, event_type, transfer_id, payload, headers, place) \
+         ORDER BY place"
     )
 }

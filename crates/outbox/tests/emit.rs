@@ -312,6 +312,11 @@ async fn other_languages_call_a_function() {
     let columns = "event_type, transfer_id, payload, headers";
     assert_eq!(rows(&postgres, columns)[0], r#"a|t|{"n": 1}|{"h": "v"}"#);
 
+    let own = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+    let call = format!("SELECT outbox_emit('a', NULL, '{{}}', event_id => '{own}')");
+    let given = postgres.sql(DATABASE, &call).unwrap();
+    assert_eq!(given[0][0].as_deref(), Some(own));
+
     for (arguments, expected) in [
         ("'', NULL, '{}'", "type is empty"),
         ("NULL, NULL, '{}'", "type is empty"),
@@ -322,4 +327,16 @@ async fn other_languages_call_a_function() {
         let error = postgres.sql(DATABASE, &call).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+async fn the_function_is_not_led_astray_by_what_the_caller_can_name() {
+    let postgres = server();
+    let trap = "CREATE SCHEMA trap; CREATE TABLE trap.outbox (LIKE public.outbox); \
+        CREATE FUNCTION trap.gen_random_uuid() RETURNS uuid LANGUAGE plpgsql \
+        AS $$BEGIN RAISE 'trapped'; END$$;";
+    postgres.sql(DATABASE, trap).unwrap();
+    let call = "SET search_path = trap, pg_catalog; SELECT public.outbox_emit('a', NULL, '{}')";
+    postgres.sql(DATABASE, call).unwrap();
+    assert_eq!(rows(&postgres, "event_type"), ["a"]);
 }

@@ -132,3 +132,21 @@ fn check_tells_names_and_mistakes_but_no_key() {
         assert!(!shown.contains(secret), "{shown}");
     }
 }
+
+#[test]
+fn no_key_is_lost_by_rotations_at_once() {
+    let scene = Scene::new();
+    done(&["generate", scene.path(), "--kid", "first"]);
+    let names: Vec<String> = (0..8).map(|n| format!("k{n}")).collect();
+    std::thread::scope(|scope| {
+        for name in &names {
+            let path = scene.path();
+            scope.spawn(move || done(&["rotate", path, "--kid", name]));
+        }
+    });
+    for name in &names {
+        assert!(scene.keyring().get(name).is_some(), "{name}");
+    }
+    let entries = fs::read_dir(scene.file.parent().unwrap()).unwrap();
+    assert_eq!(entries.count(), 1, "nothing else is left in the folder");
+}

@@ -36,7 +36,7 @@ pub async fn open(
             let mut places = Vec::new();
             for field in fields {
                 let found = field.find(payload);
-                let found = found.map_err(|_| OpenError::PayloadNotJson)?;
+                let found = found.map_err(|_| OpenError::PayloadNotJson)?.found;
                 if found.is_empty() {
                     let path = field.clone();
                     return Err(OpenError::FieldMissing { path });

@@ -16,7 +16,8 @@ const EACH: &str = "*";
 /// A field of a payload, such as `payload.customer.name`, or `payload.items.*.iban` for each element
 /// of an array.
 ///
-/// A `?` at the end lets it be missing. A member whose name has a dot can't be named.
+/// It must be there, in every element that a `*` stands for; an array may be empty. A `?` at the end lets
+/// it be missing. A member whose name has a dot can't be named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldPath {
     /// Behind [`ROOT`]; never empty.
@@ -66,6 +67,15 @@ impl fmt::Display for FieldPath {
     }
 }
 
+/// Where a path leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Places {
+    /// All values that it leads to, in the order of the text.
+    pub found: Vec<Found>,
+    /// Somewhere it leads to nothing, as in one element of many.
+    pub is_missed: bool,
+}
+
 /// A value that a path leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
@@ -88,20 +98,20 @@ impl FieldPath {
         self.segments.iter().zip(&other.segments).all(is_same)
     }
 
-    /// All values that it leads to, in the order of the text.
-    pub(super) fn find(&self, payload: &RawValue) -> Result<Vec<Found>, serde_json::Error> {
+    /// Where it leads in this payload.
+    pub(super) fn find(&self, payload: &RawValue) -> Result<Places, serde_json::Error> {
         let mut search = Search {
             text: payload.get(),
-            found: Vec::new(),
+            places: Places::default(),
         };
         search.descend(payload, &self.segments, ROOT)?;
-        Ok(search.found)
+        Ok(search.places)
     }
 }
 
 struct Search<'a> {
     text: &'a str,
-    found: Vec<Found>,
+    places: Places,
 }
 
 impl<'a> Search<'a> {
@@ -113,7 +123,7 @@ impl<'a> Search<'a> {
     ) -> Result<(), serde_json::Error> {
         let Some((segment, rest)) = segments.split_first() else {
             let start = value.get().as_ptr().addr() - self.text.as_ptr().addr();
-            self.found.push(Found {
+            self.places.found.push(Found {
                 path: path.to_owned(),
                 span: start..start + value.get().len(),
             });
@@ -121,15 +131,18 @@ impl<'a> Search<'a> {
         };
         let text = value.get();
         if text.starts_with('{') {
-            for (name, member) in members(text)? {
-                if name == *segment {
-                    self.descend(member, rest, &format!("{path}.{name}"))?;
-                }
+            let mut named = members(text)?;
+            named.retain(|(name, _)| name == segment);
+            self.places.is_missed |= named.is_empty();
+            for (name, member) in named {
+                self.descend(member, rest, &format!("{path}.{name}"))?;
             }
         } else if text.starts_with('[') && segment == EACH {
             for (number, element) in elements(text)?.into_iter().enumerate() {
                 self.descend(element, rest, &format!("{path}.{number}"))?;
             }
+        } else {
+            self.places.is_missed = true;
         }
         Ok(())
     }
@@ -220,7 +233,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, payload: &str, expected: &[(&str, &str)]) {
         let raw: &RawValue = serde_json::from_str(payload).unwrap();
-        let found = path(text).find(raw).unwrap();
+        let found = path(text).find(raw).unwrap().found;
         let found: Vec<_> = found
             .iter()
             .map(|found| (found.path.as_str(), &raw.get()[found.span.clone()]))
@@ -260,10 +273,27 @@ mod tests {
     }
 
     #[test]
+    fn a_path_misses_where_one_element_has_no_such_field() {
+        for (payload, is_missed) in [
+            (r#"{"items": [{"iban": 1}, {"iban": null}]}"#, false),
+            (r#"{"items": []}"#, false),
+            (r#"{"items": [{"iban": 1}, {}]}"#, true),
+            (r#"{"items": [{"iban": 1}, null]}"#, true),
+            (r#"{"items": {"iban": 1}}"#, true),
+            (r#"{"items": null}"#, true),
+            ("{}", true),
+        ] {
+            let raw: &RawValue = serde_json::from_str(payload).unwrap();
+            let places = path("payload.items.*.iban").find(raw).unwrap();
+            assert_eq!(places.is_missed, is_missed, "{payload}");
+        }
+    }
+
+    #[test]
     fn what_stands_around_is_left_as_it_is() {
         let text = r#"{"a": 1.10,  "b" : [2, 3]}"#;
         let raw: &RawValue = serde_json::from_str(text).unwrap();
-        let span = |name: &str| path(name).find(raw).unwrap()[0].span.clone();
+        let span = |name: &str| path(name).find(raw).unwrap().found[0].span.clone();
         let places = vec![
             (span("payload.b"), "B".into()),
             (span("payload.a"), "AAA".into()),

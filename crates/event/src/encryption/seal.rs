@@ -1,20 +1,32 @@
 //! Encrypting what a scope names.
 
+use std::fmt;
+
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
     FieldPath, KeyStore, Scope, SealError, Subject,
     jwe::{self, Place},
-    path::{Found, splice},
+    path::{Found, Places, splice},
 };
 
 /// A payload of which something is encrypted.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Sealed {
     /// What goes in the place of the payload.
     pub payload: Box<RawValue>,
     /// What is encrypted of it: its [`Scope::headers`] must go with the event.
     pub scope: Scope,
+}
+
+/// Without the payload: fields that are not encrypted stand in it.
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.payload.get().len();
+        let mut sealed = f.debug_struct("Sealed");
+        sealed.field("bytes", &bytes).field("scope", &self.scope);
+        sealed.finish()
+    }
 }
 
 /// Encrypts the payload of an event, or fields of it. What is not encrypted stays as it stands there.
@@ -85,17 +97,14 @@ fn find(
 ) -> Result<(Vec<Found>, Vec<FieldPath>), SealError> {
     let (mut places, mut present) = (Vec::new(), Vec::new());
     for field in fields {
-        let found = field.find(payload).map_err(|_| SealError::NotJson)?;
-        match (found.is_empty(), field.may_be_missing()) {
-            (true, true) => {}
-            (true, false) => {
-                let path = field.clone();
-                return Err(SealError::FieldMissing { path });
-            }
-            (false, _) => {
-                places.extend(found);
-                present.push(field.clone());
-            }
+        let Places { found, is_missed } = field.find(payload).map_err(|_| SealError::NotJson)?;
+        if is_missed && !field.may_be_missing() {
+            let path = field.clone();
+            return Err(SealError::FieldMissing { path });
+        }
+        if !found.is_empty() {
+            places.extend(found);
+            present.push(field.clone());
         }
     }
     Ok((places, present))

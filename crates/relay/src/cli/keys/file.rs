@@ -1,8 +1,8 @@
 //! A file of secrets.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::Path;
 
 use crate::cli::problem::Problem;
@@ -12,9 +12,21 @@ const PRIVATE: u32 = 0o600;
 /// Any right of group or others.
 const EXPOSED: u32 = 0o077;
 
+/// Lets one process at a time change files in the folder of `path`, until what is returned is dropped.
+pub(super) fn lock(path: &Path) -> Result<File, Problem> {
+    let folder = fs::canonicalize(path).and_then(|path| {
+        let folder = File::open(folder_of(&path))?;
+        folder.lock()?;
+        Ok(folder)
+    });
+    let remedy = "Correct the path, or make a keyring with `outboxd keys generate`.";
+    folder.map_err(|error| failed("locked", path, &error, remedy))
+}
+
 /// Writes a new file.
 pub(super) fn create(path: &Path, text: &str) -> Result<(), Problem> {
-    write_new(path, text).map_err(|error| {
+    let written = write_new(path, text).and_then(|()| sync_folder(path));
+    written.map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::AlreadyExists => {
                 "The keys in it may be in use: add one with `outboxd keys rotate`, or name another \
@@ -26,8 +38,8 @@ pub(super) fn create(path: &Path, text: &str) -> Result<(), Problem> {
     })
 }
 
-/// Puts `text` in the place of a file's content: as a whole or not at all, with the rights that the
-/// file had.
+/// Puts `text` in the place of a file's content: as a whole or not at all, with the owner and the rights
+/// that the file had.
 pub(super) fn replace(path: &Path, text: &str) -> Result<(), Problem> {
     let replace = || {
         // Behind a link, as secrets are mounted, stands the file itself.
@@ -35,17 +47,20 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), Problem> {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".{}", std::process::id()));
         let new = Path::new(&name);
-        let rights = fs::metadata(&path)?.permissions();
-        let written = write_new(new, text)
-            .and_then(|()| fs::set_permissions(new, Permissions::from_mode(rights.mode())))
+        let old = fs::metadata(&path)?;
+        write_new(new, text)?;
+        let put = keep_owner(new, &old)
+            .and_then(|()| fs::set_permissions(new, Permissions::from_mode(old.mode())))
             .and_then(|()| fs::rename(new, &path));
-        if written.is_err() {
+        if put.is_err() {
             // Keys must not lie about in a file that nobody knows.
             let _ = fs::remove_file(new);
         }
-        written
+        put?;
+        sync_folder(&path)
     };
-    let remedy = "Nothing is changed. Run it as the owner of the file and its folder.";
+    let remedy = "Run it as the owner of the file and its folder, and see by `outboxd keys check` which \
+                  keys the file has.";
     replace().map_err(|error| failed("written", path, &error, remedy))
 }
 
@@ -55,8 +70,35 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
         .create_new(true)
         .mode(PRIVATE)
         .open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    written
+}
+
+/// A rotation by root must not take the keys from the service that reads them.
+fn keep_owner(new: &Path, old: &Metadata) -> io::Result<()> {
+    let made = fs::metadata(new)?;
+    let is_same = (made.uid(), made.gid()) == (old.uid(), old.gid());
+    match is_same {
+        true => Ok(()),
+        false => chown(new, Some(old.uid()), Some(old.gid())),
+    }
+}
+
+/// A name lasts only when its folder is on disk.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder_of(path))?.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 /// Who but the owner has rights on the file.

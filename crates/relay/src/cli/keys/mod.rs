@@ -126,6 +126,8 @@ fn generate(path: &Path, key: &NewKey) -> Result<(), Problem> {
 }
 
 fn rotate(path: &Path, key: &NewKey, change: &Change) -> Result<(), Problem> {
+    // Two rotations at once would lose one of the new keys.
+    let _lock = file::lock(path)?;
     let mut keyring = read(path)?;
     if let Some(kid) = &change.to {
         keyring.make_current(kid).map_err(|error| wrong(&error))?;
