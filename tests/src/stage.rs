@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use testbed::{Kafka, KafkaBuilder, Postgres, PostgresBuilder, Proxy};
 use tokio_postgres::{Client, NoTls};
 
@@ -268,6 +268,25 @@ impl Stage {
         })
         .await
         .with_context(|| relay.log_text())?;
+        Ok(())
+    }
+
+    /// Waits until nobody streams from a slot: the server's part of a session ends a moment after the
+    /// relay.
+    pub async fn slot_free(&self) -> Result<()> {
+        wait::until("the slot is free", CAUGHT_UP_WITHIN, async || {
+            Ok(self.value("SELECT count(*) FROM pg_replication_slots WHERE active")? == "0")
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Drops the slot of a relay that has ended.
+    pub async fn drop_slot(&self) -> Result<()> {
+        self.slot_free().await?;
+        let dropped = "SELECT count(pg_drop_replication_slot(slot_name)) \
+                       FROM pg_replication_slots WHERE slot_name = 'outboxd'";
+        ensure!(self.value(dropped)? == "1", "there is no slot to drop");
         Ok(())
     }
 

@@ -54,7 +54,8 @@ impl Backoff {
         let max = self.policy.max.as_secs_f64();
         let exponent = i32::try_from(self.failures).unwrap_or(i32::MAX);
         let grown = self.policy.initial.as_secs_f64() * self.policy.multiplier.powi(exponent);
-        Duration::from_secs_f64(grown.clamp(0.0, max))
+        // `max` first: of a bound that is no number it makes 0.
+        Duration::from_secs_f64(grown.max(0.0).min(max))
     }
 }
 

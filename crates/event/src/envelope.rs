@@ -10,22 +10,27 @@ mod error;
 mod headers;
 mod payload;
 
+use std::fmt;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
 pub use envelope::{CONTENT_TYPE_HEADER, EVENT_ID_HEADER, Format, POSITION_HEADER, TYPE_HEADER};
-pub use error::{OpenError, ReadError};
+pub use error::ReadError;
 pub use headers::Headers;
 pub use payload::Payload;
 
 /// Header with the W3C trace context of the transaction that wrote the event.
 pub const TRACEPARENT_HEADER: &str = "traceparent";
-/// Header that marks an encrypted payload and names the encryption, such as `jwe`.
+/// Header that says how the payload, or a part of it, is encrypted.
 pub const CONTENT_ENCRYPTION_HEADER: &str = "content-encryption";
+/// Header with the fields that are encrypted, as a JSON array; without it, the whole payload is.
+pub const ENCRYPTED_FIELDS_HEADER: &str = "encrypted-fields";
+/// The one known value of [`CONTENT_ENCRYPTION_HEADER`].
+pub const JWE: &str = "jwe";
 
-/// A Kafka record, as far as an event is made of it.
-#[derive(Clone, Debug, Default)]
+/// A Kafka record, as far as an event is made of it. Its [`Debug`](fmt::Debug) shows no content.
+#[derive(Clone, Default)]
 pub struct Record {
     /// Key.
     pub key: Option<Bytes>,
@@ -35,6 +40,16 @@ pub struct Record {
     pub timestamp_ms: Option<i64>,
     /// Headers, in order.
     pub headers: Headers,
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("bytes", &self.value.as_ref().map(Bytes::len))
+            .field("timestamp_ms", &self.timestamp_ms)
+            .field("headers", &self.headers)
+            .finish_non_exhaustive()
+    }
 }
 
 /// An event.
@@ -70,9 +85,12 @@ impl Envelope {
         }
     }
 
-    /// How the payload is encrypted, if it is.
-    pub fn encryption(&self) -> Option<&str> {
-        self.headers.text(CONTENT_ENCRYPTION_HEADER)
+    /// How the payload is encrypted, if it is. Whatever the header holds, a record that has it is
+    /// encrypted.
+    pub fn encryption(&self) -> Option<&[u8]> {
+        let mut headers = self.headers.iter();
+        let (_, value) = headers.find(|(name, _)| *name == CONTENT_ENCRYPTION_HEADER)?;
+        Some(value.map_or(&[], |value| &value[..]))
     }
 
     /// The trace context of the transaction that wrote the event.
@@ -83,26 +101,6 @@ impl Envelope {
     /// Its change's place in the WAL of its database, as in `0/16B3748:3`.
     pub fn position(&self) -> Option<&str> {
         self.headers.text(POSITION_HEADER)
-    }
-}
-
-/// Makes encrypted payloads readable.
-///
-/// It is asked only about events with a [`CONTENT_ENCRYPTION_HEADER`], and does not block.
-pub trait Open: Send + Sync {
-    /// The payload in the clear.
-    ///
-    /// # Errors
-    /// No key fits, or the payload was not made for this event.
-    fn open(&self, sealed: &Envelope) -> Result<Payload, OpenError>;
-}
-
-impl<F> Open for F
-where
-    F: Fn(&Envelope) -> Result<Payload, OpenError> + Send + Sync,
-{
-    fn open(&self, sealed: &Envelope) -> Result<Payload, OpenError> {
-        self(sealed)
     }
 }
 

@@ -162,6 +162,16 @@ impl ConsumerBuilder {
         if self.settings.batch == 0 || self.settings.concurrency == 0 {
             return Err(refused("batch() and concurrency() must be at least 1"));
         }
+        let Retry {
+            max_attempts,
+            multiplier,
+            ..
+        } = self.settings.retry;
+        if max_attempts == 0 || !(1.0..1_000.0).contains(&multiplier) {
+            return Err(refused(
+                "retry() needs at least 1 attempt, and a multiplier from 1 to 1000",
+            ));
+        }
         if self.retention.is_some() && self.settings.once == Once::Offsets {
             return Err(refused(
                 "Once::Offsets keeps no inbox, so there is no retention()",

@@ -4,6 +4,9 @@ use std::collections::HashSet;
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+
+use crate::failure::Failure;
 
 /// In the order of the ids: two transactions that claim the same ones can't wait for each other.
 const CLAIM: &str = "INSERT INTO inbox (event_id, consumer) \
@@ -64,6 +67,33 @@ pub(crate) async fn advance(
 
 /// Topic, partition, and the offset from which it is not handled yet.
 pub(crate) type Stored = (String, i32, i64);
+
+/// The claims stand, and the commit will be durable when it is answered, as the offset that follows
+/// it is: a session may be set to answer earlier.
+const INTACT: &str = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL, \
+    CASE current_setting('synchronous_commit') WHEN 'off' \
+    THEN set_config('synchronous_commit', 'on', true) END";
+
+/// Refuses a transaction in which a handler has hidden a failure: Postgres answers its COMMIT with a
+/// ROLLBACK, which is no error.
+pub(crate) async fn require_intact(tx: &Transaction<'_>) -> Result<(), Failure> {
+    let asked = async {
+        let statement = tx.prepare_cached(INTACT).await?;
+        tx.query_one(&statement, &[]).await?.try_get(0)
+    };
+    match asked.await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::transient(
+            "the handler has ended the transaction, which is not its own: leave COMMIT and ROLLBACK to the consumer",
+        )),
+        Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
+            Err(Failure::transient(
+                "a statement of the handler has failed, and the handler went on: return its error, or use a savepoint",
+            ))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
 
 /// What was stored for a consumer.
 pub(crate) async fn stored(

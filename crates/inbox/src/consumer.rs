@@ -12,7 +12,7 @@ use crate::claim;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::failure::Failure;
-use crate::kafka::KafkaConsumer;
+use crate::kafka::Member;
 use crate::metrics::Lag;
 use crate::retention::{self, Retention};
 use crate::settings::Settings;
@@ -22,7 +22,7 @@ const METADATA_WITHIN: Duration = Duration::from_secs(10);
 
 /// Handles each event of some topics once.
 pub struct Consumer {
-    pub(crate) kafka: Arc<KafkaConsumer>,
+    pub(crate) kafka: Member,
     pub(crate) config: ClientConfig,
     pub(crate) settings: Settings,
     pub(crate) retention: Option<Retention>,
@@ -96,7 +96,13 @@ impl Consumer {
         match &self.retention {
             None => Ok(None),
             Some(retention) => {
-                let checked = retention.checked(&self.config, &self.settings.topics).await;
+                let checked = retention
+                    .checked(
+                        &self.config,
+                        &self.settings.topics,
+                        self.settings.retry.waits(),
+                    )
+                    .await;
                 checked.map(Some)
             }
         }
@@ -113,7 +119,7 @@ impl Consumer {
         };
         let mut waits = self.settings.retry.waits();
         loop {
-            let kafka = Arc::clone(&self.kafka);
+            let kafka = Arc::clone(&self.kafka.0);
             // Of all topics: asking for one creates it on brokers that allow that.
             let look = move || kafka.fetch_metadata(None, METADATA_WITHIN);
             match tokio::task::spawn_blocking(look).await {

@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use envelope::dead_letter as names;
-use event::envelope::{Headers, POSITION_HEADER};
+use event::envelope::{EVENT_ID_HEADER, Headers, POSITION_HEADER};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -15,6 +15,9 @@ use crate::event::Source;
 
 /// Header with the partition and offset that the event was read at.
 const OFFSET: &str = "dead-letter.offset";
+/// Header with the timestamp of the event's record, in milliseconds since 1970-01-01 UTC. The dead
+/// letter has its own, by which its topic keeps it.
+const TIMESTAMP: &str = "dead-letter.timestamp";
 
 /// Why an event can't be handled.
 #[derive(Clone, Debug)]
@@ -47,7 +50,7 @@ impl DeadLetters {
             .await;
         match sent {
             Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)) => {
-                let stub = stub(source);
+                let stub = stub(source, headers);
                 let headers = self.headers(source, &Headers::default(), doom, true);
                 self.produce(source, Some(stub.as_bytes()), headers).await
             }
@@ -66,7 +69,7 @@ impl DeadLetters {
             partition: None,
             payload: value,
             key: source.key.as_deref(),
-            timestamp: source.timestamp_ms,
+            timestamp: None,
             headers: Some(headers),
         };
         let sent = self.producer.send(record, Duration::ZERO).await;
@@ -74,12 +77,13 @@ impl DeadLetters {
     }
 
     fn headers(&self, source: &Source, own: &Headers, doom: &Doom, is_stub: bool) -> OwnedHeaders {
-        let mut headers = OwnedHeaders::new_with_capacity(own.len() + 12);
+        let mut headers = OwnedHeaders::new_with_capacity(own.len() + 13);
         for (key, value) in own.iter() {
             let value = value.map(|value| &value[..]);
             headers = headers.insert(Header { key, value });
         }
         let attempts = doom.attempts.to_string();
+        let timestamp = source.timestamp_ms.map(|ms| ms.to_string());
         let count = own.len().to_string();
         let place = format!("{}:{}", source.partition, source.offset);
         let first = rfc3339(doom.first_failure);
@@ -92,6 +96,7 @@ impl DeadLetters {
             (names::POSITION, own.text(POSITION_HEADER)),
             (names::TOPIC, Some(&source.topic)),
             (OFFSET, Some(&place)),
+            (TIMESTAMP, timestamp.as_deref()),
             (names::FIRST_FAILURE, Some(&first)),
             (names::LAST_FAILURE, Some(&last)),
             (names::STUB, is_stub.then_some("true")),
@@ -109,8 +114,9 @@ impl DeadLetters {
     }
 }
 
-fn stub(source: &Source) -> String {
+fn stub(source: &Source, headers: &Headers) -> String {
     serde_json::json!({
+        "eventId": headers.text(EVENT_ID_HEADER),
         "size": source.value.as_ref().map_or(0, |value| value.len()),
         "topic": &*source.topic,
         "partition": source.partition,

@@ -37,6 +37,20 @@ pub enum Error {
         /// The topic.
         topic: String,
     },
+    /// A partition ends before what the consumer has handled of it.
+    #[error(
+        "partition {partition} of {topic} goes on at offset {found}, but the consumer has handled it up to {stored}: the topic was made again; if it is the right one, remove the partition's row from inbox_offsets"
+    )]
+    OffsetsOfAnotherTopic {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset in the table `inbox_offsets`.
+        stored: i64,
+        /// Where the partition goes on.
+        found: i64,
+    },
     /// How long duplicates can come is not known.
     #[error(
         "inbox rows can't be removed safely: {reason}; say how far back events can be replayed with Retention::replay_horizon()"

@@ -1,5 +1,6 @@
 //! An event as a handler gets it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -55,7 +56,7 @@ impl<T> Event<T> {
 }
 
 /// A record of a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Source {
     /// Topic.
     pub topic: Arc<str>,
@@ -67,6 +68,20 @@ pub struct Source {
     pub timestamp_ms: Option<i64>,
     pub(crate) key: Option<Bytes>,
     pub(crate) value: Option<Bytes>,
+}
+
+impl Source {
+    /// What it takes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let size = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        size(&self.key) + size(&self.value)
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}] @ {}", self.topic, self.partition, self.offset)
+    }
 }
 
 /// An event with its payload in the clear, before it is given its type.

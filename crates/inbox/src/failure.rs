@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 type Source = Box<dyn StdError + Send + Sync>;
 
@@ -77,27 +77,59 @@ impl<E: StdError + Send + Sync + 'static> From<E> for Failure {
 }
 
 impl fmt::Display for Failure {
-    /// The error and its sources, in one line.
+    /// The error and its sources, in one line, without the values of rows that Postgres quotes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.source)?;
-        let mut shown = self.source.to_string();
-        let mut next = self.source.source();
-        while let Some(error) = next {
-            let text = error.to_string();
+        let source: &(dyn StdError + 'static) = self.source.as_ref();
+        let mut text = source.to_string();
+        let mut shown = text.clone();
+        for error in sources(source).skip(1) {
+            let own = error.to_string();
             // Some errors show their source in their own text.
-            if !shown.contains(&text) {
-                write!(f, ": {text}")?;
+            if !shown.contains(&own) {
+                text = format!("{text}: {own}");
             }
-            shown = text;
-            next = error.source();
+            shown = own;
         }
-        Ok(())
+        let database = sources(source).find_map(|error| error.downcast_ref::<DbError>());
+        if let Some(error) = database {
+            text = without_values(text, error);
+        }
+        f.write_str(&bounded(&text))
     }
 }
 
+/// Longer texts are cut: a reason goes into a header of a dead letter.
+const TEXT_MAX: usize = 2_000;
+
+fn bounded(text: &str) -> String {
+    let end = (0..=TEXT_MAX.min(text.len())).rev();
+    let end = end.into_iter().find(|end| text.is_char_boundary(*end));
+    let (kept, rest) = text.split_at(end.unwrap_or_default());
+    let dots = if rest.is_empty() { "" } else { "…" };
+    format!("{}{dots}", kept.replace(['\n', '\r', '\0'], " "))
+}
+
+/// A detail names the row, and the messages of class 22 (data exceptions) quote what is wrong.
+fn without_values(mut text: String, error: &DbError) -> String {
+    let withheld = [error.detail(), error.where_()];
+    for part in withheld.into_iter().flatten() {
+        text = text.replace(part, "(withheld)");
+    }
+    let code = error.code().code();
+    if code.starts_with("22") {
+        text = text.replace(error.message(), "a value that Postgres refuses");
+    }
+    format!("{text} (SQLSTATE {code})")
+}
+
+fn sources<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
 fn kind_of(error: &(dyn StdError + 'static)) -> Kind {
-    let mut next = Some(error);
-    while let Some(error) = next {
+    for error in sources(error) {
         if let Some(error) = error.downcast_ref::<tokio_postgres::Error>() {
             return kind_of_database(error);
         }
@@ -106,7 +138,6 @@ fn kind_of(error: &(dyn StdError + 'static)) -> Kind {
         {
             return Kind::Unavailable;
         }
-        next = error.source();
     }
     Kind::Counted
 }
@@ -126,6 +157,10 @@ fn kind_of_code(code: &SqlState) -> Kind {
     if name.starts_with("40") {
         return Kind::Conflict;
     }
+    // A limit that the handler's own statement has reached, such as temp_file_limit.
+    if *code == SqlState::CONFIGURATION_LIMIT_EXCEEDED {
+        return Kind::Counted;
+    }
     // Class 08 connection, 53 resources, 57P shutdown; 25006: a server that has become a standby.
     let is_away = ["08", "53", "57P"]
         .iter()
@@ -138,7 +173,9 @@ fn kind_of_code(code: &SqlState) -> Kind {
 
 fn is_io(error: &tokio_postgres::Error) -> bool {
     let source = StdError::source(error);
-    source.is_some_and(|source| source.is::<std::io::Error>())
+    let source = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    // Invalid input is a text that can't be sent, such as SQL with U+0000.
+    source.is_some_and(|source| source.kind() != std::io::ErrorKind::InvalidInput)
 }
 
 #[cfg(test)]
@@ -161,7 +198,15 @@ mod tests {
         check("25006", Kind::Unavailable);
         check("23505", Kind::Counted);
         check("57014", Kind::Counted);
+        check("53400", Kind::Counted);
         check("42P01", Kind::Counted);
+    }
+
+    #[test]
+    fn a_text_is_one_line_and_bounded() {
+        assert_eq!(Failure::permanent("a\nb\0c").to_string(), "a b c");
+        let long = Failure::permanent("é".repeat(2_000)).to_string();
+        assert_eq!(long, "é".repeat(1_000) + "…");
     }
 
     #[test]

@@ -5,10 +5,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use event::envelope::{Open, Payload};
+use event::EventType;
+use event::envelope::Payload;
 use serde::de::DeserializeOwned;
 
 use crate::handler::{AnyHandler, BatchHandler, Handler, Many, One, parse};
+use crate::opening::Opener;
 
 /// What becomes of an event for whose type there is no handler.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +51,7 @@ pub enum Unknown {
 pub struct Handlers {
     by_type: HashMap<String, Arc<dyn AnyHandler>>,
     unknown: Unknown,
-    open: Option<Arc<dyn Open>>,
+    opener: Opener,
 }
 
 impl Handlers {
@@ -66,6 +68,14 @@ impl Handlers {
     {
         let parse = parse::<T>;
         self.add(event_type, One { handler, parse })
+    }
+
+    /// Events of the type that `T` names go to this handler.
+    pub fn on_typed<T>(self, handler: impl Handler<T>) -> Self
+    where
+        T: EventType + DeserializeOwned + Send + 'static,
+    {
+        self.on(T::TYPE, handler)
     }
 
     /// Events of this type go to this handler, many at once. How many, [`batch`] says.
@@ -91,9 +101,11 @@ impl Handlers {
         self
     }
 
-    /// Reads encrypted payloads by this. Without it they become dead letters.
-    pub fn open(mut self, open: impl Open + 'static) -> Self {
-        self.open = Some(Arc::new(open));
+    /// Reads encrypted payloads with these keys. Without them they become dead letters, as do those
+    /// that the keys don't open; while a key store can't be asked, an event waits and holds up its key.
+    #[cfg(feature = "encryption")]
+    pub fn keys(mut self, keys: impl event::encryption::KeyStore + 'static) -> Self {
+        self.opener.keys = Some(Arc::new(keys));
         self
     }
 
@@ -110,8 +122,8 @@ impl Handlers {
         self.unknown
     }
 
-    pub(crate) fn opener(&self) -> Option<&dyn Open> {
-        self.open.as_deref()
+    pub(crate) fn opener(&self) -> &Opener {
+        &self.opener
     }
 }
 

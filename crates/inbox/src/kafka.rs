@@ -3,6 +3,7 @@
 //! Rebalances are noted and answered later, by the engine: partitions are given up only when what runs
 //! of them has ended. librdkafka waits for the answer, and keeps the heartbeat meanwhile.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,6 +24,28 @@ const SILENCE_MAX_US: i64 = 2_000_000;
 
 pub(crate) type KafkaConsumer = BaseConsumer<Context>;
 
+/// The consumer's membership in its group. Whenever it is dropped, also by a future that is dropped
+/// midway, rebalances are answered at once from then on: leaving the group waits for the answers.
+pub(crate) struct Member(pub Arc<KafkaConsumer>);
+
+impl Deref for Member {
+    type Target = Arc<KafkaConsumer>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let context = self.context();
+        context.is_closing.store(true, Ordering::SeqCst);
+        for rebalance in context.rebalances() {
+            decline(self, &rebalance);
+        }
+    }
+}
+
 /// Partitions come or go.
 #[derive(Debug)]
 pub(crate) enum Rebalance {
@@ -38,6 +61,7 @@ pub(crate) struct Context {
     /// Callbacks so far: a poll that only served one looks like a poll that found nothing.
     served: AtomicU64,
     is_closing: AtomicBool,
+    commit_failed: AtomicBool,
 }
 
 impl Context {
@@ -48,6 +72,7 @@ impl Context {
             rebalances: Mutex::default(),
             served: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
+            commit_failed: AtomicBool::new(false),
         }
     }
 
@@ -65,9 +90,9 @@ impl Context {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// From now on partitions are given up at once.
-    pub fn close(&self) {
-        self.is_closing.store(true, Ordering::SeqCst);
+    /// Whether a commit has failed since the last call.
+    pub fn commit_failed(&self) -> bool {
+        self.commit_failed.swap(false, Ordering::SeqCst)
     }
 }
 
@@ -111,9 +136,7 @@ impl ConsumerContext for Context {
         };
         self.served.fetch_add(1, Ordering::Relaxed);
         if self.is_closing.load(Ordering::SeqCst) {
-            if let Rebalance::Revoked(partitions) = &rebalance {
-                give_up(consumer, partitions);
-            }
+            decline(consumer, &rebalance);
             return;
         }
         self.rebalances
@@ -126,6 +149,7 @@ impl ConsumerContext for Context {
     fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
         self.served.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = result {
+            self.commit_failed.store(true, Ordering::SeqCst);
             tracing::warn!(%error, "offsets were not committed; the next commit includes them");
         }
     }
@@ -149,6 +173,14 @@ pub(crate) fn give_up(consumer: &KafkaConsumer, partitions: &TopicPartitionList)
     log(answered);
 }
 
+/// Answers a rebalance of a consumer that ends.
+pub(crate) fn decline(consumer: &KafkaConsumer, rebalance: &Rebalance) {
+    match rebalance {
+        Rebalance::Assigned(_) => take_over(consumer, &TopicPartitionList::new()),
+        Rebalance::Revoked(partitions) => give_up(consumer, partitions),
+    }
+}
+
 fn log(answered: KafkaResult<()>) {
     if let Err(error) = answered {
         tracing::warn!(%error, "a rebalance was not answered; the group starts another one");
@@ -156,11 +188,7 @@ fn log(answered: KafkaResult<()>) {
 }
 
 /// What the library relies on comes last, so that nothing overrides it.
-pub(crate) fn consumer(
-    given: &ClientConfig,
-    group: &str,
-    lag: Lag,
-) -> Result<Arc<KafkaConsumer>, Error> {
+pub(crate) fn consumer(given: &ClientConfig, group: &str, lag: Lag) -> Result<Member, Error> {
     let mut config = given.clone();
     let mut defaults = vec![
         ("auto.offset.reset", "earliest"),
@@ -188,7 +216,7 @@ pub(crate) fn consumer(
     let consumer = config.create_with_context(context);
     let mut consumer: KafkaConsumer = consumer.map_err(Error::kafka("making a Kafka consumer"))?;
     consumer.set_nonempty_callback(move || wake.notify_one());
-    Ok(Arc::new(consumer))
+    Ok(Member(Arc::new(consumer)))
 }
 
 /// The producer of dead letters.
@@ -216,6 +244,10 @@ pub(crate) fn producer(given: &ClientConfig) -> Result<FutureProducer, Error> {
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("linger.ms", "0")
+        // Whether a record is too large is the topic's to say, and of each one alone: with neighbours
+        // in a batch, all would be refused.
+        .set("message.max.bytes", "1000000000")
+        .set("batch.num.messages", "1")
         // Longer is not in vain: the event is tried again.
         .set("message.timeout.ms", "30000");
     config

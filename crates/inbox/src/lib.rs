@@ -67,6 +67,7 @@ mod handler;
 mod handlers;
 mod kafka;
 mod metrics;
+mod opening;
 mod order;
 mod retention;
 mod settings;
@@ -74,7 +75,10 @@ pub mod testing;
 mod trace;
 mod work;
 
-pub use ::event::envelope::{Envelope, Format, Headers, Open, OpenError, Payload};
+pub use ::event::EventType;
+#[cfg(feature = "encryption")]
+pub use ::event::encryption;
+pub use ::event::envelope::{Format, Headers, Payload};
 pub use deadpool_postgres::{Pool, Transaction};
 
 pub use crate::builder::ConsumerBuilder;

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use delivery::Backoff;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
@@ -43,7 +44,7 @@ impl Retention {
     }
 
     /// How far back events can be replayed: by a reset of the group's offsets, or by the relay. Without it,
-    /// that is the largest `retention.ms` of the topics, by which replays of the relay are not known.
+    /// that is the largest `retention.ms` and `segment.ms` of the topics, by which replays of the relay are not known.
     pub fn replay_horizon(mut self, horizon: Duration) -> Self {
         self.replay_horizon = Some(horizon);
         self
@@ -60,10 +61,19 @@ impl Retention {
         self,
         config: &ClientConfig,
         topics: &[String],
+        mut waits: Backoff,
     ) -> Result<Self, Error> {
-        let horizon = match self.replay_horizon {
-            Some(horizon) => horizon,
-            None => horizon_of(config, topics).await?,
+        let horizon = loop {
+            match self.replay_horizon {
+                Some(horizon) => break horizon,
+                None => match horizon_of(config, topics).await {
+                    Err(Error::Kafka { attempt, source }) => {
+                        tracing::warn!(error = %source, "{attempt} failed; trying again");
+                        tokio::time::sleep(waits.next_wait(fastrand::f64())).await;
+                    }
+                    horizon => break horizon?,
+                },
+            }
         };
         Ok(Self {
             keep: self.keep.max(horizon),
@@ -118,34 +128,53 @@ async fn horizon_of(config: &ClientConfig, topics: &[String]) -> Result<Duration
     let mut horizon = Duration::ZERO;
     for (topic, described) in topics.iter().zip(described) {
         let described = described.map_err(|error| unknown(format!("topic {topic}: {error}")))?;
-        let value = described
-            .get("retention.ms")
-            .and_then(|entry| entry.value.clone());
-        horizon = horizon.max(kept_for(topic, value.as_deref()).map_err(unknown)?);
+        let value = |name: &str| described.get(name).and_then(|entry| entry.value.clone());
+        let kept = kept_for(topic, value).map_err(unknown)?;
+        horizon = horizon.max(kept);
     }
     Ok(horizon)
 }
 
-fn kept_for(topic: &str, retention_ms: Option<&str>) -> Result<Duration, String> {
-    match retention_ms.map(str::parse::<i64>) {
-        Some(Ok(ms)) => {
-            let kept = u64::try_from(ms).map(Duration::from_millis);
-            kept.map_err(|_| format!("topic {topic} keeps events for ever"))
-        }
-        _ => Err(format!("the retention of topic {topic} is not known")),
+/// A segment goes as a whole, when its last event is old enough.
+fn kept_for(topic: &str, value: impl Fn(&str) -> Option<String>) -> Result<Duration, String> {
+    if value("cleanup.policy").is_some_and(|policy| policy == "compact") {
+        return Err(format!(
+            "topic {topic} is compacted, and keeps events for ever"
+        ));
     }
+    let ms = |name: &str| value(name).and_then(|ms| ms.parse::<i64>().ok());
+    let (Some(retention_ms), Some(segment_ms)) = (ms("retention.ms"), ms("segment.ms")) else {
+        return Err(format!("the retention of topic {topic} is not known"));
+    };
+    let kept = u64::try_from(retention_ms).map(Duration::from_millis);
+    let kept = kept.map_err(|_| format!("topic {topic} keeps events for ever"))?;
+    Ok(kept.saturating_add(Duration::from_millis(segment_ms.unsigned_abs())))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::collections::HashMap;
+
     use super::*;
 
     #[test]
     fn a_topic_without_an_end_has_no_horizon() {
-        assert_eq!(kept_for("t", Some("60000")), Ok(Duration::from_secs(60)));
-        assert!(kept_for("t", Some("-1")).unwrap_err().contains("for ever"));
-        assert!(kept_for("t", None).unwrap_err().contains("not known"));
+        let kept = |retention_ms: &str, policy: &str| {
+            let settings = [
+                ("retention.ms", retention_ms),
+                ("segment.ms", "10000"),
+                ("cleanup.policy", policy),
+            ];
+            let settings = HashMap::from(settings);
+            kept_for("t", |name| {
+                settings.get(name).map(|value| (*value).to_owned())
+            })
+        };
+        assert_eq!(kept("60000", "delete"), Ok(Duration::from_secs(70)));
+        assert!(kept("-1", "delete").unwrap_err().contains("for ever"));
+        assert!(kept("60000", "compact").unwrap_err().contains("for ever"));
+        assert!(kept_for("t", |_| None).unwrap_err().contains("not known"));
     }
 
     #[tokio::test]
@@ -153,11 +182,11 @@ mod tests {
         let day = Duration::from_secs(86_400);
         let kept = |keep: Duration| Retention::keep(keep).replay_horizon(7 * day);
         let config = ClientConfig::new();
-        assert_eq!(kept(day).checked(&config, &[]).await.unwrap().keep, 7 * day);
-        assert_eq!(
-            kept(30 * day).checked(&config, &[]).await.unwrap().keep,
-            30 * day
-        );
+        for (keep, expected) in [(day, 7 * day), (30 * day, 30 * day)] {
+            let waits = crate::Retry::default().waits();
+            let checked = kept(keep).checked(&config, &[], waits).await;
+            assert_eq!(checked.unwrap().keep, expected);
+        }
     }
 
     #[tokio::test]

@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     pub batch: usize,
     /// Events of a partition that are held in memory.
     pub buffer: usize,
+    /// Bytes of all partitions that are held in memory, about.
+    pub buffer_bytes: usize,
     pub commit_interval: Duration,
     pub drain_timeout: Duration,
 }
@@ -34,6 +36,7 @@ impl Default for Settings {
             concurrency: 4,
             batch: 1,
             buffer: 1_000,
+            buffer_bytes: 64 * 1024 * 1024,
             commit_interval: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(20),
         }

@@ -190,6 +190,35 @@ impl TestEvent {
         self
     }
 
+    /// With its payload encrypted, wholly or in part.
+    ///
+    /// # Errors
+    /// No key can be had, or the payload has not what is to be encrypted.
+    #[cfg(feature = "encryption")]
+    pub async fn sealed(
+        mut self,
+        keys: &dyn event::encryption::KeyStore,
+        scope: &event::encryption::Scope,
+    ) -> Result<Self, event::encryption::SealError> {
+        use event::encryption::{SealError, Sealed, Subject, seal};
+
+        let payload = serde_json::value::to_raw_value(&self.payload);
+        let payload = payload.map_err(|_| SealError::NotJson)?;
+        let subject = Subject {
+            event_id: &self.id,
+            event_type: &self.event_type,
+        };
+        let Some(Sealed { payload, scope }) = seal(keys, subject, scope, &payload).await? else {
+            return Ok(self);
+        };
+        self.payload = serde_json::from_str(payload.get()).map_err(|_| SealError::NotJson)?;
+        for (name, value) in scope.headers() {
+            let text = value.as_str().map(str::to_owned);
+            self = self.header(name, text.unwrap_or_else(|| value.to_string()));
+        }
+        Ok(self)
+    }
+
     fn item(&self, offset: i64, retry: &Retry) -> Item {
         let envelope = serde_json::json!({
             "eventId": self.id,
@@ -215,6 +244,6 @@ impl TestEvent {
             key: Some(Bytes::from(key)),
             value: Some(Bytes::from(value)),
         };
-        Item::read(lane, source, headers, Format::Envelope, retry)
+        Item::read(lane, source, Ok(headers), Format::Envelope, retry)
     }
 }

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,11 @@ struct Bank {
 
 impl Bank {
     async fn start(topic: &str) -> Self {
+        Self::start_with(topic, 1 << 20, 1 << 20).await
+    }
+
+    /// With topics that take records of these sizes.
+    async fn start_with(topic: &str, max_bytes: usize, dead_max_bytes: usize) -> Self {
         let kafka = broker();
         let postgres = Postgres::builder().start().unwrap();
         for sql in [
@@ -53,21 +59,62 @@ impl Bank {
         ] {
             postgres.sql("postgres", sql).unwrap();
         }
-        let admin: AdminClient<DefaultClientContext> = config(&kafka).create().unwrap();
-        let dead = format!("{topic}.dead-letter");
-        let plans = [(topic, 4), (dead.as_str(), 1)]
-            .map(|(name, partitions)| NewTopic::new(name, partitions, TopicReplication::Fixed(1)));
-        for made in admin
-            .create_topics(&plans, &AdminOptions::new())
-            .await
-            .unwrap()
-        {
-            made.unwrap();
-        }
-        Self {
+        let bank = Self {
             kafka,
             postgres,
             topic: topic.to_owned(),
+        };
+        bank.make_topic(topic, 4, max_bytes).await;
+        bank.make_topic(&format!("{topic}.dead-letter"), 1, dead_max_bytes)
+            .await;
+        bank
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        config(&self.kafka).create().unwrap()
+    }
+
+    async fn make_topic(&self, name: &str, partitions: i32, max_bytes: usize) {
+        let max_bytes = max_bytes.to_string();
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1))
+            .set("max.message.bytes", &max_bytes);
+        let made = self
+            .admin()
+            .create_topics([&topic], &AdminOptions::new())
+            .await;
+        made.unwrap().remove(0).unwrap();
+    }
+
+    /// The same name, other records.
+    async fn make_again(&self) {
+        let admin = self.admin();
+        let removed = admin
+            .delete_topics(&[&self.topic], &AdminOptions::new())
+            .await;
+        removed.unwrap().remove(0).unwrap();
+        let began = Instant::now();
+        let known = || admin.inner().fetch_metadata(None, WITHIN).unwrap();
+        while known()
+            .topics()
+            .iter()
+            .any(|topic| topic.name() == self.topic)
+        {
+            assert!(began.elapsed() < WITHIN, "the topic does not go");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.make_topic(&self.topic, 4, 1 << 20).await;
+    }
+
+    /// Records of one partition, with these values.
+    async fn produce_values(&self, values: &[&str]) {
+        let mut config = config(&self.kafka);
+        config.set("message.max.bytes", "10000000");
+        let producer: FutureProducer = config.create().unwrap();
+        for value in values {
+            let record = FutureRecord::<str, str>::to(&self.topic)
+                .payload(value)
+                .partition(0);
+            producer.send(record, WITHIN).await.unwrap();
         }
     }
 
@@ -104,6 +151,10 @@ impl Bank {
                 self.topic
             );
             let record = FutureRecord::to(&self.topic).key(&key).payload(&value);
+            let record = match number {
+                -1 => record.timestamp(OLD_MS),
+                _ => record,
+            };
             sent.push(
                 producer
                     .send_result(record)
@@ -218,28 +269,30 @@ fn committed(topic: &str) -> i64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_are_handled_in_order_over_restarts_and_rebalances() {
-    for (topic, once, batch) in [
-        ("single", Once::Inbox, 1),
-        ("batched", Once::Inbox, 50),
-        ("offsets", Once::Offsets, 50),
-    ] {
-        let bank = Bank::start(topic).await;
-        bank.produce(1, 1000).await;
-        let start = || Running::start(bank.consumer(posting()).once(once).batch(batch));
-        let first = start();
-        bank.until("SELECT (count(*) > 100)::int FROM entries", 1)
-            .await;
-        let second = start();
-        bank.produce(1001, 3000).await;
-        bank.entries(3000).await;
-        first.stop().await;
-        bank.produce(3001, 3500).await;
-        bank.entries(3500).await;
-        second.lag(topic, |lag| lag.is_zero()).await;
-        second.stop().await;
-        bank.is_exact();
-        assert!(committed(topic) >= 3500, "{}", committed(topic));
-    }
+    tokio::join!(
+        over_restarts("single", Once::Inbox, 1),
+        over_restarts("batched", Once::Inbox, 50),
+        over_restarts("offsets", Once::Offsets, 50),
+    );
+}
+
+async fn over_restarts(topic: &str, once: Once, batch: usize) {
+    let bank = Bank::start(topic).await;
+    bank.produce(1, 1000).await;
+    let start = || Running::start(bank.consumer(posting()).once(once).batch(batch));
+    let first = start();
+    bank.until("SELECT (count(*) > 100)::int FROM entries", 1)
+        .await;
+    let second = start();
+    bank.produce(1001, 3000).await;
+    bank.entries(3000).await;
+    first.stop().await;
+    bank.produce(3001, 3500).await;
+    bank.entries(3500).await;
+    second.lag(topic, |lag| lag.is_zero()).await;
+    second.stop().await;
+    bank.is_exact();
+    assert!(committed(topic) >= 3500, "{}", committed(topic));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -260,6 +313,14 @@ async fn what_fails_for_good_is_durable_in_the_dead_letter_topic() {
             (says("attempts"), says("topic")),
             ("3".to_owned(), topic.to_owned())
         );
+        let (own, event) = (
+            letter.timestamp().to_millis(),
+            says("timestamp").parse::<i64>(),
+        );
+        assert!(
+            own > Some(OLD_MS) && event == Ok(OLD_MS),
+            "kept by its own age"
+        );
         assert_eq!(
             (says("reason"), says("headers")),
             ("never".to_owned(), "0".to_owned())
@@ -269,7 +330,66 @@ async fn what_fails_for_good_is_durable_in_the_dead_letter_topic() {
     }
 }
 
+/// Event -1 is older than what topics keep.
+const OLD_MS: i64 = 1_000_000_000_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_is_whole_where_its_topic_takes_it_and_else_says_where_it_is() {
+    for (topic, dead_max, is_whole) in [("large", 4 << 20, true), ("larger", 1 << 20, false)] {
+        let bank = Bank::start_with(topic, 4 << 20, dead_max).await;
+        // Poison, around one that the dead-letter topic can't take.
+        let large = "x".repeat(3 << 20);
+        bank.produce_values(&["small", &large, "small"]).await;
+        let running = Running::start(bank.consumer(posting()));
+        let letters = format!("{topic}.dead-letter");
+        let letters = tokio::task::spawn_blocking(move || records_of(&letters, 3))
+            .await
+            .unwrap();
+        running.stop().await;
+        let sizes: Vec<_> = letters
+            .iter()
+            .map(|letter| letter.payload().map(<[u8]>::len))
+            .collect();
+        let stubs = letters
+            .iter()
+            .filter(|letter| headers(letter).contains_key("dead-letter.stub"));
+        assert_eq!(stubs.count(), usize::from(!is_whole), "{sizes:?}");
+        let small = letters
+            .iter()
+            .filter(|letter| letter.payload() == Some(b"small"));
+        assert_eq!(small.count(), 2, "{sizes:?}");
+        let whole = letters
+            .iter()
+            .filter(|letter| letter.payload() == Some(large.as_bytes()));
+        assert_eq!(whole.count(), usize::from(is_whole), "{sizes:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_of_a_topic_that_was_made_again_stop_the_consumer() {
+    let bank = Bank::start("again").await;
+    bank.produce(1, 100).await;
+    let start = || bank.consumer(posting()).once(Once::Offsets);
+    let running = Running::start(start());
+    bank.entries(100).await;
+    running.stop().await;
+    bank.make_again().await;
+    bank.produce(201, 220).await;
+    let consumer = start().build().unwrap();
+    let ended = tokio::time::timeout(WITHIN, consumer.run()).await.unwrap();
+    let error = ended.unwrap_err();
+    assert!(
+        matches!(error, Error::OffsetsOfAnotherTopic { .. }),
+        "{error}"
+    );
+    bank.entries(100).await;
+}
+
 fn first_of(topic: &str) -> OwnedMessage {
+    records_of(topic, 1).remove(0)
+}
+
+fn records_of(topic: &str, count: usize) -> Vec<OwnedMessage> {
     let mut config = config(&broker());
     let reader: BaseConsumer = config.set("group.id", "reader").create().unwrap();
     let mut place = rdkafka::TopicPartitionList::new();
@@ -277,7 +397,8 @@ fn first_of(topic: &str) -> OwnedMessage {
         .add_partition_offset(topic, 0, rdkafka::Offset::Beginning)
         .unwrap();
     reader.assign(&place).unwrap();
-    reader.poll(WITHIN).unwrap().unwrap().detach()
+    let poll = || reader.poll(WITHIN).unwrap().unwrap().detach();
+    (0..count).map(|_| poll()).collect()
 }
 
 fn headers(message: &OwnedMessage) -> HashMap<String, String> {
@@ -298,11 +419,11 @@ async fn nothing_is_a_dead_letter_because_the_database_is_away() {
     bank.until("SELECT (count(*) > 50)::int FROM entries", 1)
         .await;
     bank.postgres.stop(StopMode::Immediate).unwrap();
+    bank.produce(501, 600).await;
     running
         .lag("away", |lag| lag > Duration::from_secs(2))
         .await;
     bank.postgres.start_again().unwrap();
-    bank.produce(501, 600).await;
     bank.entries(600).await;
     running.lag("away", |lag| lag.is_zero()).await;
     running.stop().await;
@@ -316,11 +437,12 @@ async fn nothing_is_a_dead_letter_because_the_database_is_away() {
     assert_eq!(ends, (0, 0));
 }
 
-/// Holds every event up until it is told to go on.
-struct Gate(Arc<tokio::sync::Semaphore>);
+/// Holds every event up until it is told to go on, and counts them.
+struct Gate(Arc<tokio::sync::Semaphore>, Arc<AtomicUsize>);
 
 impl Handler<i64> for Gate {
     async fn handle(&self, event: Event<i64>, tx: &Transaction<'_>) -> Result<(), Failure> {
+        self.1.fetch_add(1, Ordering::SeqCst);
         self.0.acquire().await?.forget();
         post(event, tx).await
     }
@@ -331,7 +453,8 @@ async fn a_slow_handler_keeps_its_partitions_and_lag_grows_meanwhile() {
     let bank = Bank::start("slow").await;
     bank.produce(1, 1).await;
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
-    let handlers = Handlers::new().on("settled", Gate(Arc::clone(&gate)));
+    let runs = Arc::new(AtomicUsize::new(0));
+    let handlers = Handlers::new().on("settled", Gate(Arc::clone(&gate), Arc::clone(&runs)));
     // The heartbeat would be missed within this time if the handler held up the client.
     let builder = bank
         .consumer(handlers)
@@ -345,6 +468,11 @@ async fn a_slow_handler_keeps_its_partitions_and_lag_grows_meanwhile() {
     running.lag("slow", |lag| lag.is_zero()).await;
     running.stop().await;
     bank.is_exact();
+    assert_eq!(
+        runs.load(Ordering::SeqCst),
+        1,
+        "the partition was lost meanwhile"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -352,7 +480,7 @@ async fn a_handler_that_does_not_end_is_rolled_back_and_runs_elsewhere() {
     let bank = Bank::start("stuck").await;
     bank.produce(1, 40).await;
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
-    let handlers = Handlers::new().on("settled", Gate(Arc::clone(&gate)));
+    let handlers = Handlers::new().on("settled", Gate(Arc::clone(&gate), Arc::default()));
     let builder = bank
         .consumer(handlers)
         .batch(10)
@@ -365,6 +493,31 @@ async fn a_handler_that_does_not_end_is_rolled_back_and_runs_elsewhere() {
     stuck.stop().await;
     bank.entries(40).await;
     free.stop().await;
+    bank.is_exact();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_is_dropped_midway_leaves_its_group() {
+    let bank = Bank::start("dropped").await;
+    bank.produce(1, 10).await;
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let handlers = Handlers::new().on("settled", Gate(gate, Arc::default()));
+    let builder = bank.consumer(handlers);
+    let running = Running::start(builder.property("session.timeout.ms", "45000"));
+    running.lag("dropped", |lag| lag > Duration::ZERO).await;
+    running.task.abort();
+    let ended = tokio::time::timeout(WITHIN, running.task).await.unwrap();
+    assert!(ended.unwrap_err().is_cancelled());
+    // Before its session could have timed out.
+    let began = Instant::now();
+    let next = Running::start(bank.consumer(posting()));
+    bank.entries(10).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
+    next.stop().await;
     bank.is_exact();
 }
 

@@ -4,6 +4,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use deadpool_postgres::{Manager, Pool};
+use inbox::encryption::{
+    ContentKey, Key, KeyAlgorithm, KeyFuture, KeyStore, KeyStoreError, Keyring, Scope, WrappedKey,
+};
 use inbox::testing::{Delivered, Deliveries, TestEvent, event};
 use inbox::{Event, Failure, Handler, Handlers, Transaction, Unknown};
 use serde_json::json;
@@ -25,9 +28,12 @@ impl Bank {
             .sql("postgres", include_str!("../../../sql/inbox.sql"))
             .unwrap();
         server.sql("postgres", ENTRIES).unwrap();
-        let config = server.superuser_url("postgres").parse().unwrap();
-        let pool = Pool::builder(Manager::new(config, NoTls)).build().unwrap();
+        let pool = pool_of(&server);
         Self { server, pool }
+    }
+
+    fn new_pool(&self) -> Pool {
+        pool_of(&self.server)
     }
 
     fn deliveries(&self, handlers: Handlers) -> Deliveries {
@@ -48,6 +54,11 @@ impl Bank {
     fn claims(&self) -> String {
         self.value("SELECT count(*) FROM inbox WHERE consumer = 'ledger'")
     }
+}
+
+fn pool_of(server: &Postgres) -> Pool {
+    let config = server.superuser_url("postgres").parse().unwrap();
+    Pool::builder(Manager::new(config, NoTls)).build().unwrap()
 }
 
 #[derive(serde::Deserialize)]
@@ -177,19 +188,171 @@ async fn what_can_not_be_handled_is_a_dead_letter_with_its_reason() {
     );
 }
 
+fn keyring(kid: &str) -> Keyring {
+    Keyring::new(Key::generate(kid, KeyAlgorithm::A256Kw).unwrap())
+}
+
 #[tokio::test]
 async fn encrypted_payloads_are_opened_where_there_are_keys() {
     let bank = Bank::start();
-    let open = |_: &inbox::Envelope| Ok(inbox::Payload::Json(r#"{"amount":7}"#.into()));
-    let handlers = Handlers::new().on("settled", post).open(open);
-    let sealed = settled("t1", 1)
-        .payload(json!("a.b.c"))
-        .header("content-encryption", "jwe");
-    assert_eq!(
-        bank.deliveries(handlers).deliver(&sealed).await,
-        Delivered::Handled
+    let keys = keyring("k1");
+    let sealed = settled("t1", 7).sealed(&keys, &Scope::Payload).await;
+    let sealed = sealed.unwrap();
+    let field = Scope::fields(vec!["payload.amount".parse().unwrap()]).unwrap();
+    let in_part = settled("t2", 8).sealed(&keys, &field).await.unwrap();
+
+    // Another key of the same name, and none of that name.
+    for (other, says) in [("k1", "another one of that name"), ("k2", "does not have")] {
+        let handlers = Handlers::new().on("settled", post).keys(keyring(other));
+        let delivered = bank.deliveries(handlers).deliver(&sealed).await;
+        dead(&delivered, "encryption", 1);
+        assert!(format!("{delivered:?}").contains(says), "{delivered:?}");
+    }
+    let handlers = Handlers::new().on("settled", post).keys(keys);
+    let events = [sealed.clone(), in_part];
+    let delivered = bank.deliveries(handlers).deliver_all(&events).await;
+    assert_eq!(delivered, [Delivered::Handled, Delivered::Handled]);
+    assert_eq!(bank.value("SELECT sum(amount) FROM entries"), "15");
+    // What was handled is a duplicate, also for a consumer that has lost its keys.
+    let keyless = bank.deliveries(Handlers::new().on("settled", post));
+    assert_eq!(keyless.deliver(&sealed).await, Delivered::Duplicate);
+}
+
+/// Is away for so many calls, and then is there.
+struct Kms {
+    keys: Keyring,
+    away: AtomicU32,
+}
+
+impl KeyStore for Kms {
+    fn content_key(&self) -> KeyFuture<'_, (ContentKey, WrappedKey)> {
+        self.keys.content_key()
+    }
+
+    fn unwrap<'a>(&'a self, wrapped: &'a WrappedKey) -> KeyFuture<'a, Option<ContentKey>> {
+        let left = self.away.load(Ordering::SeqCst);
+        self.away.store(left.saturating_sub(1), Ordering::SeqCst);
+        match left {
+            0 => self.keys.unwrap(wrapped),
+            1 => Box::pin(async { panic!("a bug of the key store") }),
+            _ => Box::pin(async { Err(KeyStoreError::passing("no route to host")) }),
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_a_dead_letter_because_a_key_store_is_away() {
+    let bank = Bank::start();
+    let keys = keyring("k1");
+    let sealed = settled("t1", 7).sealed(&keys, &Scope::Payload).await;
+    let sealed = sealed.unwrap();
+    let away = AtomicU32::new(20);
+    let handlers = Handlers::new().on("settled", post).keys(Kms { keys, away });
+    // The second is behind the first: they have the same key.
+    let events = [settled("t0", 1), sealed, settled("t2", 1)];
+    let delivered = bank.deliveries(handlers).deliver_all(&events).await;
+    assert!(
+        delivered.iter().all(|one| *one == Delivered::Handled),
+        "{delivered:?}"
     );
-    assert_eq!(bank.value("SELECT amount FROM entries"), "7");
+}
+
+async fn goes_on(event: Event<Settled>, tx: &Transaction<'_>) -> Result<(), Failure> {
+    match event.payload.amount {
+        1 => drop(tx.execute("INSERT INTO nowhere VALUES (1)", &[]).await),
+        2 => tx.batch_execute("ROLLBACK").await?,
+        _ => post(event, tx).await?,
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_handler_can_not_hide_that_its_transaction_has_failed() {
+    let bank = Bank::start();
+    let deliveries = bank.deliveries(Handlers::new().on("settled", goes_on));
+    let events = [settled("t1", 5), settled("t2", 1), settled("t3", 5)];
+    let delivered = deliveries.deliver_all(&events).await;
+    assert_eq!([&delivered[0], &delivered[2]], [&Delivered::Handled; 2]);
+    let ended = deliveries.deliver(&settled("t4", 2)).await;
+    for (delivered, says) in [
+        (&delivered[1], "went on"),
+        (&ended, "has ended the transaction"),
+    ] {
+        dead(delivered, "attempts-exhausted", 5);
+        assert!(format!("{delivered:?}").contains(says), "{delivered:?}");
+    }
+    assert_eq!(
+        (bank.entries(), bank.claims()),
+        ("t1,t3".to_owned(), "2".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_reason_shows_no_values_of_rows() {
+    async fn cast(event: Event<serde_json::Value>, tx: &Transaction<'_>) -> Result<(), Failure> {
+        let sql = "SELECT ($1::text)::int";
+        tx.execute(sql, &[&event.payload["secret"].as_str()])
+            .await?;
+        Ok(())
+    }
+    let bank = Bank::start();
+    let handlers = Handlers::new().on("settled", post).on("cast", cast);
+    let deliveries = bank.deliveries(handlers);
+    let refused = deliveries.deliver(&settled("secret-t", 5_000)).await;
+    let refused = format!("{refused:?}");
+    assert!(
+        refused.contains("23514") && refused.contains("entries_amount_check"),
+        "{refused}"
+    );
+    assert!(!refused.contains("secret-t"), "{refused}");
+    let quoted = event("cast").payload(json!({ "secret": "secret-value" }));
+    let quoted = format!("{:?}", deliveries.deliver(&quoted).await);
+    assert!(quoted.contains("22P02"), "{quoted}");
+    assert!(!quoted.contains("secret-value"), "{quoted}");
+}
+
+#[tokio::test]
+async fn sql_that_can_not_be_sent_is_the_events_fault() {
+    async fn odd(_: Event<serde_json::Value>, tx: &Transaction<'_>) -> Result<(), Failure> {
+        Ok(tx.batch_execute("SELECT '\0'").await?)
+    }
+    let bank = Bank::start();
+    let deliveries = bank.deliveries(Handlers::new().on("settled", odd));
+    dead(
+        &deliveries.deliver(&event("settled")).await,
+        "attempts-exhausted",
+        5,
+    );
+}
+
+#[tokio::test]
+async fn a_commit_is_durable_when_its_offset_is_committed() {
+    let bank = Bank::start();
+    // What is set when the transaction commits.
+    for sql in [
+        "CREATE TABLE seen (setting text)",
+        "CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO seen \
+         VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$",
+        "CREATE CONSTRAINT TRIGGER see AFTER INSERT ON entries DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION see()",
+    ] {
+        bank.server.sql("postgres", sql).unwrap();
+    }
+    for (n, (set, expected)) in [("off", "on"), ("remote_write", "remote_write")]
+        .into_iter()
+        .enumerate()
+    {
+        let sql = format!("TRUNCATE seen; ALTER DATABASE postgres SET synchronous_commit = {set}");
+        bank.server.sql("postgres", &sql).unwrap();
+        let deliveries = Deliveries::new(
+            "ledger",
+            bank.new_pool(),
+            Handlers::new().on("settled", post),
+        );
+        let delivered = deliveries.deliver(&settled(&format!("t{n}"), 1)).await;
+        assert_eq!(delivered, Delivered::Handled);
+        assert_eq!(bank.value("SELECT setting FROM seen"), expected);
+    }
 }
 
 #[tokio::test]

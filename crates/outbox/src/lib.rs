@@ -31,7 +31,7 @@
 //!   encryption ([`Outbox`]).
 //! * **Checks** before the database sees the event, by the rules that the relay publishes by: what it
 //!   would dead-letter is an error here, in the transaction that would have caused it ([`Refusal`]).
-//! * **Traces** (feature `otel`): the current span's `traceparent` goes with the event.
+//! * **Traces** (feature `opentelemetry`): the current span's `traceparent` goes with the event.
 //!
 //! The table is made by `outboxd init`, or by [`MIGRATIONS`]. Other languages call the SQL function
 //! `outbox_emit` of those migrations.
@@ -45,7 +45,7 @@ mod json;
 mod migrations;
 mod outbox;
 mod rows;
-#[cfg(feature = "otel")]
+#[cfg(feature = "opentelemetry")]
 mod trace;
 mod transaction;
 

@@ -182,7 +182,7 @@ impl Outbox {
             Some(encryption) => encryption.apply(&mut event, payload).await?,
             None => payload,
         };
-        #[cfg(feature = "otel")]
+        #[cfg(feature = "opentelemetry")]
         crate::trace::add_context(&mut event);
         let headers = rows::headers_column(&event)?;
         self.rules

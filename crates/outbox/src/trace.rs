@@ -4,8 +4,8 @@ use opentelemetry::trace::TraceContextExt;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::Event;
+use ::event::envelope::TRACEPARENT_HEADER as TRACEPARENT;
 
-const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
 /// Adds them, unless the event has a `traceparent` of its own or there is no trace.

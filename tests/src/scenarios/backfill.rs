@@ -37,7 +37,7 @@ const ALL: &[(&str, &str)] = &[
 async fn run(figures: &mut Figures) -> Result<()> {
     let stage = Stage::builder().patient().proxied().start().await?;
     // Everything but the slot and its records.
-    stage.value("SELECT pg_drop_replication_slot('outboxd')")?;
+    stage.drop_slot().await?;
     checkpoints::delete(&stage).await?;
     checkpoints::create(&stage).await?;
     fill(&stage)?;

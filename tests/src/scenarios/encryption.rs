@@ -1,25 +1,28 @@
 //! Encrypted payloads are nowhere on disk as plaintext, and are read with old and new keys.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use outbox::encryption::{Key, KeyAlgorithm, Keyring, OpenError, Scope, Subject, open};
+use bytes::Bytes;
+use event::encryption::{Key, KeyAlgorithm, Keyring, OpenError, open_envelope};
+use event::envelope::{Envelope, Format, Record};
+use inbox::{Failure, Handlers, Transaction};
 use outbox::{EncryptionPolicy, Event, Outbox};
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Headers};
-use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
+use crate::consumers::{self, Running};
 use crate::reader::Reader;
 use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{self, DATABASE, DEAD_LETTERS, Stage, UNROUTABLE};
+use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "encryption",
-    about: "no plaintext in heap, WAL, topics, dead letters or log; old and new keys open, others say why not",
+    about: "no plaintext in heap, WAL, topics, dead letters or log; old and new keys open, others say why not, and a consumer without the key loses nothing",
     group: Group::Proof,
     within: Duration::from_secs(240),
     run: |figures| Box::pin(run(figures)),
@@ -32,6 +35,7 @@ const CONTROL: &str = "control-marker-5f3759df";
 /// Each with its whole payload or a field of it encrypted, or dead-lettered.
 const TYPES: [&str; 3] = ["compliance.flagged", "transfers.settled", UNROUTABLE];
 const PER_KEY: usize = 50;
+const HANDLED_WITHIN: Duration = Duration::from_secs(60);
 
 async fn run(figures: &mut Figures) -> Result<()> {
     // The relay compresses: without this, a search would prove nothing.
@@ -76,8 +80,70 @@ async fn run(figures: &mut Figures) -> Result<()> {
     require_opened(&records, &both).await?;
     require_refused(&records, &old).await?;
     figures.add("opened", records.len());
+    let dead = consumed(&stage, old, both).await?;
+    figures.add("consumed_from_dead_letters", dead);
     relay.stop().await?;
     Ok(())
+}
+
+/// A consumer that has the old key alone handles what it can read. The rest is dead, encrypted as it
+/// was, and is handled from there once the consumer has the key.
+async fn consumed(stage: &Stage, old: Keyring, both: Keyring) -> Result<String> {
+    consumers::prepare(stage, "ledger").await?;
+    let consumer = |topics: &[&str], keys| {
+        let handlers = Handlers::new().on(TYPES[0], post).on(TYPES[1], post);
+        consumers::consumer(stage, "ledger", topics, handlers.keys(keys))
+    };
+    let handled = "SELECT count(DISTINCT event_id) || ' of ' || count(*) FROM entries";
+    let until = async |expected: usize| {
+        let expected = format!("{expected} of {expected}");
+        wait::until("events are handled", HANDLED_WITHIN, async || {
+            Ok(stage.value(handled)? == expected)
+        })
+        .await
+    };
+    let first = Running::start(consumer(&TYPES[..2], old)?)?;
+    until(2 * PER_KEY).await?;
+    let mut dead = Vec::new();
+    wait::until("the others are dead", HANDLED_WITHIN, async || {
+        dead = dead_letters(stage)?;
+        Ok(dead.len() == 2 * PER_KEY)
+    })
+    .await?;
+    first.stop().await?;
+    for (reason, envelope) in &dead {
+        ensure!(
+            reason.contains("key \"new\", which this keyring does not have"),
+            "{reason}"
+        );
+        ensure!(envelope.encryption().is_some(), "{envelope:?}");
+    }
+    let again = consumer(&["ledger.dead-letter"], both)?.group("ledger-again");
+    let again = Running::start(again)?;
+    until(4 * PER_KEY).await?;
+    again.stop().await?;
+    Ok(dead.len().to_string())
+}
+
+async fn post(event: inbox::Event<Value>, tx: &Transaction<'_>) -> Result<(), Failure> {
+    if event.payload != payload() {
+        return Err(Failure::permanent("another payload than was written"));
+    }
+    let sql = "INSERT INTO entries (event_id) VALUES ($1)";
+    tx.execute(sql, &[&event.id()]).await?;
+    Ok(())
+}
+
+/// Dead letters of the consumer: why, and the event.
+fn dead_letters(stage: &Stage) -> Result<Vec<(String, Envelope)>> {
+    let mut dead = Vec::new();
+    Reader::open(&stage.bootstrap(), &["ledger.dead-letter"])?.drain_records(|message| {
+        let envelope = Envelope::read(record(message)?, Format::Envelope)?;
+        let reason = envelope.headers.text(envelope::dead_letter::REASON);
+        dead.push((reason.context("no reason")?.to_owned(), envelope));
+        Ok(())
+    })?;
+    Ok(dead)
 }
 
 /// `outboxd keys`.
@@ -145,83 +211,62 @@ fn files_with(text: &str, folder: &Path) -> Result<usize> {
     }
 }
 
-/// An encrypted event as a consumer sees it.
-struct Record {
-    envelope: String,
-    headers: HashMap<String, Vec<u8>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Envelope<'a> {
-    event_id: &'a str,
-    r#type: &'a str,
-    #[serde(borrow)]
-    payload: &'a RawValue,
-}
-
-fn records(stage: &Stage) -> Result<Vec<Record>> {
+/// Encrypted events as a consumer sees them. The dead letter of a row that is no event has the bare
+/// payload of the row.
+fn records(stage: &Stage) -> Result<Vec<Envelope>> {
     let topics = [TYPES[0], TYPES[1], DEAD_LETTERS];
     let mut records = Vec::new();
     Reader::open(&stage.bootstrap(), &topics)?.drain_records(|message| {
-        records.push(record(message)?);
+        let format = match message.topic() {
+            DEAD_LETTERS => Format::Payload,
+            _ => Format::Envelope,
+        };
+        let record = Envelope::read(record(message)?, format)?;
+        ensure!(
+            record.encryption().is_some(),
+            "{record:?} says nothing of keys"
+        );
+        records.push(record);
         Ok(())
     })?;
     Ok(records)
 }
 
 fn record(message: &BorrowedMessage<'_>) -> Result<Record> {
-    let value = message.payload().context("a record without value")?;
     let headers = message.headers().context("a record without headers")?;
-    let headers = headers
-        .iter()
-        .filter_map(|header| Some((header.key, header.value?)));
+    let headers = headers.iter().map(|header| {
+        let value = header.value.map(Bytes::copy_from_slice);
+        (header.key, value)
+    });
     Ok(Record {
-        envelope: String::from_utf8(value.to_vec())?,
-        headers: headers
-            .map(|(name, value)| (name.to_owned(), value.to_vec()))
-            .collect(),
+        key: message.key().map(Bytes::copy_from_slice),
+        value: message.payload().map(Bytes::copy_from_slice),
+        timestamp_ms: message.timestamp().to_millis(),
+        headers: headers.collect(),
     })
 }
 
-impl Record {
-    async fn open(&self, keys: &Keyring) -> Result<Result<Value, OpenError>> {
-        let envelope: Envelope<'_> = serde_json::from_str(&self.envelope)?;
-        let subject = Subject {
-            event_id: envelope.event_id,
-            event_type: envelope.r#type,
-        };
-        let header = |name: &str| self.headers.get(name).map(Vec::as_slice);
-        let scope = Scope::from_headers(header("content-encryption"), header("encrypted-fields"))?;
-        let scope = scope.context("a record does not say that it is encrypted")?;
-        Ok(match open(keys, subject, &scope, envelope.payload).await {
-            Ok(opened) => Ok(serde_json::from_str(opened.get())?),
-            Err(error) => Err(error),
-        })
-    }
-}
-
-async fn require_opened(records: &[Record], keys: &Keyring) -> Result<()> {
+async fn require_opened(records: &[Envelope], keys: &Keyring) -> Result<()> {
     for record in records {
-        let opened = record.open(keys).await??;
-        ensure!(opened == payload(), "{} opens to {opened}", record.envelope);
+        let opened: Value = open_envelope(keys, record).await?.parse()?;
+        ensure!(opened == payload(), "{record:?} opens to {opened}");
     }
     Ok(())
 }
 
 /// Who has the old key alone reads half of the events, and is told which key the others need; who has
 /// other keys of the same names reads none.
-async fn require_refused(records: &[Record], old: &Keyring) -> Result<()> {
+async fn require_refused(records: &[Envelope], old: &Keyring) -> Result<()> {
     let mut forged = Keyring::new(Key::generate("old", KeyAlgorithm::A256Kw)?);
     forged.add(Key::generate("new", KeyAlgorithm::A256Kw)?)?;
     let mut unknown = 0;
     for record in records {
-        match record.open(old).await? {
+        match open_envelope(old, record).await {
             Ok(_) => {}
             Err(OpenError::UnknownKey { kid, .. }) if kid == "new" => unknown += 1,
             Err(error) => return Err(error.into()),
         }
-        let opened = record.open(&forged).await?;
+        let opened = open_envelope(&forged, record).await;
         ensure!(
             matches!(opened, Err(OpenError::NotAuthentic { .. })),
             "another key of the same name: {opened:?}"

@@ -169,7 +169,7 @@ async fn shortened(stage: &Stage, shortening: &Narrowing) -> Result<()> {
     stopped_before(stage, &relay, shortening.code, &changed_at).await?;
     relay.stop().await?;
     stage.postgres.sql(DATABASE, shortening.mend)?;
-    stage.value("SELECT pg_drop_replication_slot('outboxd')")?;
+    stage.drop_slot().await?;
     checkpoints::delete(stage).await?;
     stage.init(&[])?;
     flowing(stage, &[]).await?.stop().await?;

@@ -53,7 +53,7 @@ async fn proven() -> Result<usize> {
     next.stop().await?;
 
     // Rows of the gap that look older than what a repair takes for unpublished.
-    stage.value("SELECT pg_drop_replication_slot('outboxd')::text || 'gone'")?;
+    stage.drop_slot().await?;
     let left_out = old_rows(&stage, 5).await?;
     let done = repaired(&stage, &["repair", "--apply"])?;
     ensure!(done["feeds"] == 0, "{done}");

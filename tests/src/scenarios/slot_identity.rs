@@ -76,6 +76,7 @@ async fn older_copy(stage: &Stage) -> Result<()> {
     flowing(stage, &[]).await?.stop().await?;
     stage.value("SELECT pg_copy_logical_replication_slot('outboxd', 'older')")?;
     flowing(stage, &[]).await?.stop().await?;
+    stage.slot_free().await?;
     let before = stage.confirmed()?;
     stage.value(DROP)?;
     stage.value("SELECT pg_copy_logical_replication_slot('older', 'outboxd')")?;
@@ -90,6 +91,7 @@ async fn older_copy(stage: &Stage) -> Result<()> {
 /// The fault strikes while no relay runs.
 async fn away(stage: &Stage, faults: &[&str], code: &str) -> Result<()> {
     flowing(stage, &[]).await?.stop().await?;
+    stage.slot_free().await?;
     stage.insert(GAP)?;
     for fault in faults {
         stage.value(fault)?;
@@ -120,11 +122,7 @@ async fn release(stage: &Stage) -> Result<()> {
         "SELECT count(pg_terminate_backend(active_pid)) FROM pg_replication_slots WHERE active",
     )?;
     ensure!(ended == "1", "{ended} walsenders");
-    wait::until("the slot is free", Duration::from_secs(20), async || {
-        Ok(stage.value("SELECT count(*) FROM pg_replication_slots WHERE active")? == "0")
-    })
-    .await?;
-    Ok(())
+    stage.slot_free().await
 }
 
 /// The server gives the slot up under a frozen relay, which then wakes.

@@ -1,6 +1,6 @@
 //! Why a payload could not be sealed or opened. No message holds a payload or a key.
 
-use super::{FieldPath, KeyStoreError};
+use super::{FieldPath, KeyStoreError, ScopeError};
 
 /// What is wrong with keys.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,6 +103,9 @@ pub enum SealError {
 /// All but [`OpenError::is_passing`] are certain: the same record fails again.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// The headers do not say what is encrypted.
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
     /// The ciphertext has not the form of RFC 7516, section 7.1.
     #[error("{path} is no JWE in compact serialization: {what}")]
     Malformed {

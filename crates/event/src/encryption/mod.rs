@@ -26,22 +26,16 @@ mod seal;
 mod source;
 mod store;
 
+pub use crate::envelope::{CONTENT_ENCRYPTION_HEADER, ENCRYPTED_FIELDS_HEADER, JWE};
 pub use error::{KeyError, OpenError, SealError};
 pub use key::{ContentKey, Key, KeyAlgorithm};
 pub use keyring::Keyring;
-pub use open::open;
+pub use open::{open, open_envelope};
 pub use path::{FieldPath, FieldPathError};
 pub use scope::{Scope, ScopeError};
 pub use seal::{Sealed, seal};
 pub use source::{KEYRING_FILE_VARIABLE, KEYRING_VARIABLE, KeyringSourceError};
 pub use store::{KeyFuture, KeyStore, KeyStoreError, WrappedKey};
-
-/// Header that says how the payload, or a part of it, is encrypted.
-pub const CONTENT_ENCRYPTION_HEADER: &str = "content-encryption";
-/// Header with the fields that are encrypted, as a JSON array; without it, the whole payload is.
-pub const ENCRYPTED_FIELDS_HEADER: &str = "encrypted-fields";
-/// The one value of [`CONTENT_ENCRYPTION_HEADER`].
-pub const JWE: &str = "jwe";
 
 /// The event that a ciphertext belongs to, as its record names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,11 @@
 
 use serde_json::value::RawValue;
 
+use crate::envelope::{Envelope, Payload};
+
 use super::{
-    ContentKey, KeyStore, KeyStoreError, OpenError, Scope, Subject, WrappedKey,
+    ContentKey, ENCRYPTED_FIELDS_HEADER, KeyStore, KeyStoreError, OpenError, Scope, Subject,
+    WrappedKey,
     jwe::{Place, Sealed},
     path::{Found, splice},
     store::Kind,
@@ -49,6 +52,26 @@ pub async fn open(
             RawValue::from_string(splice(text, places)).map_err(|_| OpenError::PayloadNotJson)
         }
     }
+}
+
+/// The payload of an event in the clear, whether it was encrypted or not.
+///
+/// # Errors
+/// As [`open`], and the headers may say what is not understood.
+pub async fn open_envelope(keys: &dyn KeyStore, envelope: &Envelope) -> Result<Payload, OpenError> {
+    let fields = envelope.headers.get(ENCRYPTED_FIELDS_HEADER);
+    let fields = fields.map(|fields| &fields[..]);
+    let Some(scope) = Scope::from_headers(envelope.encryption(), fields)? else {
+        return Ok(envelope.payload.clone());
+    };
+    let subject = Subject {
+        event_id: &envelope.event_id,
+        event_type: &envelope.event_type,
+    };
+    let sealed: &RawValue = serde_json::from_slice(envelope.payload.as_bytes())
+        .map_err(|_| OpenError::PayloadNotJson)?;
+    let opened: Box<str> = open(keys, subject, &scope, sealed).await?.into();
+    Ok(Payload::Json(opened.into_boxed_bytes().into()))
 }
 
 struct Opener<'a> {

@@ -33,31 +33,3 @@ pub enum ReadError {
     #[error("the record has no timestamp")]
     NoTimestamp,
 }
-
-/// An encrypted payload can't be read.
-#[derive(Debug, thiserror::Error)]
-#[error("the payload can't be decrypted: {reason}")]
-pub struct OpenError {
-    reason: String,
-    #[source]
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
-}
-
-impl OpenError {
-    /// The reason, for people: never with any part of the payload or a key.
-    pub fn new(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            source: None,
-        }
-    }
-
-    /// With what caused it.
-    pub fn caused_by(
-        mut self,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        self.source = Some(source.into());
-        self
-    }
-}

@@ -1,10 +1,13 @@
 //! What an event says.
 
+use std::fmt;
+
 use bytes::Bytes;
 use serde::Deserialize;
 
-/// The payload of an event, byte for byte as it was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The payload of an event, byte for byte as it was written. Its [`Debug`](fmt::Debug) shows no
+/// content.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Payload {
     /// JSON.
     Json(Bytes),
@@ -31,6 +34,16 @@ impl Payload {
         match self {
             Self::Json(bytes) | Self::Binary(bytes) => serde_json::from_slice(bytes),
             Self::Absent => serde_json::from_slice(b"null"),
+        }
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json(json) => write!(f, "Json({} bytes)", json.len()),
+            Self::Binary(bytes) => write!(f, "Binary({} bytes)", bytes.len()),
+            Self::Absent => f.write_str("Absent"),
         }
     }
 }

@@ -60,6 +60,36 @@ fn an_envelope_is_read_and_its_payload_stays_as_it_is() {
 }
 
 #[test]
+fn whatever_says_that_it_is_encrypted_does() {
+    let marked = |value: Option<&'static [u8]>| {
+        let headers = [(CONTENT_ENCRYPTION_HEADER, value)].into_iter().collect();
+        let record = Record {
+            headers,
+            ..record(VALUE, &[])
+        };
+        let read = Envelope::read(record, Format::Envelope).unwrap();
+        read.encryption().map(<[u8]>::to_vec)
+    };
+    assert_eq!(marked(Some(b"jwe")), Some(b"jwe".to_vec()));
+    assert_eq!(marked(Some(b"\xff")), Some(b"\xff".to_vec()));
+    assert_eq!(marked(None), Some(Vec::new()));
+}
+
+#[test]
+fn what_is_shown_of_an_event_is_not_its_content() {
+    let record = record(VALUE, &[("secret-name", "secret-value")]);
+    let read = Envelope::read(record.clone(), Format::Envelope).unwrap();
+    let shown = format!("{record:?} {read:?}");
+    for content in ["amount", "1234567890", "secret-value"] {
+        assert!(!shown.contains(content), "{shown}");
+    }
+    assert!(
+        shown.contains("secret-name") && shown.contains("Json(35 bytes)"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn a_bare_payload_is_an_event_by_its_headers() {
     let headers = [
         ("eventId", "e-1"),

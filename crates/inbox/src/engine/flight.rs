@@ -52,7 +52,14 @@ impl Engine {
         match done {
             Ok((_, report)) => self.settle(&flight, report),
             // Only batches of partitions that go away are aborted, and a batch may have events of others.
-            Err(_) => self.rewind_all(&flight),
+            Err(error) => {
+                if error.is_panic() {
+                    self.away(&Failure::unavailable(format!(
+                        "a batch has panicked: {error}"
+                    )));
+                }
+                self.rewind_all(&flight);
+            }
         }
     }
 
@@ -100,7 +107,7 @@ impl Engine {
         self.paused_until = Some(Instant::now() + wait);
         tracing::warn!(
             error = %failure, ?wait,
-            "database or dead-letter topic is away; nothing is handled until it is back"
+            "nothing is handled until the database and the dead-letter topic can be used again"
         );
     }
 

@@ -1,5 +1,6 @@
 //! Records out of the client's queues.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use rdkafka::Message as _;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Headers as _};
+use rdkafka::types::RDKafkaErrorCode;
 
 use super::{Engine, Place};
 use crate::error::Error;
@@ -20,7 +22,7 @@ use crate::work::Item;
 enum Found {
     Record {
         source: Source,
-        headers: Headers,
+        headers: Result<Headers, &'static str>,
     },
     /// The end of a partition; librdkafka's wrapper tells only its number, not its topic.
     End,
@@ -57,15 +59,15 @@ impl Engine {
     }
 
     fn take_in_partition(&mut self, place: &Place) {
+        let bytes_max = self.settings.buffer_bytes / self.partitions.len().max(1);
         loop {
-            let open = self
-                .lag
-                .progress(place, |progress| progress.open())
-                .unwrap_or_default();
+            let is_full = self.lag.progress(place, |progress| {
+                progress.open() >= self.settings.buffer || progress.open_bytes() >= bytes_max
+            });
             let Some(partition) = self.partitions.get(place) else {
                 return;
             };
-            if partition.is_shut || open >= self.settings.buffer {
+            if partition.is_shut || is_full.unwrap_or_default() {
                 return;
             }
             let Some(queue) = &partition.queue else {
@@ -84,14 +86,28 @@ impl Engine {
         }
     }
 
-    fn received(&mut self, place: &Place, mut source: Source, headers: Headers) {
-        let Some(partition) = self.partitions.get(place).filter(|found| !found.is_shut) else {
+    fn received(
+        &mut self,
+        place: &Place,
+        mut source: Source,
+        headers: Result<Headers, &'static str>,
+    ) {
+        if self.partitions.get(place).is_none_or(|found| found.is_shut) {
+            return;
+        }
+        let expected = self.lag.progress(place, |progress| progress.next());
+        let expected = expected.flatten();
+        if let Some(next) = expected.filter(|next| source.offset < *next) {
+            self.starts_over(place, next, source.offset);
+        }
+        let Some(partition) = self.partitions.get(place) else {
             return;
         };
         source.topic = Arc::clone(&partition.topic);
         let timestamp_ms = source.timestamp_ms.unwrap_or_else(now_ms);
+        let bytes = source.bytes();
         self.lag.progress(place, |progress| {
-            progress.received(source.offset, timestamp_ms)
+            progress.received(source.offset, timestamp_ms, bytes)
         });
         let lane = partition.lane(self.settings.once, source.key.as_deref(), source.offset);
         let item = Item::read(
@@ -128,18 +144,26 @@ fn found(polled: KafkaResult<BorrowedMessage<'_>>) -> Found {
             },
             headers: headers(&message),
         },
-        Err(KafkaError::PartitionEOF(_)) => Found::End,
+        Err(
+            KafkaError::PartitionEOF(_)
+            | KafkaError::MessageConsumption(RDKafkaErrorCode::PartitionEOF),
+        ) => Found::End,
         Err(error) => Found::Trouble(error),
     }
 }
 
-fn headers(message: &BorrowedMessage<'_>) -> Headers {
+fn headers(message: &BorrowedMessage<'_>) -> Result<Headers, &'static str> {
     let Some(headers) = message.headers() else {
-        return Headers::default();
+        return Ok(Headers::default());
     };
-    let copied = headers.iter().map(|header| {
-        let value = header.value.map(Bytes::copy_from_slice);
-        (header.key, value)
-    });
-    copied.collect()
+    let copy = || {
+        let copied = headers.iter().map(|header| {
+            let value = header.value.map(Bytes::copy_from_slice);
+            (header.key, value)
+        });
+        copied.collect()
+    };
+    // The client's wrapper panics at a name that is not UTF-8.
+    let copied = std::panic::catch_unwind(AssertUnwindSafe(copy));
+    copied.map_err(|_| "the name of a header is not UTF-8")
 }

@@ -27,7 +27,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::task::JoinSet;
 
 use crate::error::Error;
-use crate::kafka::{self, KafkaConsumer, Rebalance};
+use crate::kafka::{self, Member, Rebalance};
 use crate::metrics::Lag;
 use crate::order::{Lane, Schedule};
 use crate::settings::Settings;
@@ -45,7 +45,7 @@ type Place = (Arc<str>, i32);
 
 pub(crate) struct Engine {
     settings: Settings,
-    consumer: Arc<KafkaConsumer>,
+    consumer: Member,
     worker: Arc<Worker>,
     lag: Lag,
     partitions: BTreeMap<Place, Partition>,
@@ -69,7 +69,7 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub fn new(settings: Settings, consumer: Arc<KafkaConsumer>, worker: Worker) -> Self {
+    pub fn new(settings: Settings, consumer: Member, worker: Worker) -> Self {
         Self {
             lag: worker.metrics.lag.clone(),
             outage: settings.retry.waits(),
@@ -190,6 +190,9 @@ impl Engine {
             return;
         }
         self.commit_at = now + self.settings.commit_interval;
+        if self.consumer.context().commit_failed() {
+            self.forget_commits(|_| true);
+        }
         let offsets = self.uncommitted(|_| true);
         if offsets.count() > 0
             && let Err(error) = self.consumer.commit(&offsets, CommitMode::Async)
@@ -198,21 +201,23 @@ impl Engine {
         }
     }
 
+    /// So that they are committed again.
+    fn forget_commits(&mut self, wanted: impl Fn(&Place) -> bool) {
+        let partitions = self.partitions.iter_mut();
+        for (_, partition) in partitions.filter(|(place, _)| wanted(place)) {
+            partition.committed = None;
+        }
+    }
+
     /// Commits the offsets of these partitions, and waits for the answer.
     async fn commit_now(&mut self, wanted: impl Fn(&Place) -> bool) {
         // What was sent without waiting may have been lost.
-        for (_, partition) in self
-            .partitions
-            .iter_mut()
-            .filter(|(place, _)| wanted(place))
-        {
-            partition.committed = None;
-        }
+        self.forget_commits(&wanted);
         let offsets = self.uncommitted(wanted);
         if offsets.count() == 0 {
             return;
         }
-        let consumer = Arc::clone(&self.consumer);
+        let consumer = Arc::clone(&self.consumer.0);
         let commit = move || consumer.commit(&offsets, CommitMode::Sync);
         let committed = tokio::task::spawn_blocking(commit);
         match tokio::time::timeout(COMMIT_WITHIN, committed).await {
@@ -238,19 +243,13 @@ impl Engine {
             }
         }
         self.commit_now(|_| true).await;
-        self.consumer.context().close();
-        self.rebalances.extend(self.consumer.context().rebalances());
         for rebalance in std::mem::take(&mut self.rebalances) {
-            if let Rebalance::Revoked(partitions) = rebalance {
-                kafka::give_up(&self.consumer, &partitions);
-            } else {
-                kafka::take_over(&self.consumer, &TopicPartitionList::new());
-            }
+            kafka::decline(&self.consumer, &rebalance);
         }
         self.lag.with(|partitions| partitions.clear());
         // Their queues hold the client.
         self.partitions.clear();
-        let (consumer, stop) = (self.consumer, self.stop);
+        let Self { consumer, stop, .. } = self;
         // Leaving the group blocks.
         let left = tokio::task::spawn_blocking(move || drop(consumer)).await;
         drop(left);

@@ -10,6 +10,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::{Engine, Place};
 use crate::claim;
 use crate::engine::partition::Partition;
+use crate::error::Error;
 use crate::failure::Failure;
 use crate::kafka::{self, Rebalance};
 use crate::metrics::now_ms;
@@ -17,6 +18,7 @@ use crate::order::{Progress, Slot};
 use crate::work::Once;
 
 const SEEK_WITHIN: Duration = Duration::from_secs(10);
+const STORED_WITHIN: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Answers what can be answered now, in order. The rest waits; the group does, too, up to
@@ -37,7 +39,8 @@ impl Engine {
     }
 
     async fn assigned(&mut self, partitions: &TopicPartitionList) -> bool {
-        if self.paused_until.is_some() {
+        // Only where offsets are in the database must it be there.
+        if self.settings.once == Once::Offsets && self.paused_until.is_some() {
             return false;
         }
         let Some(stored) = self.stored().await else {
@@ -57,14 +60,16 @@ impl Engine {
                 tracing::warn!(%error, topic = %place.0, "a partition is read from its committed offset");
             }
         }
-        kafka::take_over(&self.consumer, &list);
+        // First, so that each partition's end comes by its own queue.
         for place in places {
-            self.add(place);
+            let next = stored.get(&place).copied();
+            self.add(place, next);
         }
+        kafka::take_over(&self.consumer, &list);
         true
     }
 
-    fn add(&mut self, place: Place) {
+    fn add(&mut self, place: Place, next: Option<i64>) {
         let mut queue = self.consumer.split_partition_queue(&place.0, place.1);
         if let Some(queue) = &mut queue {
             let wake = Arc::clone(&self.consumer.context().wake);
@@ -73,7 +78,7 @@ impl Engine {
         let (topic, partition) = (&place.0, place.1);
         tracing::info!(consumer = self.worker.consumer, %topic, partition, "partition assigned");
         self.lag
-            .with(|all| all.insert(place.clone(), Progress::new(now_ms())));
+            .with(|all| all.insert(place.clone(), Progress::new(now_ms(), next)));
         let slot = self.new_slot();
         let partition = Partition {
             slot,
@@ -156,7 +161,7 @@ impl Engine {
             if self.seek(&place, offset).await {
                 let slot = self.new_slot();
                 self.lag
-                    .with(|all| all.insert(place.clone(), Progress::new(now_ms())));
+                    .with(|all| all.insert(place.clone(), Progress::new(now_ms(), next)));
                 if let Some(partition) = self.partitions.get_mut(&place) {
                     partition.slot = slot;
                     partition.is_shut = false;
@@ -169,7 +174,7 @@ impl Engine {
 
     async fn seek(&self, place: &Place, offset: Offset) -> bool {
         let (topic, partition) = place.clone();
-        let consumer = Arc::clone(&self.consumer);
+        let consumer = Arc::clone(&self.consumer.0);
         let seek = move || consumer.seek(&topic, partition, offset, SEEK_WITHIN);
         match tokio::task::spawn_blocking(seek).await {
             Ok(Err(error)) => {
@@ -178,6 +183,33 @@ impl Engine {
             }
             sought => sought.is_ok(),
         }
+    }
+
+    /// A partition starts over: its topic was made again, or the group's offsets were reset. What was
+    /// read before has nothing to do with what comes.
+    pub(super) fn starts_over(&mut self, place: &Place, next: i64, offset: i64) {
+        let (topic, partition) = (&place.0, place.1);
+        if self.settings.once == Once::Offsets {
+            self.stop.get_or_insert(Error::OffsetsOfAnotherTopic {
+                topic: topic.to_string(),
+                partition,
+                stored: next,
+                found: offset,
+            });
+            return;
+        }
+        tracing::warn!(
+            consumer = self.worker.consumer, %topic, partition, offset, expected = next,
+            "partition starts over: the topic was made again, or offsets were reset"
+        );
+        let slot = self.new_slot();
+        if let Some(partition) = self.partitions.get_mut(place) {
+            self.schedule.forget(partition.slot);
+            partition.slot = slot;
+            partition.committed = None;
+        }
+        self.lag
+            .with(|all| all.insert(place.clone(), Progress::new(now_ms(), Some(offset))));
     }
 
     /// The offsets in the database, where they are kept there; `None` while it is away.
@@ -189,7 +221,9 @@ impl Engine {
             let client = self.worker.pool.get().await.map_err(Failure::unavailable)?;
             Ok::<_, Failure>(claim::stored(&client, &self.worker.consumer).await?)
         };
-        match found.await {
+        let found = tokio::time::timeout(STORED_WITHIN, found).await;
+        let silent = |_| Err(Failure::unavailable("the database does not answer"));
+        match found.unwrap_or_else(silent) {
             Ok(found) => {
                 let found = found.into_iter();
                 Some(

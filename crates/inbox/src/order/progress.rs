@@ -10,7 +10,8 @@ const PROOF_LASTS_MS: i64 = 5_000;
 pub(crate) struct Progress {
     /// What was received and is not handled, or is behind something that is not.
     open: VecDeque<Received>,
-    /// Where the next event will be.
+    open_bytes: usize,
+    /// The next event is here or behind.
     next: Option<i64>,
     /// Timestamp of the last event that is out of `open`.
     behind_ms: Option<i64>,
@@ -21,6 +22,7 @@ pub(crate) struct Progress {
 struct Received {
     offset: i64,
     timestamp_ms: i64,
+    bytes: usize,
     is_settled: bool,
 }
 
@@ -36,23 +38,31 @@ enum End {
 }
 
 impl Progress {
-    /// Just assigned.
-    pub fn new(now_ms: i64) -> Self {
+    /// Just assigned, to be read from `next` on if that is known.
+    pub fn new(now_ms: i64, next: Option<i64>) -> Self {
         Self {
             open: VecDeque::new(),
-            next: None,
+            open_bytes: 0,
+            next,
             behind_ms: None,
             end: End::Unknown { since_ms: now_ms },
         }
     }
 
-    /// An event came in.
-    pub fn received(&mut self, offset: i64, timestamp_ms: i64) {
+    /// Where the next event will be, or behind it.
+    pub fn next(&self) -> Option<i64> {
+        self.next
+    }
+
+    /// An event came in, not before [`next`](Self::next).
+    pub fn received(&mut self, offset: i64, timestamp_ms: i64, bytes: usize) {
+        self.open_bytes += bytes;
         self.next = Some(offset + 1);
         self.end = End::Beyond;
         self.open.push_back(Received {
             offset,
             timestamp_ms,
+            bytes,
             is_settled: false,
         });
     }
@@ -66,8 +76,10 @@ impl Progress {
             self.open[found].is_settled = true;
         }
         while self.open.front().is_some_and(|event| event.is_settled) {
-            let event = self.open.pop_front();
-            self.behind_ms = event.map(|event| event.timestamp_ms);
+            if let Some(event) = self.open.pop_front() {
+                self.behind_ms = Some(event.timestamp_ms);
+                self.open_bytes -= event.bytes;
+            }
         }
     }
 
@@ -96,6 +108,11 @@ impl Progress {
         self.open.len()
     }
 
+    /// Bytes of these.
+    pub fn open_bytes(&self) -> usize {
+        self.open_bytes
+    }
+
     /// Age of the oldest event that is not handled; exactly 0 when caught up. Where it can't be known,
     /// the time since it last could.
     pub fn lag_ms(&self, now_ms: i64) -> i64 {
@@ -116,9 +133,9 @@ mod tests {
     use super::*;
 
     fn received(offsets: &[i64]) -> Progress {
-        let mut progress = Progress::new(0);
+        let mut progress = Progress::new(0, None);
         for offset in offsets {
-            progress.received(*offset, offset * 1000);
+            progress.received(*offset, offset * 1000, 8);
         }
         progress
     }
@@ -130,6 +147,7 @@ mod tests {
         progress.settled(11);
         progress.settled(14);
         assert_eq!(progress.committable(), Some(10));
+        assert_eq!((progress.open(), progress.open_bytes()), (4, 32));
         progress.settled(10);
         assert_eq!(
             progress.committable(),
@@ -138,7 +156,7 @@ mod tests {
         );
         progress.settled(13);
         assert_eq!(progress.committable(), Some(15));
-        assert_eq!(progress.open(), 0);
+        assert_eq!((progress.open(), progress.open_bytes()), (0, 0));
     }
 
     #[test]
@@ -147,7 +165,7 @@ mod tests {
         progress.settled(9);
         progress.settled(11);
         assert_eq!(progress.committable(), Some(10));
-        assert_eq!(Progress::new(0).committable(), None);
+        assert_eq!(Progress::new(0, None).committable(), None);
     }
 
     #[test]
@@ -171,7 +189,7 @@ mod tests {
         );
         progress.settled(10);
         assert_eq!(progress.lag_ms(12_000), 0);
-        progress.received(11, 12_000);
+        progress.received(11, 12_000, 8);
         progress.settled(11);
         assert_eq!(progress.lag_ms(12_300), 300, "more may follow");
         progress.reached_end(12_400);
@@ -180,7 +198,7 @@ mod tests {
 
     #[test]
     fn without_proof_lag_grows_from_the_last_one() {
-        let mut progress = Progress::new(1_000);
+        let mut progress = Progress::new(1_000, None);
         assert_eq!(progress.lag_ms(3_000), 2_000);
         progress.reached_end(3_000);
         assert_eq!(progress.lag_ms(7_000), 0);

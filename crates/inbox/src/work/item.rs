@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use event::envelope::{Envelope, Format, Headers, Record};
+use event::envelope::{Envelope, Format, Headers, Payload, Record};
 
 use crate::dead_letter::Doom;
 use crate::event::Source;
@@ -16,6 +16,8 @@ pub(crate) struct Item {
     pub lane: Lane,
     pub source: Arc<Source>,
     pub content: Content,
+    /// The event's payload in the clear, or why it can never be; `None` until it is asked for.
+    pub payload: Option<Result<Payload, String>>,
     pub attempts: Attempts,
     pub first_failure: Option<SystemTime>,
     /// Why it is to become a dead letter.
@@ -58,32 +60,39 @@ impl Item {
     pub fn read(
         lane: Lane,
         source: Source,
-        headers: Headers,
+        headers: Result<Headers, &'static str>,
         format: Format,
         retry: &Retry,
     ) -> Self {
+        let (headers, unreadable) = match headers {
+            Ok(headers) => (headers, None),
+            Err(reason) => (Headers::default(), Some(reason)),
+        };
         let record = Record {
             key: source.key.clone(),
             value: source.value.clone(),
             timestamp_ms: source.timestamp_ms,
             headers: headers.clone(),
         };
-        let (content, error) = match Envelope::read(record, format) {
-            Ok(envelope) => (Content::Event(Arc::new(envelope)), None),
-            Err(error) => (Content::Unreadable(headers), Some(error)),
-        };
+        let (content, failure): (_, Option<Box<dyn std::error::Error + Send + Sync>>) =
+            match (Envelope::read(record, format), unreadable) {
+                (Ok(envelope), None) => (Content::Event(Arc::new(envelope)), None),
+                (_, Some(reason)) => (Content::Unreadable(headers), Some(reason.into())),
+                (Err(error), None) => (Content::Unreadable(headers), Some(error.into())),
+            };
         let mut item = Self {
             lane,
             source: Arc::new(source),
             content,
+            payload: None,
             attempts: Attempts::new(retry),
             first_failure: None,
             doom: None,
             is_buried: false,
             is_skipped: false,
         };
-        if let Some(error) = error {
-            item.doom(Failure::coded("unreadable", error));
+        if let Some(reason) = failure {
+            item.doom(Failure::coded("unreadable", reason));
         }
         item
     }

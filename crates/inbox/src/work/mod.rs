@@ -10,16 +10,18 @@
 //! one event is alone. An event's attempts count only when it was alone.
 
 mod item;
+mod opening;
 mod run;
 mod transaction;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use deadpool_postgres::Pool;
 use futures_util::future::join_all;
 
 use crate::dead_letter::{DeadLetters, Doom};
 use crate::error::Error;
+use crate::event::Source;
 use crate::failure::{Failure, Kind};
 use crate::handlers::{Handlers, Unknown};
 use crate::metrics::Metrics;
@@ -72,6 +74,7 @@ impl Worker {
         if let Err(failure) = self.bury_all(&mut run).await {
             return run.report(Some(failure));
         }
+        self.open_all(&mut run).await;
         let whole = 0..run.items.len();
         let mut ranges = vec![whole];
         while let Some(range) = ranges.pop() {
@@ -120,8 +123,7 @@ impl Worker {
                     partition: item.source.partition,
                     offset: item.source.offset,
                 };
-                let lane = item.lane;
-                run.stop(lane, error);
+                run.stop(at, error);
             }
         }
     }
@@ -179,19 +181,7 @@ impl Worker {
         };
         match next {
             Next::Again(wait) => {
-                self.metrics.retry(&item.source.topic);
-                let event_id = item.content.event_id();
-                let (topic, partition, offset) = (
-                    &item.source.topic,
-                    item.source.partition,
-                    item.source.offset,
-                );
-                tracing::info!(
-                    consumer = self.consumer, eventId = event_id, %topic, partition, offset,
-                    attempt = item.attempts.failed(), error = %failure, ?wait,
-                    "event is tried again"
-                );
-                run.again(at, wait);
+                self.again(run, at, wait, &failure);
                 None
             }
             Next::DeadLetter => {
@@ -201,5 +191,22 @@ impl Worker {
                 Some(buried)
             }
         }
+    }
+    /// An event waits, and with it what is behind it in its lane.
+    fn again(&self, run: &mut Run, at: usize, wait: Duration, failure: &Failure) {
+        let item = &run.items[at];
+        self.metrics.retry(&item.source.topic);
+        let event_id = item.content.event_id();
+        let Source {
+            topic,
+            partition,
+            offset,
+            ..
+        } = item.source.as_ref();
+        tracing::info!(
+            consumer = self.consumer, eventId = event_id, %topic, partition, offset,
+            attempt = item.attempts.failed(), error = %failure, ?wait, "event is tried again"
+        );
+        run.again(at, wait);
     }
 }

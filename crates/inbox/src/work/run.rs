@@ -1,6 +1,6 @@
 //! What has become of each event of a batch. Pure.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -62,8 +62,8 @@ pub(super) enum Tried {
 pub(super) struct Run {
     pub items: Vec<Item>,
     outcomes: Vec<Outcome>,
-    /// Lanes in which something must come first, later.
-    blocked: HashSet<Lane>,
+    /// Lanes in which something must come first, later, and its place in the batch.
+    blocked: HashMap<Lane, usize>,
     stop: Option<Error>,
 }
 
@@ -72,7 +72,7 @@ impl Run {
         Self {
             outcomes: vec![Outcome::Back; items.len()],
             items,
-            blocked: HashSet::new(),
+            blocked: HashMap::new(),
             stop: None,
         }
     }
@@ -86,7 +86,10 @@ impl Run {
 
     /// Events of the range that may run, or be passed over, now.
     pub fn free(&self, range: Range<usize>) -> Vec<usize> {
-        let is_free = |at: &usize| !self.blocked.contains(&self.items[*at].lane);
+        let is_free = |at: &usize| match self.blocked.get(&self.items[*at].lane) {
+            Some(blocked) => at < blocked,
+            None => true,
+        };
         range.filter(is_free).collect()
     }
 
@@ -95,14 +98,22 @@ impl Run {
     }
 
     pub fn again(&mut self, at: usize, wait: Duration) {
-        self.outcomes[at] = Outcome::Again(wait);
-        self.blocked.insert(self.items[at].lane);
+        // Behind another one of its lane that waits it waits anyway.
+        if self.block(at) {
+            self.outcomes[at] = Outcome::Again(wait);
+        }
     }
 
-    /// The consumer can't go on in this lane.
-    pub fn stop(&mut self, lane: Lane, error: Error) {
-        self.blocked.insert(lane);
+    /// The consumer can't go on behind this event.
+    pub fn stop(&mut self, at: usize, error: Error) {
+        self.block(at);
         self.stop.get_or_insert(error);
+    }
+
+    /// Whether it is the first of its lane that does not go on.
+    fn block(&mut self, at: usize) -> bool {
+        let first = self.blocked.entry(self.items[at].lane).or_insert(at);
+        *first == at
     }
 
     pub fn report(self, unavailable: Option<Failure>) -> Report {

@@ -110,10 +110,13 @@ impl Worker {
         let new: HashSet<usize> = done.handled.iter().copied().collect();
         let mut opened = Vec::with_capacity(new.len());
         for (at, envelope) in live.into_iter().filter(|(at, _)| new.contains(at)) {
-            let event = self.open(&items[at], envelope);
+            let event = self.opened(&items[at], envelope);
             opened.push(event.map_err(|failure| Undone::Failed(Some(at), failure))?);
         }
         self.handle(&tx, &opened, &done.handled).await?;
+        if !opened.is_empty() {
+            claim::require_intact(&tx).await?;
+        }
         tx.commit().await?;
         Ok(done)
     }
@@ -139,20 +142,13 @@ impl Worker {
         Ok(done)
     }
 
-    fn open(&self, item: &Item, envelope: &Arc<Envelope>) -> Result<Opened, Failure> {
+    fn opened(&self, item: &Item, envelope: &Arc<Envelope>) -> Result<Opened, Failure> {
         let attempt = item.attempts.failed() + 1;
-        let payload = match (envelope.encryption(), self.handlers.opener()) {
-            (None, _) => envelope.payload.clone(),
-            (Some(_), Some(opener)) => {
-                let opened = opener.open(envelope);
-                opened.map_err(|error| Failure::coded("encryption", error))?
-            }
-            (Some(encryption), None) => {
-                let reason = format!(
-                    "the payload is encrypted ({encryption}), and the consumer has no keys; add them with Handlers::open"
-                );
-                return Err(Failure::coded("encryption", reason));
-            }
+        let payload = match &item.payload {
+            Some(Ok(payload)) => payload.clone(),
+            Some(Err(reason)) => return Err(Failure::coded("encryption", reason.as_str())),
+            // Whatever runs was opened before.
+            None => return Err(Failure::transient("the payload was not opened")),
         };
         Ok(Opened {
             span: trace::span(&self.consumer, envelope, &item.source, attempt),
