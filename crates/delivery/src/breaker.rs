@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use pgoutput::CommitLsn;
+use pgoutput::{CommitLsn, Position};
+
+use crate::feed::is_fed;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -12,12 +14,12 @@ pub(crate) struct Breaker {
     since: Option<Instant>,
     count: usize,
     /// The event at which it broke. It stays broken until that one has got through.
-    broken_at: Option<CommitLsn>,
+    broken_at: Option<Position>,
 }
 
 impl Breaker {
     /// Whether one more may be sent to the dead letters.
-    pub fn admits(&mut self, at: CommitLsn, max_per_minute: usize, now: Instant) -> bool {
+    pub fn admits(&mut self, at: Position, max_per_minute: usize, now: Instant) -> bool {
         if self.broken_at.is_some() {
             return false;
         }
@@ -36,9 +38,18 @@ impl Breaker {
         false
     }
 
-    /// Everything up to `lsn` is durable.
+    /// Everything of the stream that commits before `lsn` is durable.
     pub fn passed(&mut self, lsn: CommitLsn) {
-        if self.broken_at.is_some_and(|at| at < lsn) {
+        let is_behind = |at: Position| !is_fed(at) && at.commit_lsn < lsn;
+        if self.broken_at.is_some_and(is_behind) {
+            *self = Self::default();
+        }
+    }
+
+    /// The rows of a feed are durable up to this ordinal.
+    pub fn fed(&mut self, done: u64) {
+        let is_behind = |at: Position| is_fed(at) && at.index <= done;
+        if self.broken_at.is_some_and(is_behind) {
             *self = Self::default();
         }
     }
@@ -50,24 +61,44 @@ mod tests {
 
     use super::*;
 
+    fn at(lsn: u64, index: u64) -> Position {
+        let commit_lsn = CommitLsn(Lsn::from(lsn));
+        Position { commit_lsn, index }
+    }
+
+    #[test]
+    fn a_row_of_a_feed_gets_through_with_its_feed_and_not_with_the_stream() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        assert!(!breaker.admits(at(0, 7), 0, now));
+        breaker.passed(CommitLsn(Lsn::from(9)));
+        breaker.fed(6);
+        assert!(!breaker.admits(at(0, 7), 9, now));
+        breaker.fed(7);
+        assert!(breaker.admits(at(0, 8), 9, now));
+        let mut breaker = Breaker::default();
+        assert!(!breaker.admits(at(5, 1), 0, now));
+        breaker.fed(100);
+        assert!(!breaker.admits(at(5, 1), 9, now));
+    }
+
     #[test]
     fn it_stays_broken_until_the_event_has_got_through() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
-        let at = |lsn: u64| CommitLsn(Lsn::from(lsn));
+        let at = |lsn: u64| at(lsn, 0);
         assert!(breaker.admits(at(1), 2, now));
         assert!(breaker.admits(at(2), 2, now));
         assert!(!breaker.admits(at(3), 2, now));
         assert!(!breaker.admits(at(3), 2, now + 2 * MINUTE));
-        breaker.passed(at(3));
+        breaker.passed(at(3).commit_lsn);
         assert!(!breaker.admits(at(3), 2, now + 2 * MINUTE));
-        breaker.passed(at(4));
+        breaker.passed(at(4).commit_lsn);
         assert!(breaker.admits(at(5), 2, now + 2 * MINUTE));
     }
 
     #[test]
     fn a_new_minute_counts_anew() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
-        let at = CommitLsn(Lsn::from(1));
+        let at = at(1, 0);
         assert!(breaker.admits(at, 1, now));
         assert!(breaker.admits(at, 1, now + MINUTE));
     }

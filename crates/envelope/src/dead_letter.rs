@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     batch::{Data, RecordBatch, RecordFields},
-    record::{Fate, Record},
+    record::{Fate, RESERVED_HEADERS, Record},
 };
 
 /// Why, for people.
@@ -86,18 +86,17 @@ impl RecordBatch {
     ) {
         if !self.try_push(record, dead, record.value, false, max_bytes) {
             let stub = stub(record, dead);
-            let without_headers = Record {
-                headers: crate::Headers::from(&[][..]),
+            // By these it is known again; the others may be what is large.
+            let kept: Vec<_> = record
+                .headers()
+                .filter(|(name, _)| RESERVED_HEADERS.contains(name))
+                .collect();
+            let described = Record {
+                headers: crate::Headers::from(&kept[..]),
                 ..record.clone()
             };
             // What is left has no way to be large, save the key.
-            self.try_push(
-                &without_headers,
-                dead,
-                Some(stub.as_bytes()),
-                true,
-                usize::MAX,
-            );
+            self.try_push(&described, dead, Some(stub.as_bytes()), true, usize::MAX);
         }
     }
 
@@ -262,9 +261,9 @@ impl<'a> Entry<'a> {
 impl<'a> Found<'a> {
     /// What the headers of a record say; `None` if it is not one of ours.
     pub fn read(headers: &[(&'a str, Option<&'a [u8]>)]) -> Option<Self> {
-        let resolves = text_of(headers, RESOLVES);
-        if !resolves.is_empty() {
-            let (partition, offset) = place(resolves)?;
+        // Every entry ends with it, whatever the event's own headers are called.
+        if headers.last().is_none_or(|(name, _)| *name != HEADERS) {
+            let (partition, offset) = place(text_of(headers, RESOLVES))?;
             return Some(Self::Resolution {
                 partition,
                 offset,
@@ -272,7 +271,6 @@ impl<'a> Found<'a> {
                 request: text_of(headers, REQUEST),
             });
         }
-        // The last one: an event's own header may have this name, too.
         let own: usize = text_of(headers, HEADERS).parse().ok()?;
         let (event, ours) = headers.split_at_checked(own)?;
         Some(Self::Entry(Box::new(Entry {
@@ -364,9 +362,11 @@ mod tests {
 
     #[test]
     fn the_event_can_be_told_from_what_is_said_of_it() {
-        let own: [(&str, Option<&[u8]>); 3] = [
+        let own: [(&str, Option<&[u8]>); 5] = [
             ("eventId", Some(b"e1")),
             (REASON, Some(b"the event's own")),
+            (RESOLVES, Some(b"0:5")),
+            (HEADERS, Some(b"1")),
             ("nothing", None),
         ];
         let mut batch = RecordBatch::new();
@@ -398,14 +398,27 @@ mod tests {
     fn a_stub_stands_for_what_is_too_large() {
         let value = vec![b'x'; 5000];
         let mut batch = RecordBatch::new();
-        batch.push_dead_letter(&record(&value, &[]), &dead(), 4000);
+        let own: [(&str, Option<&[u8]>); 3] = [
+            ("eventId", Some(b"e1")),
+            ("large", Some(&value)),
+            ("type", Some(b"transfers.settled")),
+        ];
+        batch.push_dead_letter(&record(&value, &own), &dead(), 4000);
         assert_eq!(batch.len(), 1);
         let letter = batch.get(0).unwrap();
         let stub: serde_json::Value = serde_json::from_slice(letter.value.unwrap()).unwrap();
         assert_eq!(stub["rowId"], "e1");
         assert_eq!(stub["size"], 5001);
         let headers = headers_of(&batch);
-        assert!(matches!(Found::read(&headers), Some(Found::Entry(entry)) if entry.is_stub));
+        let Some(Found::Entry(entry)) = Found::read(&headers) else {
+            panic!("{headers:?}");
+        };
+        assert!(entry.is_stub);
+        assert_eq!(
+            entry.headers,
+            [own[0], own[2]],
+            "by which it is known again"
+        );
     }
 
     #[test]

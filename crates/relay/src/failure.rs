@@ -5,6 +5,8 @@ mod codes;
 use std::error::Error;
 use std::fmt;
 
+use tokio_postgres::error::DbError;
+
 pub use codes::{CODES, Code, Severity, find};
 
 /// An error with its stable code.
@@ -57,10 +59,10 @@ impl From<delivery::Halt> for Failure {
 
 /// An error and its causes, joined by colons.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
+    let mut text = own_text(error);
     let mut source = error.source();
     while let Some(cause) = source {
-        let cause_text = cause.to_string();
+        let cause_text = own_text(cause);
         if !text.ends_with(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);
@@ -68,4 +70,17 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Of an error of Postgres not the detail: it may show a row, which may be an event.
+fn own_text(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref::<DbError>() {
+        Some(error) => format!(
+            "{}: {} (SQLSTATE {})",
+            error.severity(),
+            error.message(),
+            error.code().code()
+        ),
+        None => error.to_string(),
+    }
 }

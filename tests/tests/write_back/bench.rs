@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use delivery::{Consent, Identity, Mark, Marks, Outcome};
 use envelope::TableId;
-use outboxd::config::{self, Overrides, Pipeline};
+use outboxd::config::{self, HostAddr, Overrides, Pipeline};
 use outboxd::pipeline::Context;
 use outboxd::telemetry::{Metrics, Vitals};
 use outboxd::writeback::{Server, WriteBack};
@@ -68,25 +68,52 @@ pub fn context(pipeline: Pipeline) -> Context {
 }
 
 pub fn write_back(context: &Context) -> WriteBack {
-    write_back_on(1, context)
+    write_back_of(identity(1, &context.pipeline), context)
 }
 
-/// As if the stream came from this timeline.
-pub fn write_back_on(timeline: u32, context: &Context) -> WriteBack {
+/// As if the stream came from this server.
+pub fn write_back_of(identity: Identity, context: &Context) -> WriteBack {
     let server = Server {
         host: context.pipeline.postgres.hosts[0].clone(),
-        identity: identity(timeline, &context.pipeline),
+        identity,
     };
     WriteBack::start(context, server)
 }
 
 pub fn identity(timeline: u32, pipeline: &Pipeline) -> Identity {
     Identity {
-        system_identifier: String::new(),
+        system_identifier: cluster(pipeline),
         timeline,
         database: pipeline.postgres.database.clone(),
         slot: pipeline.postgres.slot.clone(),
     }
+}
+
+/// The server's `system_identifier`, asked for beside the runtime of the test.
+fn cluster(pipeline: &Pipeline) -> String {
+    let host = &pipeline.postgres.hosts[0];
+    let HostAddr::Tcp(name) = &host.host else {
+        panic!("a socket");
+    };
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host(name)
+        .port(host.port)
+        .user(&pipeline.postgres.user)
+        .password("outboxd")
+        .dbname(&pipeline.postgres.database);
+    let ask = async move {
+        let (client, connection) = config.connect(NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let sql = "SELECT system_identifier::text FROM pg_control_system()";
+        client.query_one(sql, &[]).await.unwrap().get(0)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let asking = std::thread::spawn(move || runtime.block_on(ask));
+    asking.join().unwrap()
 }
 
 /// Marks of one transaction in the first table.

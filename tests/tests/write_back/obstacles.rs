@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use delivery::Identity;
 use outboxd::pipeline::Context;
 use scenarios::wait;
 use testbed::Postgres;
 use tokio::test;
 
 use super::bench::{
-    OUTBOX, WITHIN, client, context, done, insert, marks, nothing_done, pipeline, pipeline_of,
-    sent, server, states, value, write_back, write_back_on,
+    OUTBOX, WITHIN, client, context, done, identity, insert, marks, nothing_done, pipeline,
+    pipeline_of, sent, server, states, value, write_back, write_back_of,
 };
 
 const MOMENT: Duration = Duration::from_millis(1500);
@@ -206,7 +207,7 @@ async fn a_table_that_is_altered_underneath_needs_nothing() {
 async fn what_is_refused_is_told_and_tried_again() {
     let postgres = server(OUTBOX);
     let role = "CREATE ROLE relay LOGIN PASSWORD 'outboxd'; GRANT USAGE ON SCHEMA public TO relay; \
-                GRANT SELECT (id, state), UPDATE (state, attempts, last_error) ON outbox TO relay";
+                GRANT SELECT, UPDATE (state, attempts, last_error) ON outbox TO relay";
     postgres.sql("postgres", role).unwrap();
     let context = context(pipeline_of(&postgres.url("relay", "postgres"), ""));
     let mut write_back = write_back(&context);
@@ -240,6 +241,9 @@ async fn what_is_refused_is_told_and_tried_again() {
         postgres.sql("postgres", obstacle).unwrap();
         write_back.submit(1, marks(sent(&ids), xid));
         tells(&context, code).await;
+        // Postgres quotes the row that a constraint refuses.
+        let status = serde_json::to_string(&context.vitals.status()).unwrap();
+        assert!(!status.contains("Failing row"), "{status}");
         nothing_done(&mut write_back, Duration::from_millis(100)).await;
         postgres.sql("postgres", repair).unwrap();
         assert_eq!(done(&mut write_back).await, 1, "{obstacle}");
@@ -252,12 +256,21 @@ async fn what_is_refused_is_told_and_tried_again() {
 async fn another_server_behind_the_same_name_is_not_written_to() {
     let postgres = server(OUTBOX);
     let context = context(pipeline(&postgres, ""));
-    let mut write_back = write_back_on(2, &context);
     let (ids, xid) = insert(&client(&postgres).await, 1).await;
-    write_back.submit(1, marks(sent(&ids), xid));
-    tells(&context, "another timeline").await;
-    nothing_done(&mut write_back, Duration::from_millis(100)).await;
-    drop(write_back);
-    assert!(is_silent(&context), "of a session that is over");
-    assert_eq!(states(&postgres), "PENDING=1");
+    let other_cluster = Identity {
+        system_identifier: "7000000000000000000".to_owned(),
+        ..identity(1, &context.pipeline)
+    };
+    for (other, says) in [
+        (identity(2, &context.pipeline), "another timeline"),
+        (other_cluster, "another cluster"),
+    ] {
+        let mut write_back = write_back_of(other, &context);
+        write_back.submit(1, marks(sent(&ids), xid));
+        tells(&context, says).await;
+        nothing_done(&mut write_back, Duration::from_millis(100)).await;
+        drop(write_back);
+        assert!(is_silent(&context), "of a session that is over");
+        assert_eq!(states(&postgres), "PENDING=1");
+    }
 }

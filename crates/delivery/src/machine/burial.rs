@@ -188,7 +188,7 @@ impl Delivery {
             return Ok(());
         }
         let max_per_minute = self.settings.dead_letters_per_minute;
-        let at = record.position.commit_lsn;
+        let at = record.position;
         if self.lessons.breaker.admits(at, max_per_minute, now) {
             return Ok(());
         }

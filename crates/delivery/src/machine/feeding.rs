@@ -8,10 +8,11 @@
 use std::time::Instant;
 
 use envelope::{Origin, TableId};
-use pgoutput::{CommitLsn, Lsn, Position, Relation, Tuple};
+use pgoutput::{Position, Relation, Tuple};
 
 use super::Delivery;
 use super::serving::Serving;
+use crate::feed::{fed_position, is_fed};
 use crate::write_back::Floor;
 use crate::{Action, Fed, FedRow, FeedProgress, Halt, Mark, Marks, Outcome};
 
@@ -376,18 +377,5 @@ impl Feed {
         Action::Feed {
             feed: self.progress(fed),
         }
-    }
-}
-
-/// Whether it is a place in a feed.
-pub(super) fn is_fed(position: Position) -> bool {
-    position.commit_lsn.0 == Lsn::INVALID
-}
-
-/// Rows of a feed are not looked up in the log: they bear their place in the feed.
-fn fed_position(ordinal: u64) -> Position {
-    Position {
-        commit_lsn: CommitLsn(Lsn::INVALID),
-        index: ordinal,
     }
 }

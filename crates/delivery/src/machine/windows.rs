@@ -7,8 +7,8 @@ use pgoutput::{Lsn, Position};
 
 use super::Delivery;
 use super::burial::Buried;
-use super::feeding::is_fed;
 use crate::exception::first_position;
+use crate::feed::is_fed;
 use crate::flight::{Contents, Window};
 use crate::window::{Bounds, Cut, first_commit};
 use crate::write_back::Floor;
@@ -302,6 +302,9 @@ impl Delivery {
         self.lessons.topics.proved(&contents.proves);
         if let Some(position) = progress.position {
             self.lessons.passed(position.commit_lsn);
+        }
+        if let Some(fed) = progress.fed {
+            self.lessons.breaker.fed(fed.done);
         }
         self.exceptions.extend(contents.exceptions);
         if let Some(marks) = contents.marks {

@@ -54,16 +54,27 @@ pub(super) async fn insert(
     Ok(rows == 1)
 }
 
-/// The command of the request with this id, if there is one.
-pub(super) async fn find(connection: &Connection, id: &str) -> Result<Option<Value>, Failure> {
-    let sql = "SELECT command::text FROM outboxd.control WHERE request_id = $1::text::uuid";
+/// The command of the request with this id, if there is one. One to another relay is a mistake.
+pub(super) async fn find(
+    connection: &Connection,
+    pipeline: &Pipeline,
+    id: &str,
+) -> Result<Option<Value>, Problem> {
+    let sql = "SELECT command::text, slot FROM outboxd.control WHERE request_id = $1::text::uuid";
     let rows = connection.rows(sql, &[&id]).await?;
-    let command: Option<String> = rows.first().map(|row| row.get(0));
-    let read = |text: String| {
-        serde_json::from_str(&text)
-            .map_err(|e| Failure::caused("internal", "reading a request", &e))
+    let Some(row) = rows.first() else {
+        return Ok(None);
     };
-    command.map(read).transpose()
+    let (command, slot): (String, String) = (row.get(0), row.get(1));
+    if slot != pipeline.slot_name() {
+        return Err(Problem::new(
+            format!("request {id} was given to the relay of slot {slot:?}"),
+            "Give another --request-id, or none.",
+        ));
+    }
+    let command = serde_json::from_str(&command)
+        .map_err(|e| Failure::caused("internal", "reading a request", &e))?;
+    Ok(Some(command))
 }
 
 /// Waits until the slot is confirmed beyond `committed`, at or after the end of the request's commit:

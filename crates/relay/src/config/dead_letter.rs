@@ -49,7 +49,23 @@ impl Default for DeadLetterBounds {
 
 static DEFAULT: LazyLock<DeadLetterSpec> = LazyLock::new(DeadLetterSpec::default);
 
+/// What a record takes beside key, value and the event's headers, at most.
+const RECORD_FIELDS: usize = 65_536;
+
 impl Pipeline {
+    /// Bytes of the largest dead letter: one that the client is not allowed to send becomes a stub.
+    pub fn largest_dead_letter(&self) -> usize {
+        let allowed = self.kafka.properties.get("message.max.bytes");
+        let allowed = allowed.and_then(|bytes| bytes.expose().parse::<usize>().ok());
+        let allowed = allowed.map_or(usize::MAX, |bytes| bytes.saturating_sub(RECORD_FIELDS));
+        self.dead_letter_bounds.max_bytes.min(allowed)
+    }
+
+    /// Bytes of the largest record, with its own fields and the headers of a dead letter.
+    pub fn largest_record(&self) -> usize {
+        self.event.max_bytes.max(self.dead_letter_bounds.max_bytes) + RECORD_FIELDS
+    }
+
     /// The dead letters of a table.
     pub fn dead_letter(&self, table: TableId) -> &DeadLetterSpec {
         self.dead_letters

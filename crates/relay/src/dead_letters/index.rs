@@ -23,6 +23,7 @@ impl Index {
         reader: &Reader,
         topics: Vec<String>,
         mut wants: impl FnMut(&Letter, &envelope::dead_letter::Entry<'_>) -> bool,
+        goes_on: impl Fn() -> Result<(), Failure>,
     ) -> Result<Self, Failure> {
         let mut places = Places::default();
         let mut resolved = HashSet::new();
@@ -40,7 +41,7 @@ impl Index {
                         resolved.insert((topic, partition, offset));
                     }
                 });
-                Ok(())
+                goes_on()
             })?;
         }
         places.retain(|place| !resolved.contains(&(place.topic, place.partition, place.offset)));

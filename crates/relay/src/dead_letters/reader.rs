@@ -119,12 +119,13 @@ impl Reader {
         while heard.elapsed() < SILENCE {
             match self.committed.look()? {
                 Look::Record(message) => {
-                    heard = Instant::now();
                     if message.offset() >= offsets.end {
                         return Ok(());
                     }
                     next = message.offset() + 1;
                     show(Letter::copy(&message))?;
+                    // Whoever takes it may take its time.
+                    heard = Instant::now();
                     if next == offsets.end {
                         return Ok(());
                     }

@@ -89,28 +89,37 @@ fn read(
 ) -> Result<(), Failure> {
     let reader = Reader::open(pipeline)?;
     let takes = |letter: &Letter, entry: &Entry<'_>| wanted.takes(letter, entry);
+    let goes_on = || match sender.is_closed() {
+        true => Err(abandoned()),
+        false => Ok(()),
+    };
     let topics = pipeline.dead_letter_topics(wanted.service.as_deref());
     let topics = topics.into_iter().map(str::to_owned).collect();
-    let index = Index::build(&reader, topics, takes)?;
-    let mut hand_over = |letter| sender.blocking_send(Ok(Some(letter))).is_ok();
+    let index = Index::build(&reader, topics, takes, goes_on)?;
+    let mut hand_over = |letter| {
+        let taken = sender.blocking_send(Ok(Some(letter)));
+        taken.map_err(|_| abandoned())
+    };
     for chunk in index.places.chunks(CHUNK) {
-        if !hand_over_chunk(&reader, &index.topics, chunk, &mut hand_over)? {
-            return Ok(());
-        }
+        hand_over_chunk(&reader, &index.topics, chunk, &mut hand_over)?;
     }
     // Who reads knows that this was all, and not the end of this thread.
     let _ = sender.blocking_send(Ok(None));
     Ok(())
 }
 
-/// Hands the letters at these places over, in their order, without holding them; `false` when nobody
-/// takes them any more.
+/// Whoever wanted the letters is gone: nobody hears of this.
+fn abandoned() -> Failure {
+    Failure::new("internal", "nobody takes the dead letters any more")
+}
+
+/// Hands the letters at these places over, in their order, without holding them.
 fn hand_over_chunk(
     reader: &Reader,
     topics: &[String],
     places: &[Place],
-    hand_over: &mut impl FnMut(Letter) -> bool,
-) -> Result<bool, Failure> {
+    hand_over: &mut impl FnMut(Letter) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let mut rest = places;
     while let Some(first) = rest.first() {
         let run = run_length(rest);
@@ -120,27 +129,21 @@ fn hand_over_chunk(
             continue;
         };
         let mut wanted = run.iter().map(|place| place.offset).peekable();
-        let mut taken = true;
         reader.range(
             topic,
             first.partition,
             first.offset..last.offset + 1,
-            |letter| {
-                if taken && wanted.next_if_eq(&letter.offset).is_some() {
-                    taken = hand_over(letter);
-                }
-                Ok(())
+            |letter| match wanted.next_if_eq(&letter.offset) {
+                Some(_) => hand_over(letter),
+                None => Ok(()),
             },
         )?;
-        if !taken {
-            return Ok(false);
-        }
         if let Some(offset) = wanted.next() {
             let message = format!("{topic}: the entry at offset {offset} is gone");
             return Err(Failure::new("kafka-unreachable", message));
         }
     }
-    Ok(true)
+    Ok(())
 }
 
 /// How many of the first places stand behind each other in one partition.

@@ -260,7 +260,7 @@ fn settings(pipeline: &Pipeline, facts: &ServerFacts) -> Settings {
         max_wait: pipeline.batch.max_wait,
         event_max_bytes: pipeline.event.max_bytes,
         tables: pipeline.table_policies(),
-        dead_letter_max_bytes: pipeline.dead_letter_bounds.max_bytes,
+        dead_letter_max_bytes: pipeline.largest_dead_letter(),
         dead_letters_per_minute: pipeline.dead_letter_bounds.max_per_minute,
         max_parked_keys: pipeline.dead_letter_bounds.max_parked_keys,
         max_pending_marks: pipeline.write_back.max_pending,

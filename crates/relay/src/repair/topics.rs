@@ -177,7 +177,8 @@ fn seen(message: &BorrowedMessage<'_>, dead_letters: &BTreeSet<&str>) -> Option<
     };
     Some(Seen {
         event_id: header(envelope::EVENT_ID_HEADER)?,
-        event_type: header(envelope::TYPE_HEADER)?,
+        // A dead letter may be of a row without one.
+        event_type: header(envelope::TYPE_HEADER).unwrap_or_default(),
         position: header(envelope::POSITION_HEADER).and_then(|text| text.parse().ok()),
         topic: message.topic().to_owned(),
         is_dead_letter: dead_letters.contains(message.topic()),

@@ -56,11 +56,10 @@ pub(crate) fn producer_config<'a>(
     properties
 }
 
-/// librdkafka's default, or what an event of the largest size takes with the record's own fields.
+/// librdkafka's default, or more if a record may be larger.
 fn largest_message(pipeline: &Pipeline) -> usize {
     const DEFAULT: usize = 1_000_000;
-    const FIELDS: usize = 4096;
-    DEFAULT.max(pipeline.event.max_bytes + FIELDS)
+    DEFAULT.max(pipeline.largest_record())
 }
 
 fn common(pipeline: &Pipeline) -> Vec<(&'static str, String)> {

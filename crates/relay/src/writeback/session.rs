@@ -37,9 +37,10 @@ const PURPOSE: Purpose = Purpose {
               -c row_security=off -c timezone=UTC -c idle_in_transaction_session_timeout=0",
 };
 
-/// Timeline of the server that is connected to; -1 if it is a standby.
-const TIMELINE: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN -1 \
-     ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int8 END";
+/// Cluster and timeline of the server that is connected to; timeline -1 if it is a standby.
+const IDENTITY: &str = "SELECT system_identifier::text, CASE WHEN pg_is_in_recovery() THEN -1 \
+     ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int8 END \
+     FROM pg_control_system()";
 
 /// The server whose stream says what is to be written.
 #[derive(Debug, Clone)]
@@ -114,16 +115,18 @@ impl Session {
     /// Behind one name there may be another server than the one that is streamed from, or the same
     /// one with another history.
     async fn require(&self, server: &Server) -> Result<(), Failure> {
-        let row = self.client.query_one(TIMELINE, &[]).await;
+        let row = self.client.query_one(IDENTITY, &[]).await;
         let row = row.map_err(|e| classify("identifying the server", &e))?;
-        let timeline: i64 = row.get(0);
-        if timeline == i64::from(server.identity.timeline) {
+        let (cluster, timeline): (String, i64) = (row.get(0), row.get(1));
+        let is_cluster = cluster == server.identity.system_identifier;
+        if is_cluster && timeline == i64::from(server.identity.timeline) {
             return Ok(());
         }
-        let message = format!(
-            "{} is a standby or on another timeline than the one that is streamed",
-            server.host
-        );
+        let what = match is_cluster {
+            true => "is a standby or on another timeline than",
+            false => "is of another cluster than",
+        };
+        let message = format!("{} {what} the one that is streamed", server.host);
         Err(Failure::new("postgres-lost", message))
     }
 

@@ -148,16 +148,19 @@ async fn request(
         return Err(Problem::new("--reason is empty", "Say why."));
     }
     let connection = requests::open(pipeline, "this command").await?;
-    let command = serde_json::to_value(&target.command)
-        .map_err(|e| Failure::caused("internal", "writing a request", &e))?;
+    let command = written(&target.command)?;
     let given = args.request_id.as_deref();
     let is_repeated = match given {
-        Some(id) => is_repeated(&connection, id, &command).await?,
+        Some(id) => is_repeated(&connection, pipeline, id, &command).await?,
         None => false,
     };
-    if !is_repeated && !agreed(scope, args, pipeline, target).await? {
-        return Ok(());
-    }
+    let command = match is_repeated {
+        true => command,
+        false => match agreed(scope, args, pipeline, target).await? {
+            Some(newest) => up_to(&target.command, &newest)?,
+            None => return Ok(()),
+        },
+    };
     let id = given.map_or_else(feed::new_request, str::to_owned);
     let is_new = requests::insert(&connection, pipeline, &id, &args.reason, &command).await?;
     // The commit was flushed, so the flushed WAL ends behind it.
@@ -177,9 +180,29 @@ async fn request(
     Ok(())
 }
 
+fn written(command: &Command) -> Result<Value, Failure> {
+    serde_json::to_value(command).map_err(|e| Failure::caused("internal", "writing a request", &e))
+}
+
+/// The command as it was agreed to: what is dead-lettered later, until the relay gets there, was not
+/// shown. A release takes it along, for order.
+fn up_to(command: &Command, newest: &str) -> Result<Value, Failure> {
+    let mut command = command.clone();
+    if let Command::DlqReplay { filter } | Command::DlqDrop { filter } = &mut command {
+        // As texts are compared, behind it and before everything later.
+        filter.until.get_or_insert_with(|| format!("{newest}~"));
+    }
+    written(&command)
+}
+
 /// Whether it was given before. Another command with the same id is a mistake.
-async fn is_repeated(connection: &Connection, id: &str, command: &Value) -> Result<bool, Problem> {
-    let Some(earlier) = requests::find(connection, id).await? else {
+async fn is_repeated(
+    connection: &Connection,
+    pipeline: &Pipeline,
+    id: &str,
+    command: &Value,
+) -> Result<bool, Problem> {
+    let Some(earlier) = requests::find(connection, pipeline, id).await? else {
         return Ok(false);
     };
     if without_end(&earlier) == without_end(command) {
@@ -200,13 +223,13 @@ fn without_end(command: &Value) -> Value {
     command
 }
 
-/// Shows what would be done; whether it is to be done.
+/// Shows what would be done. If it is to be done, when the newest of these letters became one.
 async fn agreed(
     scope: &Scope,
     args: &RequestArgs,
     pipeline: &Pipeline,
     target: &Target,
-) -> Result<bool, Problem> {
+) -> Result<Option<String>, Problem> {
     let parked = Parked::read(pipeline).await?;
     let preview = Preview::of(target, pipeline, &parked)?;
     if !preview.unknown.is_empty() {
@@ -225,22 +248,22 @@ async fn agreed(
         let mut lines = vec!["no open dead letter is like that".to_owned()];
         lines.extend(preview.left.advice());
         tell(scope.json, &preview.document(), &lines);
-        return Ok(false);
+        return Ok(None);
     }
     if args.yes {
-        return Ok(true);
+        return Ok(Some(preview.newest));
     }
     let verb = target.verb();
     if !scope.json {
         let lines = preview.lines(verb);
         lines.iter().for_each(|line| println!("{line}"));
         if confirmed(&format!("{verb} them?")) {
-            return Ok(true);
+            return Ok(Some(preview.newest));
         }
     }
     let hint = "nothing was done: --yes does it".to_owned();
     tell(scope.json, &preview.document(), &[hint]);
-    Ok(false)
+    Ok(None)
 }
 
 fn tell_outcome(
@@ -340,6 +363,24 @@ mod tests {
         ] {
             assert_eq!(key(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn what_became_dead_after_it_was_shown_is_not_meant() {
+        let newest = "2026-11-24T10:00:00.000001Z";
+        let entry = |last_failure| envelope::dead_letter::Entry {
+            last_failure,
+            ..Default::default()
+        };
+        let drop = Command::DlqDrop {
+            filter: Filter::default(),
+        };
+        let written: Command = serde_json::from_value(up_to(&drop, newest).unwrap()).unwrap();
+        let Command::DlqDrop { filter } = written else {
+            panic!("another command");
+        };
+        assert!(filter.matches(&entry(newest), None, ""));
+        assert!(!filter.matches(&entry("2026-11-24T10:00:00.000002Z"), None, ""));
     }
 
     #[test]

@@ -119,6 +119,8 @@ impl Left {
 #[derive(Default)]
 pub(super) struct Preview {
     pub letters: u64,
+    /// When the newest of them became one.
+    pub newest: String,
     /// By service and class.
     classes: BTreeMap<(String, String), u64>,
     pub left: Left,
@@ -149,6 +151,9 @@ impl Preview {
 
     fn count(&mut self, entry: &Entry<'_>) {
         self.letters += 1;
+        if self.newest.as_str() < entry.last_failure {
+            entry.last_failure.clone_into(&mut self.newest);
+        }
         let class = (entry.service.to_owned(), entry.class.to_owned());
         *self.classes.entry(class).or_default() += 1;
     }
