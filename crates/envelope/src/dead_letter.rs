@@ -408,7 +408,7 @@ mod tests {
         let letter = batch.get(0).unwrap();
         let stub: serde_json::Value = serde_json::from_slice(letter.value.unwrap()).unwrap();
         assert_eq!(stub["rowId"], "e1");
-        assert_eq!(stub["size"], 5001);
+        assert_eq!(stub["size"], record(&value, &own).bytes());
         let headers = headers_of(&batch);
         let Some(Found::Entry(entry)) = Found::read(&headers) else {
             panic!("{headers:?}");
