@@ -40,9 +40,8 @@ impl RunFolder {
     /// A new folder whose path `visitor` can enter. Also removes those of dead processes.
     pub(crate) fn create(what: &str, keep: bool, visitor: Option<&Account>) -> Result<RunFolder> {
         let base = base(env::temp_dir(), visitor)?;
-        let base_lock = File::create(base.join("lock")).on("create", &base)?;
         // Held while sweeping and until the new folder has its own lock, which a sweeper tests.
-        base_lock.lock().on("lock", &base)?;
+        let _base_lock = lock_base(&base).on("lock", &base)?;
         sweep(&base);
         let path = make_fresh(&base, what)?;
         let lock_path = path.join("lock");
@@ -68,9 +67,20 @@ impl Drop for RunFolder {
             let _ = File::create(self.path.join("keep"));
             eprintln!("testbed: logs and data are kept in {}", self.path.display());
         } else {
+            // Else a sweeper could take it for a dead one's meanwhile, and a new folder of the same
+            // name be removed in its place.
+            let base_lock = self.path.parent().map(lock_base);
             let _ = fs::remove_dir_all(&self.path);
+            drop(base_lock);
         }
     }
+}
+
+/// Until what is returned is dropped, nobody else makes or removes folders.
+fn lock_base(base: &Path) -> std::io::Result<File> {
+    let lock = File::create(base.join("lock"))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 fn keep_asked_for() -> bool {
@@ -142,6 +152,21 @@ mod tests {
         drop(one);
         assert_eq!(first.exists(), keep_asked_for());
         assert!(second.is_dir());
+    }
+
+    #[test]
+    fn a_folder_that_goes_takes_no_other_one_with_it() {
+        let make_and_drop = || {
+            for _ in 0..200 {
+                let folder = RunFolder::create("race", false, None).unwrap();
+                File::create(folder.path().join("content")).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(make_and_drop);
+            }
+        });
     }
 
     #[test]
