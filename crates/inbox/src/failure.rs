@@ -102,9 +102,11 @@ impl fmt::Display for Failure {
 const TEXT_MAX: usize = 2_000;
 
 fn bounded(text: &str) -> String {
-    let end = (0..=TEXT_MAX.min(text.len())).rev();
-    let end = end.into_iter().find(|end| text.is_char_boundary(*end));
-    let (kept, rest) = text.split_at(end.unwrap_or_default());
+    let mut end = TEXT_MAX.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let (kept, rest) = text.split_at(end);
     let dots = if rest.is_empty() { "" } else { "…" };
     format!("{}{dots}", kept.replace(['\n', '\r', '\0'], " "))
 }

@@ -10,7 +10,7 @@ use event::envelope::Payload;
 use serde::de::DeserializeOwned;
 
 use crate::handler::{AnyHandler, BatchHandler, Handler, Many, One, parse};
-use crate::opening::Opener;
+use crate::opener::Opener;
 
 /// What becomes of an event for whose type there is no handler.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -67,7 +67,7 @@ mod handler;
 mod handlers;
 mod kafka;
 mod metrics;
-mod opening;
+mod opener;
 mod order;
 mod retention;
 mod settings;

@@ -61,19 +61,11 @@ impl Retention {
         self,
         config: &ClientConfig,
         topics: &[String],
-        mut waits: Backoff,
+        waits: Backoff,
     ) -> Result<Self, Error> {
-        let horizon = loop {
-            match self.replay_horizon {
-                Some(horizon) => break horizon,
-                None => match horizon_of(config, topics).await {
-                    Err(Error::Kafka { attempt, source }) => {
-                        tracing::warn!(error = %source, "{attempt} failed; trying again");
-                        tokio::time::sleep(waits.next_wait(fastrand::f64())).await;
-                    }
-                    horizon => break horizon?,
-                },
-            }
+        let horizon = match self.replay_horizon {
+            Some(horizon) => horizon,
+            None => horizon_of(config, topics, waits).await?,
         };
         Ok(Self {
             keep: self.keep.max(horizon),
@@ -111,8 +103,12 @@ pub(crate) async fn remove(
         .await?)
 }
 
-/// For how long the topics keep events.
-async fn horizon_of(config: &ClientConfig, topics: &[String]) -> Result<Duration, Error> {
+/// For how long the topics keep events. While Kafka is away, this waits.
+async fn horizon_of(
+    config: &ClientConfig,
+    topics: &[String],
+    mut waits: Backoff,
+) -> Result<Duration, Error> {
     let unknown = |reason: String| Error::NoReplayHorizon { reason };
     if let Some(pattern) = topics.iter().find(|topic| topic.starts_with('^')) {
         return Err(unknown(format!("the topics of {pattern} can change")));
@@ -123,8 +119,15 @@ async fn horizon_of(config: &ClientConfig, topics: &[String]) -> Result<Duration
     let specifiers = topics.iter().map(|topic| ResourceSpecifier::Topic(topic));
     let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
     let specifiers: Vec<_> = specifiers.collect();
-    let described = admin.describe_configs(&specifiers, &options).await;
-    let described = described.map_err(Error::kafka("reading the retention of topics"))?;
+    let described = loop {
+        match admin.describe_configs(&specifiers, &options).await {
+            Ok(described) => break described,
+            Err(error) => {
+                tracing::warn!(%error, "reading the retention of topics failed; trying again");
+                tokio::time::sleep(waits.next_wait(fastrand::f64())).await;
+            }
+        }
+    };
     let mut horizon = Duration::ZERO;
     for (topic, described) in topics.iter().zip(described) {
         let described = described.map_err(|error| unknown(format!("topic {topic}: {error}")))?;

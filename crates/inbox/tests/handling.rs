@@ -192,12 +192,17 @@ fn keyring(kid: &str) -> Keyring {
     Keyring::new(Key::generate(kid, KeyAlgorithm::A256Kw).unwrap())
 }
 
+/// Of transfer `t1`, amount 7.
+async fn sealed(keys: &Keyring) -> TestEvent {
+    let sealed = settled("t1", 7).sealed(keys, &Scope::Payload).await;
+    sealed.unwrap()
+}
+
 #[tokio::test]
 async fn encrypted_payloads_are_opened_where_there_are_keys() {
     let bank = Bank::start();
     let keys = keyring("k1");
-    let sealed = settled("t1", 7).sealed(&keys, &Scope::Payload).await;
-    let sealed = sealed.unwrap();
+    let sealed = sealed(&keys).await;
     let field = Scope::fields(vec!["payload.amount".parse().unwrap()]).unwrap();
     let in_part = settled("t2", 8).sealed(&keys, &field).await.unwrap();
 
@@ -244,8 +249,7 @@ impl KeyStore for Kms {
 async fn nothing_is_a_dead_letter_because_a_key_store_is_away() {
     let bank = Bank::start();
     let keys = keyring("k1");
-    let sealed = settled("t1", 7).sealed(&keys, &Scope::Payload).await;
-    let sealed = sealed.unwrap();
+    let sealed = sealed(&keys).await;
     let away = AtomicU32::new(20);
     let handlers = Handlers::new().on("settled", post).keys(Kms { keys, away });
     // The second is behind the first: they have the same key.

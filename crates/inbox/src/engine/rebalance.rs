@@ -77,9 +77,7 @@ impl Engine {
         }
         let (topic, partition) = (&place.0, place.1);
         tracing::info!(consumer = self.worker.consumer, %topic, partition, "partition assigned");
-        self.lag
-            .with(|all| all.insert(place.clone(), Progress::new(now_ms(), next)));
-        let slot = self.new_slot();
+        let slot = self.begin(&place, next);
         let partition = Partition {
             slot,
             topic: Arc::clone(&place.0),
@@ -90,7 +88,10 @@ impl Engine {
         self.partitions.insert(place, partition);
     }
 
-    fn new_slot(&mut self) -> Slot {
+    /// A partition is read from `next` on, if that is known: nothing of it is settled yet.
+    fn begin(&mut self, place: &Place, next: Option<i64>) -> Slot {
+        let progress = Progress::new(now_ms(), next);
+        self.lag.with(|all| all.insert(place.clone(), progress));
         self.next_slot += 1;
         Slot(self.next_slot)
     }
@@ -159,9 +160,7 @@ impl Engine {
             };
             let offset = next.map_or(Offset::Beginning, Offset::Offset);
             if self.seek(&place, offset).await {
-                let slot = self.new_slot();
-                self.lag
-                    .with(|all| all.insert(place.clone(), Progress::new(now_ms(), next)));
+                let slot = self.begin(&place, next);
                 if let Some(partition) = self.partitions.get_mut(&place) {
                     partition.slot = slot;
                     partition.is_shut = false;
@@ -202,14 +201,12 @@ impl Engine {
             consumer = self.worker.consumer, %topic, partition, offset, expected = next,
             "partition starts over: the topic was made again, or offsets were reset"
         );
-        let slot = self.new_slot();
+        let slot = self.begin(place, Some(offset));
         if let Some(partition) = self.partitions.get_mut(place) {
             self.schedule.forget(partition.slot);
             partition.slot = slot;
             partition.committed = None;
         }
-        self.lag
-            .with(|all| all.insert(place.clone(), Progress::new(now_ms(), Some(offset))));
     }
 
     /// The offsets in the database, where they are kept there; `None` while it is away.

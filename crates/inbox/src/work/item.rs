@@ -1,5 +1,6 @@
 //! A record on its way through the consumer.
 
+use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -16,7 +17,7 @@ pub(crate) struct Item {
     pub lane: Lane,
     pub source: Arc<Source>,
     pub content: Content,
-    /// The event's payload in the clear, or why it can never be; `None` until it is asked for.
+    /// The event's payload in the clear, or why it can never be; `None` until it is decrypted.
     pub payload: Option<Result<Payload, String>>,
     pub attempts: Attempts,
     pub first_failure: Option<SystemTime>,
@@ -37,6 +38,36 @@ pub(crate) enum Content {
 }
 
 impl Content {
+    /// The event of a record, or why it is none.
+    fn read(source: &Source, headers: Headers, format: Format) -> (Self, Option<Failure>) {
+        let record = Record {
+            key: source.key.clone(),
+            value: source.value.clone(),
+            timestamp_ms: source.timestamp_ms,
+            headers: headers.clone(),
+        };
+        match Envelope::read(record, format) {
+            Ok(envelope) => (Self::Event(Arc::new(envelope)), None),
+            Err(error) => Self::unreadable(headers, error),
+        }
+    }
+
+    fn unreadable(
+        headers: Headers,
+        reason: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> (Self, Option<Failure>) {
+        let failure = Failure::coded("unreadable", reason);
+        (Self::Unreadable(headers), Some(failure))
+    }
+
+    /// The payload of an event that is not encrypted.
+    fn in_the_clear(&self) -> Option<Payload> {
+        match self {
+            Self::Event(event) if event.encryption().is_none() => Some(event.payload.clone()),
+            Self::Event(_) | Self::Unreadable(_) => None,
+        }
+    }
+
     pub fn headers(&self) -> &Headers {
         match self {
             Self::Event(envelope) => &envelope.headers,
@@ -64,35 +95,23 @@ impl Item {
         format: Format,
         retry: &Retry,
     ) -> Self {
-        let (headers, unreadable) = match headers {
-            Ok(headers) => (headers, None),
-            Err(reason) => (Headers::default(), Some(reason)),
+        let (content, failure) = match headers {
+            Ok(headers) => Content::read(&source, headers, format),
+            Err(reason) => Content::unreadable(Headers::default(), reason),
         };
-        let record = Record {
-            key: source.key.clone(),
-            value: source.value.clone(),
-            timestamp_ms: source.timestamp_ms,
-            headers: headers.clone(),
-        };
-        let (content, failure): (_, Option<Box<dyn std::error::Error + Send + Sync>>) =
-            match (Envelope::read(record, format), unreadable) {
-                (Ok(envelope), None) => (Content::Event(Arc::new(envelope)), None),
-                (_, Some(reason)) => (Content::Unreadable(headers), Some(reason.into())),
-                (Err(error), None) => (Content::Unreadable(headers), Some(error.into())),
-            };
         let mut item = Self {
             lane,
             source: Arc::new(source),
+            payload: content.in_the_clear().map(Ok),
             content,
-            payload: None,
             attempts: Attempts::new(retry),
             first_failure: None,
             doom: None,
             is_buried: false,
             is_skipped: false,
         };
-        if let Some(reason) = failure {
-            item.doom(Failure::coded("unreadable", reason));
+        if let Some(failure) = failure {
+            item.doom(failure);
         }
         item
     }

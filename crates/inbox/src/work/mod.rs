@@ -192,6 +192,7 @@ impl Worker {
             }
         }
     }
+
     /// An event waits, and with it what is behind it in its lane.
     fn again(&self, run: &mut Run, at: usize, wait: Duration, failure: &Failure) {
         let item = &run.items[at];

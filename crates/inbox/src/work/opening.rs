@@ -1,11 +1,11 @@
-//! The payloads of a batch, opened before its transaction begins.
+//! The encrypted payloads of a batch, opened before its transaction begins.
 
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
 use super::{Content, Run, Worker};
-use crate::opening::NotOpened;
+use crate::opener::NotOpened;
 
 /// Payloads that are opened at the same time: a key store is not to be flooded.
 const AT_ONCE: usize = 16;

@@ -1,4 +1,4 @@
-//! Payloads in the clear.
+//! Encrypted payloads, made readable.
 //!
 //! Keys may be far away (a KMS), so payloads are opened before a transaction begins.
 
@@ -6,10 +6,14 @@ use event::envelope::{Envelope, Payload};
 
 use crate::failure::Failure;
 
-/// A payload is not in the clear.
+/// A payload was not decrypted.
 #[derive(Debug)]
 pub(crate) enum NotOpened {
     /// Keys can't be had now.
+    #[cfg_attr(
+        not(feature = "encryption"),
+        expect(dead_code, reason = "without keys nothing is waited for")
+    )]
     Yet(Failure),
     /// It can never be opened; why.
     Ever(String),
@@ -23,22 +27,17 @@ pub(crate) struct Opener {
 }
 
 impl Opener {
-    pub async fn open(&self, envelope: &Envelope) -> Result<Payload, NotOpened> {
-        if envelope.encryption().is_none() {
-            return Ok(envelope.payload.clone());
-        }
-        self.decrypt(envelope).await
-    }
-
+    /// The payload of an encrypted event in the clear.
     #[cfg(not(feature = "encryption"))]
-    async fn decrypt(&self, _: &Envelope) -> Result<Payload, NotOpened> {
+    pub async fn open(&self, _: &Envelope) -> Result<Payload, NotOpened> {
         let reason =
             "the payload is encrypted, and the library was built without its feature encryption";
         Err(NotOpened::Ever(reason.to_owned()))
     }
 
+    /// The payload of an encrypted event in the clear.
     #[cfg(feature = "encryption")]
-    async fn decrypt(&self, envelope: &Envelope) -> Result<Payload, NotOpened> {
+    pub async fn open(&self, envelope: &Envelope) -> Result<Payload, NotOpened> {
         use std::panic::AssertUnwindSafe;
         use std::time::Duration;
 
