@@ -207,7 +207,7 @@ async fn a_table_that_is_altered_underneath_needs_nothing() {
 async fn what_is_refused_is_told_and_tried_again() {
     let postgres = server(OUTBOX);
     let role = "CREATE ROLE relay LOGIN PASSWORD 'outboxd'; GRANT USAGE ON SCHEMA public TO relay; \
-                GRANT SELECT, UPDATE (state, attempts, last_error) ON outbox TO relay";
+                GRANT SELECT (id, state), UPDATE (state, attempts, last_error) ON outbox TO relay";
     postgres.sql("postgres", role).unwrap();
     let context = context(pipeline_of(&postgres.url("relay", "postgres"), ""));
     let mut write_back = write_back(&context);
@@ -227,6 +227,14 @@ async fn what_is_refused_is_told_and_tried_again() {
             "ALTER TABLE outbox ADD CONSTRAINT pure CHECK (state <> 'SENT')",
             "write-back-refused",
             "ALTER TABLE outbox DROP CONSTRAINT pure",
+        ),
+        // To who may read the whole row Postgres shows it.
+        (
+            "GRANT SELECT ON outbox TO relay; \
+             ALTER TABLE outbox ADD CONSTRAINT pure CHECK (state <> 'SENT')",
+            "write-back-refused",
+            "REVOKE SELECT ON outbox FROM relay; GRANT SELECT (id, state) ON outbox TO relay; \
+             ALTER TABLE outbox DROP CONSTRAINT pure",
         ),
         (
             "ALTER TABLE outbox ENABLE ROW LEVEL SECURITY",
