@@ -5,6 +5,11 @@ CARGO := cargo
 BUILD := $(CARGO) build --release --locked --quiet
 RUN := $(CARGO) run --release --locked --quiet
 
+# What is built. `test` selects its tests at once: cargo unites the features of what is selected, and with another
+# selection would compile most dependencies a second time.
+PARTS := -p outboxd -p scenarios --bins
+test: PARTS := --workspace --bins --tests --examples
+
 # A target with `## words` behind it is listed by `make help`.
 
 .PHONY: help
@@ -23,9 +28,9 @@ build: deps ## builds target/release/outboxd
 test: deps lint build-all ## formatting, lints, unit tests, and short simulation, scenarios and chaos
 	$(CARGO) test --release --locked --workspace --quiet
 	$(MAKE) --no-print-directory sim SEEDS=2000
-	$(MAKE) --no-print-directory scenarios-short
-	$(MAKE) --no-print-directory scenarios-proof
-	$(MAKE) --no-print-directory chaos CYCLES=4
+	$(MAKE) --no-print-directory scenarios-short PARTS='$(PARTS)'
+	$(MAKE) --no-print-directory scenarios-proof PARTS='$(PARTS)'
+	$(MAKE) --no-print-directory chaos CYCLES=4 PARTS='$(PARTS)'
 	@echo 'make test: everything passed'
 
 .PHONY: lint
@@ -90,7 +95,7 @@ fuzz: deps ## fuzzes every parser: FUZZ_SECONDS=600 in all, FUZZ_TARGETS=
 
 .PHONY: build-all
 build-all:
-	@$(BUILD) -p outboxd -p scenarios --bins
+	@$(BUILD) $(PARTS)
 
 .PHONY: clean
 clean: ## removes what was built; the cache of test servers stays
