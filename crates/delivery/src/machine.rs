@@ -430,6 +430,11 @@ impl Delivery {
             .or_else(|| self.window.oldest_commit())
     }
 
+    /// Up to where a committed checkpoint covers the stream.
+    pub fn recorded(&self) -> Lsn {
+        self.front.recorded()
+    }
+
     /// Windows in Kafka's hands.
     pub fn windows_in_flight(&self) -> usize {
         self.flight.len()

@@ -1,5 +1,7 @@
 //! The admin endpoints: up from the first moment, whatever the pipelines do.
 
+mod page;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -10,6 +12,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::telemetry::{Metrics, PipelineMetrics, Readiness, Role, Status, Vitals};
 
@@ -20,9 +23,20 @@ pub struct Shown {
     pub metrics: Metrics,
     /// Each pipeline's vitals and metrics.
     pub pipelines: Arc<Vec<(Arc<Vitals>, PipelineMetrics)>>,
+    /// Places for status pages that are kept up to date.
+    watchers: Arc<Semaphore>,
 }
 
 impl Shown {
+    /// Shows these.
+    pub fn new(metrics: Metrics, pipelines: Vec<(Arc<Vitals>, PipelineMetrics)>) -> Self {
+        Self {
+            metrics,
+            pipelines: Arc::new(pipelines),
+            watchers: page::places(),
+        }
+    }
+
     fn vitals(&self) -> impl Iterator<Item = &Vitals> {
         self.pipelines.iter().map(|(vitals, _)| &**vitals)
     }
@@ -35,7 +49,10 @@ pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, shown: Shown) -> std::io::Result<()> {
+    tokio::spawn(page::count_steps(shown.clone()));
     let router = Router::new()
+        .route("/", get(page::page))
+        .route("/updates", get(page::updates))
         .route("/live", get(live))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))

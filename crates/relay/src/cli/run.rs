@@ -80,14 +80,7 @@ async fn serve(config: &Config, consent: Consent) -> Result<(), Exit> {
         .iter()
         .map(|c| (Arc::clone(&c.vitals), c.metrics.clone()))
         .collect();
-    start_admin(
-        config,
-        Shown {
-            metrics,
-            pipelines: Arc::new(shown),
-        },
-    )
-    .await?;
+    start_admin(config, Shown::new(metrics, shown)).await?;
     let threads = start_pipelines(contexts, &shutdown)?;
     await_signal().await;
     tracing::info!("shutting down");

@@ -517,6 +517,7 @@ impl Driver<'_> {
         self.backlog.caught_up(caught_up);
         let vitals = &self.context.vitals;
         vitals.beat(self.heard, oldest_window);
+        vitals.recorded(self.delivery.recorded());
         vitals.lag(
             self.delivery.oldest_undelivered(),
             self.backlog.is_caught_up(),

@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::activity::{Activity, Published};
 use super::dead_letters::DeadLetterFamilies;
 use super::labels::{CodeLabel, PipelineLabel};
 use super::write_back::{WriteBackFamilies, WriteBackMetrics};
@@ -280,6 +281,7 @@ impl Metrics {
             },
             services,
             families: self.families.clone(),
+            activity: Arc::default(),
         }
     }
 
@@ -302,6 +304,7 @@ pub struct PipelineMetrics {
     label: PipelineLabel,
     services: Vec<String>,
     families: Families,
+    activity: Arc<Activity>,
 }
 
 fn as_gauge(value: u64) -> i64 {
@@ -348,8 +351,14 @@ impl PipelineMetrics {
         }
     }
 
+    /// What the status page shows.
+    pub fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
     /// Lag and backlog are another relay's to tell: this one would contradict it.
     pub fn leave_to_another(&self) {
+        self.activity.backlog(None);
         for service in &self.services {
             let label = ServiceLabel {
                 service: service.clone(),
@@ -406,6 +415,7 @@ impl PipelineMetrics {
 
     /// Windows in flight.
     pub fn flight(&self, windows: usize) {
+        self.activity.flight(windows as u64);
         let windows = as_gauge(windows as u64);
         self.families
             .in_flight
@@ -431,6 +441,7 @@ impl PipelineMetrics {
         let now_us = i64::try_from(now_us).unwrap_or(i64::MAX);
         let latency = self.families.latency.get_or_create(&self.label);
         let mut run = Run::default();
+        let mut window = Published::default();
         self.families
             .dead_letters
             .published(&self.label.pipeline, batch);
@@ -439,8 +450,12 @@ impl PipelineMetrics {
                 let age_us = now_us
                     .saturating_sub(record.commit_time.unix_micros())
                     .max(0);
-                latency.observe(age_us as f64 / 1e6);
+                let age_seconds = age_us as f64 / 1e6;
+                latency.observe(age_seconds);
+                window.latencies.observe(age_seconds);
             }
+            window.events += 1;
+            window.dead_letters += u64::from(matches!(record.fate, Fate::Dead { .. }));
             let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
             if run.topic != record.topic {
                 self.count(&run);
@@ -454,10 +469,12 @@ impl PipelineMetrics {
             run.bytes += bytes as u64;
         }
         self.count(&run);
+        self.activity.published(&window);
     }
 
     /// Keys that are parked.
     pub fn parked(&self, keys: usize) {
+        self.activity.parked(keys as u64);
         self.families
             .dead_letters
             .parked(&self.label.pipeline, keys);
@@ -504,6 +521,8 @@ impl PipelineMetrics {
 
     /// The backlog, summed over the tables of a service.
     pub fn backlog(&self, backlog: &Backlog) {
+        let known = backlog.per_table().filter_map(|(_, events)| events);
+        self.activity.backlog(known.reduce(|a, b| a + b));
         for service in &self.services {
             let tables = backlog.per_table().filter(|(name, _)| name == service);
             let total: Option<u64> = tables.map(|(_, events)| events).sum();

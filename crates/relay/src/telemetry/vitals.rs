@@ -42,6 +42,8 @@ struct Inner {
     oldest_window: Option<Instant>,
     /// By the session that holds the slot.
     confirmed: Option<Lsn>,
+    /// What the newest checkpoint of this session covers.
+    recorded: Option<Lsn>,
     /// How much of the stream this session had taken in when it failed.
     reached: Option<Lsn>,
     slot: Option<SlotUse>,
@@ -98,6 +100,7 @@ impl Vitals {
             heard: None,
             oldest_window: None,
             confirmed: None,
+            recorded: None,
             reached: None,
             slot: None,
             looked: None,
@@ -163,6 +166,7 @@ impl Vitals {
     pub fn released(&self, failure: &Failure) {
         let mut inner = self.lock();
         inner.confirmed = None;
+        inner.recorded = None;
         inner.place = match inner.place {
             _ if failure.stands_by() => Place::Behind,
             Place::Holder => Place::Former,
@@ -334,6 +338,11 @@ impl Vitals {
         let mut inner = self.lock();
         inner.confirmed = Some(lsn);
         self.confirmed_up_to(&mut inner, lsn);
+    }
+
+    /// A committed checkpoint covers the stream up to here.
+    pub fn recorded(&self, lsn: Lsn) {
+        self.lock().recorded = Some(lsn);
     }
 
     /// A look at the catalog found what the slot costs.

@@ -42,6 +42,8 @@ pub struct Status {
     readiness: Readiness,
     /// What this relay has confirmed, or what the slot said at the last look.
     pub(super) confirmed_lsn: Option<Lsn>,
+    /// What the newest committed checkpoint covers; `None` for another relay's.
+    checkpoint_lsn: Option<Lsn>,
     slot: Option<SlotUse>,
     /// How old the slot's figures are.
     slot_age_seconds: Option<f64>,
@@ -93,6 +95,7 @@ impl Vitals {
         Status {
             readiness,
             confirmed_lsn: inner.confirmed_lsn(),
+            checkpoint_lsn: inner.recorded,
             slot: inner.slot.clone(),
             slot_age_seconds: slot_age,
             slot_unconfirmed_seconds: unconfirmed,
