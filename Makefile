@@ -37,6 +37,7 @@ test: deps lint build-all ## formatting, lints, unit tests, and short simulation
 lint: deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets --quiet -- -D warnings
+	@bash .ci/manifests
 
 .PHONY: demo
 demo: deps build-all ## Postgres, Kafka, outboxd, a service and a reader; DEMO_SECONDS=20 ends it by itself
@@ -96,6 +97,18 @@ fuzz: deps ## fuzzes every parser: FUZZ_SECONDS=600 in all, FUZZ_TARGETS=
 .PHONY: build-all
 build-all:
 	@$(BUILD) $(PARTS)
+
+PACKAGE := target/release/package
+
+.PHONY: deb
+deb: build ## a Debian package of what `make build` builds, in target/debian
+	@mkdir -p $(PACKAGE)/man
+	target/release/outboxd man --dir $(PACKAGE)/man
+	target/release/outboxd completions bash > $(PACKAGE)/outboxd.bash
+	target/release/outboxd completions zsh > $(PACKAGE)/_outboxd
+	target/release/outboxd completions fish > $(PACKAGE)/outboxd.fish
+	@$(CARGO) deb --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deb
+	$(CARGO) deb -p outboxd --no-build
 
 .PHONY: clean
 clean: ## removes what was built; the cache of test servers stays

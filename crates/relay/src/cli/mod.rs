@@ -14,6 +14,7 @@ mod replay;
 mod requests;
 mod routing;
 mod run;
+mod shell;
 mod status;
 
 use clap::{Args, Parser, Subcommand};
@@ -63,6 +64,10 @@ enum Command {
         /// The code, such as slot-ahead. Without one, all are listed.
         code: Option<String>,
     },
+    /// Print a script that completes commands and flags in a shell.
+    Completions(shell::CompletionsArgs),
+    /// Print the manual page, or write those of all commands to a folder.
+    Man(shell::ManArgs),
     /// Print the version.
     Version,
 }
@@ -215,6 +220,8 @@ pub fn main() -> Exit {
             command: ConfigCommand::Print(settings),
         } => print(&settings),
         Command::Explain { code } => explain(code.as_deref()),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
         Command::Version => {
             println!("outboxd {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -2,15 +2,16 @@
 
 use std::process::Command;
 
-use super::document::{read, root};
+use super::compose::document::{read, root};
 use scenarios::stage::outboxd;
 
-struct Dockerfile {
+/// Its instructions in order.
+pub struct Dockerfile {
     instructions: Vec<(String, String)>,
 }
 
 impl Dockerfile {
-    fn read() -> Dockerfile {
+    pub fn read() -> Dockerfile {
         let text = std::fs::read_to_string(root().join("Dockerfile")).unwrap();
         let text = text.replace("\\\n", " ");
         let lines = text.lines().map(str::trim);
@@ -35,6 +36,16 @@ impl Dockerfile {
         Dockerfile {
             instructions: self.instructions[start.unwrap()..].to_vec(),
         }
+    }
+
+    /// User and group that the image runs as.
+    pub fn shipped_user(&self) -> (String, String) {
+        let shipped = self.shipped();
+        let [user] = shipped.all("USER")[..] else {
+            panic!("one USER is expected")
+        };
+        let (user, group) = user.split_once(':').unwrap();
+        (user.to_owned(), group.to_owned())
     }
 }
 
@@ -64,11 +75,10 @@ fn it_ships_the_binary_as_an_ordinary_user() {
     );
     assert_eq!(shipped.all("ENTRYPOINT"), ["[\"outboxd\"]"]);
     assert_eq!(shipped.all("CMD"), ["[\"run\"]"]);
-    let [user] = shipped.all("USER")[..] else {
-        panic!("one USER is expected")
-    };
-    let ids: Vec<u32> = user.split(':').map(|id| id.parse().unwrap()).collect();
-    assert!(ids.iter().all(|id| *id >= 1000), "{user}");
+    let (user, group) = shipped.shipped_user();
+    for id in [user, group] {
+        assert!(id.parse::<u32>().unwrap() >= 1000, "{id}");
+    }
     let admin = read().service("outboxd").published()[0].container;
     assert_eq!(shipped.all("EXPOSE"), [admin.to_string()]);
 }
