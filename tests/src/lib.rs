@@ -6,6 +6,7 @@
 //!                                  └────────────────► oracle ◄────────────────────────┘
 //! ```
 
+pub mod browser;
 pub mod chaos;
 pub mod cluster;
 pub mod consumers;
@@ -16,6 +17,7 @@ mod load;
 pub mod oracle;
 pub mod reader;
 pub mod relay;
+pub mod runbook;
 pub mod scenario;
 pub mod scenarios;
 pub mod stage;

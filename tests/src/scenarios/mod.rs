@@ -56,6 +56,7 @@ mod slow_reader_memory;
 mod smoke;
 mod stale_walsender;
 mod standby_signals;
+mod status_page;
 mod stopped;
 mod takeover;
 mod tls;
@@ -82,6 +83,7 @@ pub static ALL: &[Scenario] = &[
     live_while_draining::SCENARIO,
     silent_host::SCENARIO,
     standby_signals::SCENARIO,
+    status_page::SCENARIO,
     blind_watch::SCENARIO,
     rare_keepalives::SCENARIO,
     misconfiguration::SCENARIO,

@@ -50,7 +50,11 @@ fn the_configuration_is_valid() {
     let mounted = mounted.as_str().unwrap();
     assert!(text.contains(mounted), "no secret is read from {mounted}");
     let file = secrets.path().join("outboxd.toml");
-    std::fs::write(&file, text.replace(mounted, secrets.path().to_str().unwrap())).unwrap();
+    std::fs::write(
+        &file,
+        text.replace(mounted, secrets.path().to_str().unwrap()),
+    )
+    .unwrap();
     let check = Command::new(outboxd().unwrap())
         .args(["config", "check", "--config"])
         .arg(&file)
@@ -69,10 +73,16 @@ fn probes_ask_the_endpoint_that_fits_their_purpose() {
     assert_eq!(asked("startupProbe"), live);
     // A relay that can't reach Kafka must not be restarted for it.
     assert_eq!(asked("livenessProbe"), live);
-    assert_eq!(asked("readinessProbe"), json!({ "path": "/ready", "port": "admin" }));
+    assert_eq!(
+        asked("readinessProbe"),
+        json!({ "path": "/ready", "port": "admin" })
+    );
     let configuration = std::fs::read_to_string(folder().join("outboxd.toml")).unwrap();
     let port = &relay["ports"][0]["containerPort"];
-    assert!(configuration.contains(&format!("listen = \"0.0.0.0:{port}\"")), "{port}");
+    assert!(
+        configuration.contains(&format!("listen = \"0.0.0.0:{port}\"")),
+        "{port}"
+    );
     assert_eq!(&read("service.yaml")["spec"]["ports"][0]["port"], port);
 }
 
@@ -82,7 +92,11 @@ fn the_end_has_the_time_that_it_takes() {
     let grace = &deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"];
     assert!(grace.as_u64().unwrap() > TIME_TO_END, "{grace}");
     let compose = super::compose::document::read();
-    let grace = compose.service("outboxd").stop_grace_period.clone().unwrap();
+    let grace = compose
+        .service("outboxd")
+        .stop_grace_period
+        .clone()
+        .unwrap();
     assert!(seconds(&grace) > TIME_TO_END, "{grace}");
 }
 
@@ -105,7 +119,10 @@ fn one_relay_is_always_left() {
     let deployment = read("deployment.yaml");
     let spec = &deployment["spec"];
     assert_eq!(spec["replicas"], json!(2));
-    assert_eq!(spec["strategy"]["rollingUpdate"]["maxUnavailable"], json!(0));
+    assert_eq!(
+        spec["strategy"]["rollingUpdate"]["maxUnavailable"],
+        json!(0)
+    );
     let budget = read("poddisruptionbudget.yaml");
     assert_eq!(budget["spec"]["minAvailable"], json!(1));
     let labels = &spec["template"]["metadata"]["labels"];

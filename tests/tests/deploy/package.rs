@@ -9,7 +9,10 @@ use super::compose::document::root;
 use scenarios::stage::outboxd;
 
 fn outboxd_prints(arguments: &[&str]) -> String {
-    let output = Command::new(outboxd().unwrap()).args(arguments).output().unwrap();
+    let output = Command::new(outboxd().unwrap())
+        .args(arguments)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
@@ -22,7 +25,10 @@ fn commands() -> Vec<String> {
     // A text that takes several lines is indented further.
     let starts = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     let names = starts.filter_map(|line| line.split_whitespace().next());
-    names.filter(|name| *name != "help").map(str::to_owned).collect()
+    names
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -52,9 +58,15 @@ fn every_shell_completes_every_command() {
 #[test]
 fn bash_takes_the_completions() {
     let script = outboxd_prints(&["completions", "bash"]);
-    let asked = format!("{script}\nCOMP_WORDS=(outboxd dl) COMP_CWORD=1; _outboxd outboxd dl outboxd; echo ${{COMPREPLY[@]}}");
+    let asked = format!(
+        "{script}\nCOMP_WORDS=(outboxd dl) COMP_CWORD=1; _outboxd outboxd dl outboxd; echo ${{COMPREPLY[@]}}"
+    );
     let output = Command::new("bash").args(["-c", &asked]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "dlq", "{output:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).trim(),
+        "dlq",
+        "{output:?}"
+    );
 }
 
 /// Files that the package takes from the repository or from what `make deb` makes.

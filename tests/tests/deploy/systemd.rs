@@ -16,8 +16,12 @@ fn unit() -> String {
 
 fn setting(name: &str) -> String {
     let unit = unit();
-    let found = unit.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
-    found.unwrap_or_else(|| panic!("{name} is not set")).to_owned()
+    let found = unit
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{name}=")));
+    found
+        .unwrap_or_else(|| panic!("{name} is not set"))
+        .to_owned()
 }
 
 /// Asks about the unit with the binary that was built in the place of the installed one.
@@ -36,7 +40,10 @@ fn analyze(arguments: &[&str]) -> Output {
 #[test]
 fn systemd_finds_nothing_to_complain_of() {
     let output = analyze(&["verify"]);
-    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
 }
 
 /// The scale goes from 0 (shut in) to 100; a unit without any setting has 96.
@@ -62,7 +69,10 @@ fn its_commands_are_commands_of_outboxd() {
             "/etc/outboxd/outboxd.toml" => "/nowhere/outboxd.toml",
             word => word,
         });
-        let output = Command::new(outboxd().unwrap()).args(words).output().unwrap();
+        let output = Command::new(outboxd().unwrap())
+            .args(words)
+            .output()
+            .unwrap();
         // The command line is right; the file is missing.
         assert_eq!(output.status.code(), Some(78), "{line}: {output:?}");
     }

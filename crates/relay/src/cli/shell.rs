@@ -34,7 +34,10 @@ pub(super) fn man(args: &ManArgs) -> Result<(), Exit> {
     match &args.dir {
         Some(folder) => write_pages(folder).map_err(|e| {
             let remedy = "Name a folder that exists and can be written.";
-            let what = format!("the pages could not be written to {}: {e}", folder.display());
+            let what = format!(
+                "the pages could not be written to {}: {e}",
+                folder.display()
+            );
             Problem::new(what, remedy).report();
             Exit::Failure
         }),

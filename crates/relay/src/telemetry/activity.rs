@@ -228,7 +228,10 @@ mod tests {
             activity.published(&window(&[exact; 3]));
             activity.end_step(None);
             let shown = activity.steps()[0].latency_p99_seconds.unwrap();
-            assert!((exact..=exact * GROWTH).contains(&shown), "{exact}: {shown}");
+            assert!(
+                (exact..=exact * GROWTH).contains(&shown),
+                "{exact}: {shown}"
+            );
         }
     }
 
