@@ -48,6 +48,7 @@ mod replay;
 mod restart_storm;
 mod restored;
 mod retention;
+mod rolling_upgrade;
 mod row_shapes;
 mod silent_host;
 mod slot_identity;
@@ -107,6 +108,7 @@ pub static ALL: &[Scenario] = &[
     slot_identity::SCENARIO,
     row_shapes::SCENARIO,
     restart_storm::SCENARIO,
+    rolling_upgrade::SCENARIO,
     promotion_reuse::SCENARIO,
     restored::RESTORED,
     restored::RESTORED_BUSY,
