@@ -173,6 +173,7 @@ impl Desk {
         desk.set("PGHOST", "127.0.0.1");
         desk.set("PGPORT", &stage.postgres.port().to_string());
         desk.set("PGUSER", "postgres");
+        desk.set("PGPASSWORD", testbed::PASSWORD);
         desk.set("PGDATABASE", DATABASE);
         desk.set("BOOTSTRAP", &bootstrap);
         Ok(desk)

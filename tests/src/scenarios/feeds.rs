@@ -38,6 +38,14 @@ pub(super) fn json(stage: &Stage, args: &[&str]) -> Result<Value> {
     serde_json::from_str(&said).with_context(|| said)
 }
 
+/// As `command`, of one that needs neither server.
+pub(super) fn plain(args: &[&str]) -> Result<()> {
+    let output = Command::new(outboxd()?).args(args).output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{args:?}: {errors}");
+    Ok(())
+}
+
 /// Starts a command of outboxd that is to be killed.
 pub(super) fn start(stage: &Stage, args: &[&str]) -> Result<Program> {
     let mut all: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();

@@ -50,6 +50,7 @@ mod restored;
 mod retention;
 mod rolling_upgrade;
 mod row_shapes;
+mod runbooks;
 mod silent_host;
 mod slot_identity;
 mod slot_lost;
@@ -83,6 +84,10 @@ pub static ALL: &[Scenario] = &[
     yielding::STAY,
     live_while_draining::SCENARIO,
     silent_host::SCENARIO,
+    runbooks::FLOW,
+    runbooks::LETTERS,
+    runbooks::SLOT,
+    runbooks::CHANGE,
     standby_signals::SCENARIO,
     status_page::SCENARIO,
     blind_watch::SCENARIO,

@@ -130,7 +130,7 @@ async fn restored_busy(figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-fn put_back(stage: &Stage, copy: &DataCopy) -> Result<()> {
+pub(super) fn put_back(stage: &Stage, copy: &DataCopy) -> Result<()> {
     stage.postgres.stop(StopMode::Fast)?;
     stage.postgres.restore(copy)?;
     stage.postgres.start_again()?;

@@ -74,7 +74,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
 }
 
 /// Another program reads from the slot, once nobody else does.
-async fn hold(stage: &Stage, name: &str) -> Result<ReplicationClient> {
+pub(super) async fn hold(stage: &Stage, name: &str) -> Result<ReplicationClient> {
     wait::until("the slot is free", Duration::from_secs(20), async || {
         Ok(stage.value("SELECT active FROM pg_replication_slots")? == "f")
     })
@@ -100,7 +100,7 @@ fn release(mut client: ReplicationClient) {
 }
 
 /// Milliseconds until it is not ready for a reason with this word.
-async fn not_ready(standby: &Relay, word: &str) -> Result<u128> {
+pub(super) async fn not_ready(standby: &Relay, word: &str) -> Result<u128> {
     let took = wait::until("a standby is not ready", NOTICED_WITHIN, async || {
         let Ok((status, body)) = standby.get("/ready") else {
             return Ok(false);
