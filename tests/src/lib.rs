@@ -8,6 +8,7 @@
 
 pub mod chaos;
 pub mod cluster;
+pub mod collector;
 pub mod consumers;
 pub mod downtime;
 pub mod evidence;

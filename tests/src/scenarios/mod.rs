@@ -60,6 +60,7 @@ mod stopped;
 mod takeover;
 mod tls;
 mod topic_deleted;
+mod tracing;
 mod transaction_cut;
 mod tuning;
 mod write_back;
@@ -128,6 +129,7 @@ pub static ALL: &[Scenario] = &[
     dead_peer::SCENARIO,
     large_row::SCENARIO,
     transaction_cut::SCENARIO,
+    tracing::SCENARIO,
     stale_walsender::SCENARIO,
     quiet_keepalives::SCENARIO,
     write_back::SCENARIO,
