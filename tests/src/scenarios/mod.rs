@@ -30,6 +30,7 @@ mod late_commit;
 mod latency;
 mod live_while_draining;
 mod logs;
+mod many_pipelines;
 mod misconfiguration;
 mod park_key;
 mod poison;
@@ -86,6 +87,8 @@ pub static ALL: &[Scenario] = &[
     blind_watch::SCENARIO,
     rare_keepalives::SCENARIO,
     misconfiguration::SCENARIO,
+    many_pipelines::SCENARIO,
+    many_pipelines::FEW,
     publication_replaced::SCENARIO,
     poison_stop::SCENARIO,
     poison::SCENARIO,
