@@ -9,6 +9,7 @@
 pub mod browser;
 pub mod chaos;
 pub mod cluster;
+pub mod collector;
 pub mod consumers;
 pub mod downtime;
 pub mod evidence;

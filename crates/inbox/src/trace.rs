@@ -1,4 +1,4 @@
-//! The span in which an event is handled, linked to the one in which it was written.
+//! The span in which an event is handled, in the trace of the one in which it was written.
 
 use event::envelope::Envelope;
 use tracing::Span;
@@ -21,16 +21,19 @@ pub(crate) fn span(consumer: &str, envelope: &Envelope, source: &Source, attempt
         traceparent = envelope.traceparent(),
     );
     #[cfg(feature = "opentelemetry")]
-    link(&span, envelope);
+    join(&span, envelope);
     span
 }
 
 #[cfg(feature = "opentelemetry")]
-fn link(span: &Span, envelope: &Envelope) {
+fn join(span: &Span, envelope: &Envelope) {
+    use opentelemetry::Context;
+    use opentelemetry::trace::TraceContextExt;
     use tracing_opentelemetry::OpenTelemetrySpanExt;
 
     if let Some(context) = envelope.traceparent().and_then(span_context) {
-        span.add_link(context);
+        // Fails only for a span that nobody records, which needs no parent.
+        let _ = span.set_parent(Context::new().with_remote_span_context(context));
     }
 }
 

@@ -30,6 +30,7 @@ mod late_commit;
 mod latency;
 mod live_while_draining;
 mod logs;
+mod many_pipelines;
 mod misconfiguration;
 mod park_key;
 mod poison;
@@ -63,6 +64,7 @@ mod stopped;
 mod takeover;
 mod tls;
 mod topic_deleted;
+mod tracing;
 mod transaction_cut;
 mod tuning;
 mod write_back;
@@ -93,6 +95,8 @@ pub static ALL: &[Scenario] = &[
     blind_watch::SCENARIO,
     rare_keepalives::SCENARIO,
     misconfiguration::SCENARIO,
+    many_pipelines::SCENARIO,
+    many_pipelines::FEW,
     publication_replaced::SCENARIO,
     poison_stop::SCENARIO,
     poison::SCENARIO,
@@ -137,6 +141,7 @@ pub static ALL: &[Scenario] = &[
     dead_peer::SCENARIO,
     large_row::SCENARIO,
     transaction_cut::SCENARIO,
+    tracing::SCENARIO,
     stale_walsender::SCENARIO,
     quiet_keepalives::SCENARIO,
     write_back::SCENARIO,

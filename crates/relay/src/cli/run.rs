@@ -13,7 +13,7 @@ use super::{Exit, Settings};
 use crate::admin::{self, Shown};
 use crate::config::{Config, SinkKind};
 use crate::pipeline::{self, Context};
-use crate::telemetry::{Metrics, Vitals, init_logging};
+use crate::telemetry::{Metrics, Spans, Vitals, init_logging};
 
 /// What may be left to do once every pipeline has had its time to drain.
 const EXIT_COURTESY: Duration = Duration::from_secs(3);
@@ -56,12 +56,19 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Exit> {
         publication: args.accept_publication,
         exceptions: args.accept_exceptions,
     };
-    let outcome = runtime.block_on(serve(&config, consent));
+    let spans = Spans::start(&config.otlp).map_err(|e| {
+        tracing::error!(error = e, "traces can't be exported: correct otlp.endpoint");
+        Exit::Config
+    })?;
+    let outcome = runtime.block_on(serve(&config, consent, spans.clone()));
     runtime.shutdown_background();
+    if let Some(spans) = spans {
+        spans.end();
+    }
     outcome
 }
 
-async fn serve(config: &Config, consent: Consent) -> Result<(), Exit> {
+async fn serve(config: &Config, consent: Consent, spans: Option<Spans>) -> Result<(), Exit> {
     let (shutdown_tx, shutdown) = watch::channel(false);
     let metrics = Metrics::new();
     let contexts: Vec<Context> = config
@@ -70,6 +77,7 @@ async fn serve(config: &Config, consent: Consent) -> Result<(), Exit> {
         .map(|pipeline| Context {
             consent,
             log_events: config.log.events,
+            spans: spans.clone(),
             shutdown_timeout: config.shutdown_timeout,
             vitals: Arc::new(Vitals::new(pipeline)),
             metrics: metrics.pipeline(pipeline),

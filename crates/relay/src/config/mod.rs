@@ -154,6 +154,8 @@ pub struct Config {
     pub admin: Admin,
     /// Log output.
     pub log: Log,
+    /// OpenTelemetry.
+    pub otlp: Otlp,
     /// Time for draining after SIGTERM.
     pub shutdown_timeout: Duration,
     /// Never empty after loading; names are unique.
@@ -165,6 +167,7 @@ impl Default for Config {
         Self {
             admin: Admin::default(),
             log: Log::default(),
+            otlp: Otlp::default(),
             shutdown_timeout: Duration::from_secs(10),
             pipelines: vec![Pipeline::default()],
         }
@@ -205,6 +208,15 @@ impl Default for Log {
             events: false,
         }
     }
+}
+
+/// Export of traces by OTLP.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Otlp {
+    /// Base URL of a collector that takes OTLP over HTTP; nothing is exported without one.
+    pub endpoint: Option<String>,
+    /// Of the events without a trace of their own, the part that gets one: 0 to 1.
+    pub sample_ratio: f64,
 }
 
 /// Form of a log line.

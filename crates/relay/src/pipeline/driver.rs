@@ -435,6 +435,9 @@ impl Driver<'_> {
             .published(&batch, now.duration_since(since));
         self.backlog.published(&batch);
         crate::telemetry::log_dead_letters(&self.context.pipeline, &batch);
+        if let Some(spans) = &self.context.spans {
+            spans.published(&self.context.pipeline, &batch);
+        }
         if self.context.log_events {
             crate::telemetry::log_published(&self.context.pipeline, &batch);
         }

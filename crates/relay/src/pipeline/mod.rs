@@ -19,7 +19,7 @@ use tokio::sync::watch as signal;
 use crate::config::{Mode, Pipeline, SinkKind};
 use crate::failure::{Failure, Severity};
 use crate::source::catalog::SlotUse;
-use crate::telemetry::{News, PipelineMetrics, State, Vitals};
+use crate::telemetry::{News, PipelineMetrics, Spans, State, Vitals};
 
 pub use backlog::Backlog;
 pub use create::{drop_slot, feed_of};
@@ -38,6 +38,8 @@ pub struct Context {
     pub consent: Consent,
     /// One log line per event.
     pub log_events: bool,
+    /// A span per event.
+    pub spans: Option<Spans>,
     /// Time for draining at shutdown.
     pub shutdown_timeout: Duration,
     /// What /ready, /live and /status read.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::Config;
 use super::super::allowed::Allowed;
 use super::super::field::Field;
-use super::{Key, key};
+use super::{Key, key, open_key};
 
 /// Keys at the top of the file.
 pub(in super::super) static GLOBAL: &[Key<Config>] = &[
@@ -44,7 +44,32 @@ pub(in super::super) static GLOBAL: &[Key<Config>] = &[
         Allowed::Anything,
         "Writes one line per event with its eventId and transferId. Payloads are never written.",
     ),
+    open_key(
+        "otlp.endpoint",
+        |c| Field::MaybeText(&mut c.otlp.endpoint),
+        Allowed::Texts("an http or https URL", is_http_url),
+        "Base URL of a collector that takes OTLP over HTTP, to which a span per published event is sent. The \
+         variables OTEL_EXPORTER_OTLP_HEADERS, _TIMEOUT and _COMPRESSION hold as OpenTelemetry defines them.",
+        "no traces",
+        "\"http://localhost:4318\"",
+    ),
+    key(
+        "otlp.sample_ratio",
+        |c| Field::Factor(&mut c.otlp.sample_ratio),
+        Allowed::Factor(0.0, 1.0),
+        "Of the events without a trace of their own, the part that gets one. Events that come with a `traceparent` \
+         have a span if, and only if, that is sampled.",
+    ),
 ];
+
+fn is_http_url(text: &str) -> bool {
+    let rest = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme));
+    rest.is_some_and(|rest| {
+        !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace)
+    })
+}
 
 fn is_log_level(text: &str) -> bool {
     let is_level = |word: &str| {

@@ -1,0 +1,216 @@
+//! One trace: from the service's insert through the relay to the consumer's handler.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use inbox::{Event, Failure, Handler, Handlers, Transaction};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use serde::{Deserialize, Serialize};
+use tracing::Instrument;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::collector::{Collector, Received};
+use crate::consumers::{self, Running};
+use crate::scenario::{Figures, Group, Scenario};
+use crate::stage::{DATABASE, Stage, UNROUTABLE};
+use crate::wait;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "tracing",
+    about: "service's insert, relay and consumer's handler are one trace in a collector; a collector that is away holds nothing up",
+    group: Group::Proof,
+    within: Duration::from_secs(200),
+    run: |figures| Box::pin(run(figures)),
+};
+
+const ARRIVES_WITHIN: Duration = Duration::from_secs(60);
+const TYPE: &str = "transfers.settled";
+/// W3C Trace Context, of a trace that is not sampled.
+const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+
+#[derive(Serialize, Deserialize)]
+struct Settled {
+    amount: i64,
+}
+
+impl outbox::EventType for Settled {
+    const TYPE: &'static str = TYPE;
+}
+
+struct Post;
+
+impl Handler<Settled> for Post {
+    async fn handle(&self, event: &Event<Settled>, tx: &Transaction<'_>) -> Result<(), Failure> {
+        let sql = "INSERT INTO entries (event_id, amount) VALUES ($1, $2)";
+        tx.execute(sql, &[&event.id(), &event.payload.amount])
+            .await?;
+        Ok(())
+    }
+}
+
+async fn run(figures: &mut Figures) -> Result<()> {
+    let stage = Stage::builder().patient().start().await?;
+    consumers::prepare(&stage, "ledger").await?;
+    let collector = Collector::start()?;
+    let services = trace_services(&collector).await?;
+    let endpoint = collector.endpoint();
+    let relay = stage
+        .relay_with(&[("OUTBOXD_OTLP_ENDPOINT", &endpoint)])
+        .await?;
+    let handlers = Handlers::new().on(TYPE, Post);
+    let consumer = Running::start(consumers::consumer(&stage, "ledger", &[TYPE], handlers)?)?;
+
+    let settled = settle(&stage).await?;
+    let bare = format!(
+        "INSERT INTO outbox (event_type, payload, headers) VALUES \
+         ('{TYPE}', '{{\"amount\": 2}}', NULL), \
+         ('{TYPE}', '{{\"amount\": 3}}', '{{\"traceparent\": \"{UNSAMPLED}\"}}')"
+    );
+    stage.postgres.sql(DATABASE, &bare)?;
+    let dead = dead(&stage).await?;
+    wait::until("all is handled", ARRIVES_WITHIN, async || {
+        Ok(stage.value("SELECT count(*) FROM entries")? == "3")
+    })
+    .await?;
+    consumer.stop().await?;
+    relay.stop().await?;
+    let provider = services.clone();
+    tokio::task::spawn_blocking(move || provider.force_flush()).await??;
+
+    one_trace(&collector, &settled)?;
+    dead_letter_is_an_error(&collector, &dead)?;
+    let published: Vec<_> = of(&collector, "outboxd");
+    ensure!(
+        published.len() == 2,
+        "spans for what is not sampled: {published:#?}"
+    );
+    figures.add("spans", collector.spans().len());
+    without_a_collector(&stage).await
+}
+
+/// What this process traces, as services do: the insert and the handler.
+async fn trace_services(collector: &Collector) -> Result<SdkTracerProvider> {
+    let endpoint = format!("{}/v1/traces", collector.endpoint());
+    // The exporter's client is made where no runtime is.
+    let build = move || {
+        SpanExporter::builder()
+            .with_http()
+            .with_endpoint(endpoint)
+            .build()
+    };
+    let exporter = tokio::task::spawn_blocking(build).await??;
+    let provider = SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(Resource::builder().with_service_name("services").build())
+        .build();
+    let tracer = provider.tracer("services");
+    tracing_subscriber::registry()
+        .with(tracing_opentelemetry::layer().with_tracer(tracer))
+        .try_init()?;
+    Ok(provider)
+}
+
+/// A service's transaction in a span of its own; the event's id.
+async fn settle(stage: &Stage) -> Result<String> {
+    let mut client = stage.client().await?;
+    let work = async {
+        let tx = client.transaction().await?;
+        let event = outbox::Event::of(&Settled { amount: 1 }).transfer_id("t-1");
+        let id = outbox::emit(&tx, event).await?;
+        tx.commit().await?;
+        anyhow::Ok(id.to_string())
+    };
+    work.instrument(tracing::info_span!("settle")).await
+}
+
+/// An event of a sampled trace that can't be published; its id.
+async fn dead(stage: &Stage) -> Result<String> {
+    let sampled = UNSAMPLED.replace("b7ad6b7169203331-00", "b7ad6b7169203331-01");
+    stage.value(&format!(
+        "INSERT INTO outbox (event_type, payload, headers) \
+         VALUES ('{UNROUTABLE}', '{{}}', '{{\"traceparent\": \"{sampled}\"}}') RETURNING id"
+    ))
+}
+
+fn of(collector: &Collector, service: &str) -> Vec<Received> {
+    let spans = collector.spans().into_iter();
+    spans
+        .filter(|received| received.service == service)
+        .collect()
+}
+
+fn published(collector: &Collector, id: &str) -> Result<Received> {
+    let mut found = of(collector, "outboxd").into_iter();
+    let found = found.find(|received| received.attribute("messaging.message.id") == Some(id));
+    found.with_context(|| format!("no span of event {id}"))
+}
+
+fn one_trace(collector: &Collector, id: &str) -> Result<()> {
+    let services = of(collector, "services");
+    let named = |name: &str| services.iter().find(|received| received.span.name == name);
+    let service = &named("settle").context("the service has no span")?.span;
+    let relay = published(collector, id)?;
+    let handler = services.iter().find(|received| {
+        received.span.name == "event" && received.attribute("eventId") == Some(id)
+    });
+    let handler = &handler.context("the handler has no span")?.span;
+    for (who, span) in [("relay", &relay.span), ("handler", handler)] {
+        ensure!(
+            span.trace_id == service.trace_id,
+            "{who}: another trace: {span:#?}"
+        );
+        ensure!(
+            span.parent_span_id == service.span_id,
+            "{who}: another parent: {span:#?}"
+        );
+    }
+    let span = &relay.span;
+    ensure!(span.name == format!("publish {TYPE}"), "{}", span.name);
+    ensure!(
+        span.start_time_unix_nano < span.end_time_unix_nano,
+        "{span:#?}"
+    );
+    ensure!(
+        handler.end_time_unix_nano > span.start_time_unix_nano,
+        "handled before it was committed"
+    );
+    for (name, value) in [
+        ("messaging.system", "kafka"),
+        ("messaging.operation.type", "send"),
+        ("messaging.destination.name", TYPE),
+        ("messaging.message.conversation_id", "t-1"),
+    ] {
+        ensure!(relay.attribute(name) == Some(value), "{name}: {relay:#?}");
+    }
+    Ok(())
+}
+
+fn dead_letter_is_an_error(collector: &Collector, id: &str) -> Result<()> {
+    let dead = published(collector, id)?;
+    ensure!(
+        dead.attribute("error.type") == Some("mapping/topic-not-allowed"),
+        "{dead:#?}"
+    );
+    ensure!(
+        dead.span.status.is_some_and(|status| status.code == 2),
+        "not an error"
+    );
+    Ok(())
+}
+
+/// Nobody listens there: events flow all the same.
+async fn without_a_collector(stage: &Stage) -> Result<()> {
+    let env = [
+        ("OUTBOXD_OTLP_ENDPOINT", "http://127.0.0.1:9"),
+        ("OUTBOXD_OTLP_SAMPLE_RATIO", "1"),
+    ];
+    let relay = stage.relay_with(&env).await?;
+    stage.insert(5000)?;
+    stage.caught_up(&relay).await?;
+    relay.stop().await?;
+    Ok(())
+}
