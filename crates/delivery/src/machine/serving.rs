@@ -122,28 +122,25 @@ impl Delivery {
         now: Instant,
     ) -> Result<(), Halt> {
         let entry = letter.entry;
-        let Some(table) = self.tables.find(entry.service, entry.table) else {
+        let table = self.tables.find(entry.service, entry.table);
+        if letter.dropped {
+            return self.resolve(letter, table.unwrap_or(NOT_CONFIGURED), now);
+        }
+        let Some(table) = table else {
             return Ok(());
         };
-        if !letter.dropped && !entry.is_event() {
+        if !entry.is_event() {
             self.leave(letter, table, now);
             return Ok(());
         }
         // Only a release publishes what is parked: in order, and all of it.
-        let stays_parked = !letter.dropped
-            && !self.is_releasing()
-            && self.parking.contains(entry.service, letter.key);
+        let stays_parked = !self.is_releasing() && self.parking.contains(entry.service, letter.key);
         if stays_parked {
             return Ok(());
         }
         self.require_usable(letter.topic, now)?;
-        if !letter.dropped {
-            self.revive(letter, table, now)?;
-        }
-        self.resolve(letter, table);
-        self.complete_so_far();
-        self.advance(now);
-        Ok(())
+        self.revive(letter, table, now)?;
+        self.resolve(letter, table, now)
     }
 
     /// Everything that the request names has been handed in.
@@ -242,7 +239,13 @@ impl Delivery {
         Err(halt)
     }
 
-    fn resolve(&mut self, letter: &Redelivered<'_>, table: TableId) {
+    fn resolve(
+        &mut self,
+        letter: &Redelivered<'_>,
+        table: TableId,
+        now: Instant,
+    ) -> Result<(), Halt> {
+        self.require_usable(letter.topic, now)?;
         let resolves = format!("{}:{}", letter.partition, letter.offset);
         let resolution = if letter.dropped {
             "dropped"
@@ -263,6 +266,9 @@ impl Delivery {
             headers: Headers::from(&headers[..]),
             ..record_about(letter, table)
         });
+        self.complete_so_far();
+        self.advance(now);
+        Ok(())
     }
 
     /// Begins, once everything before is durable.
@@ -348,6 +354,9 @@ fn record_about<'a>(letter: &Redelivered<'a>, table: TableId) -> Record<'a> {
         headers: Headers::from(&[][..]),
     }
 }
+
+/// Of a dead letter that is dropped, the table of which the relay serves no longer.
+const NOT_CONFIGURED: TableId = TableId(u16::MAX);
 
 /// Of a dead letter whose header does not say where its row was inserted.
 const NOWHERE: Position = Position {

@@ -106,7 +106,7 @@ impl Left {
             ),
             (
                 self.others,
-                "came later, or are of tables that the relay does not serve",
+                "came later, or are of tables that the relay does not serve: those can only be dropped",
             ),
         ];
         let some = lines.into_iter().filter(|(letters, _)| *letters > 0);
