@@ -16,7 +16,8 @@ use super::Delivery;
 use super::feeding::Feed;
 use crate::topics::Route;
 use crate::{
-    Action, Command, Exception, FeedProgress, Halt, OnDeadLetter, Request, TransactionPosition,
+    Action, Command, Exception, FeedProgress, Halt, OnDeadLetter, RecordKey, Request,
+    TransactionPosition,
 };
 
 #[derive(Debug)]
@@ -164,11 +165,11 @@ impl Delivery {
             return;
         };
         if let Ok(Command::DlqRelease { service, key }) = &request.command
-            && !self.parking.contains(service, Some(key.as_bytes()))
+            && !self.parking.holds(service, key)
         {
             self.exceptions.push(Exception::Released {
                 service: service.clone(),
-                key: key.as_bytes().to_vec(),
+                key: key.clone(),
             });
         }
         self.pass_control_row();
@@ -190,7 +191,8 @@ impl Delivery {
         let releases = self.is_releasing();
         let policy = self.settings.policy(table);
         let parks = policy.is_some_and(|policy| policy.on_dead_letter == OnDeadLetter::ParkKey);
-        let Some(key) = letter.key.filter(|_| releases && parks) else {
+        let key = RecordKey::of_letter(letter.entry, letter.key);
+        let Some(key) = key.filter(|_| releases && parks) else {
             return;
         };
         let service = letter.entry.service.to_owned();
@@ -293,7 +295,7 @@ impl Delivery {
                 match &request.command {
                     Ok(Command::Replay { rows, .. }) => Some(self.begin_feed(request.id, *rows)),
                     Ok(Command::DlqRelease { service, key }) => {
-                        self.parking.release(service, key.as_bytes(), &request.id);
+                        self.parking.release(service, key, &request.id);
                         Some(Action::Serve { request })
                     }
                     Ok(Command::DlqReplay { .. } | Command::DlqDrop { .. }) | Err(_) => {
