@@ -106,10 +106,7 @@ impl Filter {
         is(&self.service, entry.service)
             && is(&self.event_type, entry.header(envelope::TYPE_HEADER))
             && is(&self.class, entry.class)
-            && self
-                .key
-                .as_ref()
-                .is_none_or(|wanted| key == Some(wanted.as_bytes()))
+            && (self.key.is_none() || self.key == RecordKey::of_letter(entry, key))
             && self.since.as_deref().is_none_or(|since| at >= since)
             && self.until.as_deref().is_none_or(|until| at < until)
             && (self.ids.is_empty() || self.ids.iter().any(|id| id == place || id == entry.row_id))

@@ -8,6 +8,9 @@ use std::collections::HashSet;
 use pgoutput::{CommitLsn, Lsn, Position};
 use serde::{Deserialize, Serialize};
 
+use crate::RecordKey;
+use crate::record_key::{Name, hex};
+
 /// One such fact, made durable together with the events that it follows from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exception {
@@ -18,7 +21,7 @@ pub enum Exception {
         /// The service.
         service: String,
         /// The record key.
-        key: Vec<u8>,
+        key: RecordKey,
     },
     /// The event at a position is in the dead-letter topic. Its row may not say so yet.
     Dead(DeadRow),
@@ -36,7 +39,7 @@ pub struct ParkedKey {
     /// The service.
     pub service: String,
     /// The record key.
-    pub key: Vec<u8>,
+    pub key: RecordKey,
     /// The request that was to release it, when an event of it proved to be dead still.
     pub request: Option<String>,
 }
@@ -69,7 +72,7 @@ pub struct DeadRow {
 enum Value {
     Parked {
         service: String,
-        key: Vec<u8>,
+        key: StoredKey,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         request: Option<String>,
     },
@@ -82,12 +85,44 @@ enum Value {
     },
 }
 
+/// A key in a record's value.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredKey {
+    Whole(Vec<u8>),
+    Digest { sha256: String },
+}
+
+impl StoredKey {
+    fn of(key: &RecordKey) -> Self {
+        match key.name() {
+            Name::Whole(key) => Self::Whole(key.clone()),
+            Name::Digest(digest) => Self::Digest {
+                sha256: hex(digest),
+            },
+        }
+    }
+
+    fn read(self) -> Option<RecordKey> {
+        match self {
+            Self::Whole(key) => Some(key.into()),
+            Self::Digest { sha256 } => RecordKey::from_sha256(&sha256).ok(),
+        }
+    }
+}
+
 impl Exception {
     /// The record's key.
     pub fn key(&self) -> Vec<u8> {
         match self {
             Self::Parked(ParkedKey { service, key, .. }) | Self::Released { service, key } => {
-                [b"parked/", part(service).as_bytes(), b"/", key].concat()
+                let service = part(service);
+                match key.name() {
+                    Name::Whole(key) => [b"parked/", service.as_bytes(), b"/", key].concat(),
+                    Name::Digest(digest) => {
+                        format!("parked-sha256/{service}/{}", hex(digest)).into_bytes()
+                    }
+                }
             }
             Self::Dead(DeadRow { position, .. }) | Self::Settled(position) => {
                 format!("dead/{position}").into_bytes()
@@ -111,7 +146,7 @@ impl Exception {
         let value = match self {
             Self::Parked(parked) => Value::Parked {
                 service: parked.service.clone(),
-                key: parked.key.clone(),
+                key: StoredKey::of(&parked.key),
                 request: parked.request.clone(),
             },
             Self::Revived(row) => Value::Revived(row.clone()),
@@ -161,11 +196,16 @@ impl Exceptions {
                 service,
                 key,
                 request,
-            }) => self.parked.push(ParkedKey {
-                service,
-                key,
-                request,
-            }),
+            }) => {
+                let Some(key) = key.read() else {
+                    return false;
+                };
+                self.parked.push(ParkedKey {
+                    service,
+                    key,
+                    request,
+                });
+            }
             Ok(Value::Revived(row)) => self.revived.push(row),
             Ok(Value::Dead {
                 commit_lsn,
@@ -230,13 +270,13 @@ mod tests {
     fn what_is_written_is_read_and_taken_back_under_the_same_key() {
         let key = ParkedKey {
             service: "bank".into(),
-            key: vec![0xff, 0],
+            key: b"\xff\x00".into(),
             request: Some("r1".into()),
         };
         let parked = Exception::Parked(key.clone());
         let released = Exception::Released {
             service: "bank".into(),
-            key: vec![0xff, 0],
+            key: b"\xff\x00".into(),
         };
         let row = DeadRow {
             position: first_position(Lsn::from(7)),
@@ -277,6 +317,32 @@ mod tests {
         assert_ne!(revived("a/b", "c", "1"), revived("a", "b/c", "1"));
         assert_ne!(revived("a", "b/c", "1"), revived("a", "b", "c/1"));
         assert_eq!(parked("bank", "k/1%"), b"parked/bank/k/1%");
+    }
+
+    #[test]
+    fn a_long_key_is_recorded_by_its_digest_however_long_it_is() {
+        let long = vec![b'k'; 3_000_000];
+        let parked = |key: &[u8]| ParkedKey {
+            service: "bank".into(),
+            key: key.into(),
+            request: None,
+        };
+        let (key, service) = (parked(&long), "bank".to_owned());
+        let exception = Exception::Parked(key.clone());
+        let (name, value) = (exception.key(), exception.value().unwrap());
+        assert!(name.len() + value.len() < 1_000);
+        let released = Exception::Released {
+            service,
+            key: key.key.clone(),
+        };
+        assert_eq!(released.key(), name);
+        let mut found = Exceptions::default();
+        assert!(found.take(&value));
+        assert_eq!(found.parked, [key]);
+        // A key that is called like the digest is another one.
+        let digest = found.parked[0].key.shown().sha256.unwrap();
+        assert_ne!(Exception::Parked(parked(digest.as_bytes())).key(), name);
+        assert_ne!(Exception::Parked(parked(&name)).key(), name);
     }
 
     #[test]

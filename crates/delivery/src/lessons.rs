@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
-use pgoutput::{CommitLsn, PgTimestamp, Position};
+use pgoutput::{Begin, CommitLsn, PgTimestamp, Position};
 
 use crate::breaker::Breaker;
 use crate::topics::Topics;
@@ -29,6 +29,9 @@ pub struct Lessons {
     pub(crate) caution: Option<usize>,
     /// A transaction at which a session was stopped: what comes before it is to be durable first.
     pub(crate) barrier: Option<CommitLsn>,
+    /// A transaction that came before the checkpoint's one, and had more rows than are held until that
+    /// one comes. Where it comes again, the history is the same up to there.
+    vouched: Option<Begin>,
     /// Requests for which refusals were forgotten.
     requests: VecDeque<String>,
     /// The server's, in the session before.
@@ -44,6 +47,7 @@ impl Lessons {
             refused: BTreeMap::new(),
             caution: None,
             barrier: None,
+            vouched: None,
             requests: VecDeque::new(),
             timeline: None,
         }
@@ -55,6 +59,7 @@ impl Lessons {
         if self.timeline.replace(timeline) != Some(timeline) {
             self.refused.clear();
             self.barrier = None;
+            self.vouched = None;
         }
         self
     }
@@ -118,6 +123,16 @@ impl Lessons {
     pub(crate) fn passed(&mut self, lsn: CommitLsn) {
         self.breaker.passed(lsn);
         self.barrier = self.barrier.filter(|barrier| *barrier >= lsn);
+    }
+
+    /// The checkpoint's transaction has come behind that one.
+    pub(crate) fn vouch_for(&mut self, outgrown: Option<Begin>) {
+        self.vouched = outgrown.or(self.vouched);
+    }
+
+    /// Whether an earlier session has seen that very transaction in the history of the checkpoint.
+    pub(crate) fn vouches_for(&self, begin: &Begin) -> bool {
+        self.vouched.as_ref() == Some(begin)
     }
 
     /// An operator asks for what was refused: it may have been repaired. Asked once, for what is

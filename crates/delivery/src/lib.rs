@@ -63,7 +63,7 @@ pub use machine::Delivery;
 pub use machine::Redelivered;
 pub use marks::{Mark, Marks, Outcome};
 pub use place::{Place, Places};
-pub use record_key::{NotHex, RecordKey};
+pub use record_key::{NotHex, NotSha256, RecordKey, Shown};
 pub use refusal::{Refusal, RefusalCause, RefusedEvent};
 pub use resume::Resume;
 pub use settings::{OnDeadLetter, Recording, Settings, TablePolicy};

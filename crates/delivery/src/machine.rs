@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use envelope::{RecordBatch, TableSpec, TopicPolicy};
-use pgoutput::{Lsn, Message, PgTimestamp, Position, Relation};
+use pgoutput::{Begin, Lsn, Message, PgTimestamp, Position, Relation};
 
 pub use serving::Redelivered;
 
@@ -61,6 +61,8 @@ pub struct Delivery {
     skipped: Marks,
     /// Where the first of them begins.
     skipped_from: Option<Lsn>,
+    /// A transaction whose rows did not fit there while the checkpoint's one was awaited.
+    outgrown: Option<Begin>,
     /// What is published beside the stream, which waits meanwhile.
     serving: Option<Serving>,
     /// The feed in the checkpoint.
@@ -82,6 +84,10 @@ pub struct Delivery {
     durable: Progress,
     /// A checkpoint recorded beside the events.
     recording_now: Option<Progress>,
+    /// Marks that wait until what they say is recorded (only beside).
+    unrecorded: VecDeque<(MarksId, Marks)>,
+    /// So many of them say what is in the record under way.
+    being_recorded: usize,
     last_record: Instant,
     source_idle: bool,
     /// The server waits until this is confirmed.
@@ -147,6 +153,7 @@ impl Delivery {
             write_backs: WriteBacks::new(settings.max_pending_marks),
             skipped: Marks::default(),
             skipped_from: None,
+            outgrown: None,
             serving: resume.feed.as_ref().and_then(Serving::resumed),
             feed: resume.feed.as_ref().map(Feed::resumed),
             recorded_fed: start.fed,
@@ -158,6 +165,8 @@ impl Delivery {
             handed_out: recorded,
             durable: start,
             recording_now: None,
+            unrecorded: VecDeque::new(),
+            being_recorded: 0,
             last_record,
             source_idle: false,
             asked_for: Lsn::INVALID,
@@ -180,6 +189,11 @@ impl Delivery {
         delivery.tell_of_revived(revived);
         if let Some(void_from) = resume.void_from {
             delivery.forget_dead_from(void_from);
+        }
+        // Nothing of this slot was published: the letters are of another slot, or of the history before a
+        // restore, and other rows may come at their positions.
+        if resume.position.is_none() && resume.floor == Lsn::INVALID {
+            delivery.forget_dead_from(Lsn::from(1));
         }
         if !delivery.parking.is_empty() {
             delivery.ask_for_dead_letter_topics(now);
@@ -269,6 +283,7 @@ impl Delivery {
             .recording_now
             .take()
             .expect("a checkpoint was being recorded");
+        self.submit_recorded();
         self.front.record(recorded.confirm);
         self.note_recorded_fed(recorded.fed);
         self.advance(now);
@@ -279,9 +294,6 @@ impl Delivery {
         self.write_backs.done(id);
         self.note_told(&marks);
         self.keep_marks(marks);
-        if self.write_backs.must_start_over() {
-            self.stop(Halt::WriteBackBehind);
-        }
         self.advance(now);
     }
 
@@ -392,9 +404,7 @@ impl Delivery {
     pub fn wants_input(&self) -> bool {
         let is_over = self.draining || self.stopped;
         let waits = self.at_barrier || self.serving.is_some();
-        // What was published before comes faster than rows can be written back.
-        let is_ahead = self.skipped_from.is_some() && self.write_backs.is_full();
-        !(is_over || waits || is_ahead || self.is_full())
+        !(is_over || waits || self.is_ahead_of_tables() || self.is_full())
     }
 
     /// Nothing that was taken in is left to be made durable, save an incomplete transaction.

@@ -6,6 +6,8 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use envelope::dead_letter::Entry;
 use pgoutput::Position;
 
+use crate::RecordKey;
+
 /// Where a dead letter stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
@@ -48,7 +50,7 @@ impl Places {
             offset,
             first: entry.origin.unwrap_or((partition, offset)),
             time: (timestamp_ms, entry.position.parse().ok()),
-            key: key.map(|key| self.hasher.hash_one((topic, key))),
+            key: RecordKey::of_letter(entry, key).map(|key| self.hasher.hash_one((topic, key))),
         });
     }
 

@@ -384,7 +384,7 @@ fn parked_keys_that_are_gone_stop_until_that_state_is_accepted() {
     assert!(check_exceptions(&checkpoint, &nothing, other).is_err());
     let key = ParkedKey {
         service: "bank".into(),
-        key: b"k".to_vec(),
+        key: "k".into(),
         request: None,
     };
     let found = Exceptions {

@@ -11,6 +11,8 @@ pub(crate) struct OpenTransaction {
     /// Changes seen so far.
     pub index: u64,
     pub skip: Skip,
+    /// An earlier session has seen it come before the checkpoint's transaction.
+    pub is_vouched: bool,
 }
 
 impl OpenTransaction {

@@ -53,6 +53,16 @@ pub(crate) struct Floor {
     pub fed: u64,
 }
 
+impl Floor {
+    /// Below both.
+    fn min(self, other: Self) -> Self {
+        Self {
+            lsn: self.lsn.min(other.lsn),
+            fed: self.fed.min(other.fed),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Pending {
     id: MarksId,
@@ -111,10 +121,7 @@ impl WriteBacks {
     pub fn bound(&self) -> Option<Floor> {
         let oldest = self.pending.front().map(|oldest| oldest.floor);
         let floors = oldest.into_iter().chain(self.dropped_from);
-        floors.reduce(|one, other| Floor {
-            lsn: one.lsn.min(other.lsn),
-            fed: one.fed.min(other.fed),
-        })
+        floors.reduce(Floor::min)
     }
 
     /// Another feed begins: what was submitted before it says nothing of its rows.
@@ -128,11 +135,6 @@ impl WriteBacks {
     /// So many more fit.
     pub fn has_room_for(&self, rows: usize) -> bool {
         self.rows == 0 || self.rows + rows <= self.max_rows
-    }
-
-    /// No more fit.
-    pub fn is_full(&self) -> bool {
-        self.rows >= self.max_rows
     }
 
     pub fn is_empty(&self) -> bool {
@@ -151,7 +153,8 @@ impl WriteBacks {
 
     /// Gives up what would not fit.
     pub fn drop_from(&mut self, floor: Floor) {
-        self.dropped_from.get_or_insert(floor);
+        let before = self.dropped_from.map(|from| from.min(floor));
+        self.dropped_from = Some(before.unwrap_or(floor));
     }
 }
 
@@ -189,6 +192,15 @@ mod tests {
         backs.done(MarksId(0));
         assert!(backs.must_start_over());
         assert_eq!(backs.bound(), Some(floor(5)));
+    }
+
+    #[test]
+    fn what_is_dropped_later_from_an_earlier_place_on_holds_the_slot_there() {
+        let mut backs = WriteBacks::new(5);
+        backs.drop_from(floor(9));
+        backs.drop_from(floor(4));
+        backs.drop_from(floor(7));
+        assert_eq!(backs.bound(), Some(floor(4)));
     }
 
     #[test]

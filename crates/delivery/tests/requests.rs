@@ -125,6 +125,28 @@ fn a_letter_that_is_not_the_event_is_never_published_but_may_be_dropped() {
 }
 
 #[test]
+fn a_letter_of_a_table_that_is_not_served_any_more_may_be_dropped_but_not_published() {
+    let mut bench = Bench::new(parking(), &Resume::default());
+    bench.control_relation();
+    bench.begin(10).unwrap();
+    bench.insert_row("", "t1", "{}").unwrap();
+    bench.control(r#"{"command":"dlq-drop","filter":{}}"#);
+    bench.wait();
+    bench.land(0);
+    let orphan = Entry {
+        table: "public.gone",
+        ..entry("transfers.settled")
+    };
+    bench.redeliver_entry(orphan.clone(), 7, false);
+    assert_eq!(bench.fates(), [dead("mapping/null-type")]);
+    bench.redeliver_entry(orphan, 7, true);
+    bench.delivery.handle_served(bench.now);
+    bench.commit(10);
+    bench.wait();
+    assert_eq!(bench.fates()[1..], [(DEAD_LETTERS, "")]);
+}
+
+#[test]
 fn letters_of_a_parked_key_are_released_and_not_replayed() {
     let mut bench = Bench::new(parking(), &Resume::default());
     bench.control_relation();

@@ -6,7 +6,9 @@ mod bench;
 use std::time::Duration;
 
 use bench::{Bench, GOOD, position, writing_back};
-use delivery::{Exception, Exceptions, Halt, MarksId, Outcome, Resume, Settings, WindowId};
+use delivery::{
+    Exception, Exceptions, Halt, MarksId, Outcome, Recording, Resume, Settings, WindowId,
+};
 use pgoutput::Lsn;
 
 #[test]
@@ -97,6 +99,128 @@ fn too_many_rows_to_write_back_are_left_to_the_next_session() {
     assert_eq!(bench.confirmed, [15]);
 }
 
+/// Hands in rows of the open transaction while they are wanted, writes marks back when they are not.
+/// How many rows were written back; never more than `max` are in the tables' hands.
+fn insert_bounded(bench: &mut Bench, rows: usize, max: usize) -> usize {
+    let mut written = 0;
+    for _ in 0..rows {
+        while !bench.delivery.wants_input() {
+            written += write_one_back(bench);
+        }
+        bench.insert();
+        let under_way: usize = bench.marks.iter().map(|(_, marks)| marks.len()).sum();
+        assert!(under_way <= max, "{under_way}");
+    }
+    written
+}
+
+fn write_one_back(bench: &mut Bench) -> usize {
+    let (id, marks) = bench.marks.remove(0);
+    let rows = marks.len();
+    bench.delivery.handle_written_back(id, marks, bench.now);
+    bench.poll();
+    rows
+}
+
+fn write_all_back(bench: &mut Bench) -> usize {
+    let mut rows = 0;
+    while !bench.marks.is_empty() {
+        rows += write_one_back(bench);
+    }
+    rows
+}
+
+#[test]
+fn the_rows_of_a_huge_transaction_are_written_back_again_some_at_a_time() {
+    const MAX: usize = 7;
+    let settings = Settings {
+        max_pending_marks: MAX,
+        ..writing_back()
+    };
+    for (published, is_complete) in [(100, true), (60, false)] {
+        let resume = Resume {
+            position: Some(position(20, published, is_complete)),
+            confirmed_up_to: Lsn::from(if is_complete { 25 } else { 18 }),
+            slot_confirmed: Lsn::from(5),
+            ..Resume::default()
+        };
+        let mut bench = Bench::new(settings.clone(), &resume);
+        bench.transaction(10, 3);
+        bench.begin(20).unwrap();
+        let published = usize::try_from(published).unwrap();
+        let mut written = insert_bounded(&mut bench, published, MAX);
+        assert!(written > published - 3 * MAX, "{written}");
+        bench.idle();
+        assert!(
+            bench.confirmed.iter().all(|lsn| *lsn <= 18),
+            "the slot stays before it"
+        );
+        written += write_all_back(&mut bench);
+        for _ in published..100 {
+            bench.insert();
+        }
+        bench.commit(20);
+        bench.idle();
+        written += write_all_back(&mut bench);
+        assert_eq!(written, 3 + published);
+        assert_eq!(bench.fates().len(), 100 - published);
+        if is_complete {
+            assert_eq!(bench.confirmed.last(), Some(&25));
+        }
+        assert!(bench.stopped.is_none());
+    }
+}
+
+#[test]
+fn a_huge_transaction_before_the_checkpoints_one_is_left_to_a_session_that_knows_it() {
+    const MAX: usize = 7;
+    let settings = Settings {
+        max_pending_marks: MAX,
+        ..writing_back()
+    };
+    let resume = Resume {
+        position: Some(position(50, 1, true)),
+        confirmed_up_to: Lsn::from(55),
+        slot_confirmed: Lsn::from(5),
+        ..Resume::default()
+    };
+    let mut first = Bench::new(settings.clone(), &resume);
+    first.begin(20).unwrap();
+    assert_eq!(
+        insert_bounded(&mut first, 100, MAX),
+        0,
+        "it may be a restored server"
+    );
+    first.commit(20);
+    first.transaction(50, 1);
+    first.idle();
+    assert!(first.marks.is_empty(), "what was dropped comes first");
+    assert!(matches!(first.stopped, Some(Halt::WriteBackBehind)));
+    assert_eq!(first.confirmed, [5]);
+
+    let mut lessons = first.delivery.into_lessons();
+    for (lsn, rows) in [(21, 0), (20, 100)] {
+        let mut second = Bench::after(lessons, settings.clone(), &resume);
+        // The slot may not have come so far.
+        second.transaction(10, 2);
+        second.begin(lsn).unwrap();
+        let mut written = insert_bounded(&mut second, 100, MAX);
+        second.commit(lsn);
+        written += write_all_back(&mut second);
+        let known = if rows > 0 { 2 + rows } else { 0 };
+        assert_eq!(written, known, "another transaction is not known");
+        assert_eq!(second.confirmed, [5]);
+        if rows > 0 {
+            second.transaction(50, 1);
+            second.idle();
+            assert_eq!(write_all_back(&mut second), 1);
+            assert_eq!(second.confirmed, [5, 55]);
+            assert!(second.stopped.is_none());
+        }
+        lessons = second.delivery.into_lessons();
+    }
+}
+
 #[test]
 fn rows_that_can_not_be_written_back_hold_up_the_events_behind_them_only_for_a_while() {
     let settings = Settings {
@@ -162,6 +286,44 @@ fn nothing_acknowledged_is_taken_for_written() {
     assert!(bench.marks.is_empty());
 }
 
+#[test]
+fn beside_the_events_a_row_says_failed_only_once_it_is_recorded_that_its_event_is_dead() {
+    let settings = Settings {
+        recording: Recording::Beside,
+        ..writing_back()
+    };
+    let mut bench = Bench::new(settings, &Resume::default());
+    bench.transaction(10, 1);
+    bench.idle();
+    bench.acknowledge(0);
+    assert_eq!(write_all_back(&mut bench), 1, "a good one need not wait");
+    bench.begin(20).unwrap();
+    bench.insert_row("", "t1", "{}").unwrap();
+    bench.commit(20);
+    bench.transaction(30, 1);
+    bench.idle();
+    // The record under way does not speak of the dead one.
+    assert_eq!(bench.records.len(), 1);
+    bench.acknowledge(1);
+    assert!(bench.marks.is_empty());
+    bench.delivery.handle_recorded(bench.now);
+    bench.poll();
+    assert!(
+        matches!(bench.exceptions[..], [Exception::Dead(_)]),
+        "at once"
+    );
+    assert!(bench.marks.is_empty());
+    bench.transaction(40, 1);
+    bench.idle();
+    bench.acknowledge(2);
+    assert!(bench.marks.is_empty(), "marks keep their order");
+    bench.delivery.handle_recorded(bench.now);
+    bench.poll();
+    let ids: Vec<_> = bench.marks.iter().map(|(id, _)| id.0).collect();
+    assert_eq!(ids, [1, 2]);
+    assert_eq!(write_all_back(&mut bench), 3);
+}
+
 /// A dead letter, and the exceptions that it leaves.
 fn buried(lsn: u64) -> Exceptions {
     let mut bench = Bench::new(writing_back(), &Resume::default());
@@ -204,11 +366,31 @@ fn a_dead_letter_of_a_voided_position_says_nothing_of_the_row_that_is_there_now(
 }
 
 #[test]
+fn a_new_slot_knows_nothing_of_the_dead_letters_of_the_one_before() {
+    let exceptions = buried(20);
+    let place = exceptions.dead[0].position;
+    let genesis = Resume {
+        confirmed_up_to: Lsn::from(15),
+        slot_confirmed: Lsn::from(15),
+        exceptions,
+        ..Resume::default()
+    };
+    let mut bench = Bench::new(writing_back(), &genesis);
+    bench.transaction(20, 1);
+    bench.idle();
+    assert_eq!(bench.exceptions, [Exception::Settled(place)]);
+    bench.land(0);
+    let outcomes: Vec<_> = bench.marks[0].1.iter().map(|mark| mark.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Sent]);
+}
+
+#[test]
 fn a_row_that_may_be_dead_is_never_marked_sent() {
     let mut first = Bench::new(
         writing_back(),
         &Resume {
             exceptions: buried(20),
+            position: Some(position(20, 1, true)),
             slot_confirmed: Lsn::from(30),
             confirmed_up_to: Lsn::from(30),
             ..Resume::default()

@@ -3,13 +3,14 @@
 //! The original headers come first, in their order, and [`HEADERS`] says how many they are; ours
 //! follow. So the event can be told apart byte for byte, whatever its own headers are called.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
 use crate::{
     batch::{Data, RecordBatch, RecordFields},
-    record::{Fate, RESERVED_HEADERS, Record},
+    record::{EVENT_ID_HEADER, Fate, RESERVED_HEADERS, Record, TYPE_HEADER},
 };
 
 /// Why, for people.
@@ -45,10 +46,40 @@ pub const REQUEST: &str = "dead-letter.request";
 pub const ORIGIN: &str = "dead-letter.origin";
 /// How many of the headers are the event's own.
 pub const HEADERS: &str = "dead-letter.headers";
+/// Of a stub whose event has a longer key than [`LONGEST_NAME`]: the key's SHA-256, in hex.
+pub const KEY_SHA256: &str = "dead-letter.key-sha256";
 /// Partition and offset of the entry that a resolution is about.
 pub const RESOLVES: &str = "dead-letter.resolves";
 /// What has become of that entry.
 pub const RESOLUTION: &str = "dead-letter.resolution";
+
+/// A record key, event id or type of more bytes is known by its SHA-256 wherever it has to be kept: parked
+/// keys are held in memory and recorded, and stubs must fit into any topic.
+pub const LONGEST_NAME: usize = 1024;
+
+/// The SHA-256 that a key is known by, if it is that long.
+pub fn key_digest(key: &[u8]) -> Option<[u8; 32]> {
+    (key.len() > LONGEST_NAME).then(|| Sha256::digest(key).into())
+}
+
+/// What an event id or type is known by: itself, unless it is too long. No two are known by the same.
+pub fn known_by(text: &str) -> Cow<'_, str> {
+    match key_digest(text.as_bytes()) {
+        // A short text of that form is none: it would have to be a digest of a long one.
+        Some(digest) => Cow::Owned(format!("sha256:{}", hex(&digest))),
+        None => Cow::Borrowed(text),
+    }
+}
+
+/// Bytes as two hexadecimal digits each.
+fn hex(bytes: &[u8]) -> String {
+    let mut digits = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a `String` cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
+}
 
 /// Why an event is dead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,26 +108,40 @@ pub struct DeadLetter<'a> {
 
 impl RecordBatch {
     /// Adds the dead letter of `record`: key, value and headers are the same, unless that makes
-    /// more than `max_bytes`. Then the value only describes the event.
+    /// more than `max_bytes`. Then the value only describes the event, and what is long of its key, id and
+    /// type is told by a digest.
     pub fn push_dead_letter(
         &mut self,
         record: &Record<'_>,
         dead: &DeadLetter<'_>,
         max_bytes: usize,
     ) {
-        if !self.try_push(record, dead, record.value, false, max_bytes) {
+        if !self.try_push(record, dead, Form::Whole, max_bytes) {
             let stub = stub(record, dead);
+            let (id, event_type) = (known_by(record.event_id), known_by(record.event_type));
             // By these it is known again; the others may be what is large.
-            let kept: Vec<_> = record
+            let kept = record
                 .headers()
-                .filter(|(name, _)| RESERVED_HEADERS.contains(name))
-                .collect();
+                .filter(|(name, _)| RESERVED_HEADERS.contains(name));
+            let kept = kept.map(|(name, value)| match name {
+                EVENT_ID_HEADER => (name, Some(id.as_bytes())),
+                TYPE_HEADER => (name, Some(event_type.as_bytes())),
+                _ => (name, value),
+            });
+            let kept: Vec<_> = kept.collect();
+            let digest = record.key.and_then(key_digest).map(|digest| hex(&digest));
             let described = Record {
+                key: digest.as_deref().map(str::as_bytes).or(record.key),
+                value: Some(stub.as_bytes()),
                 headers: crate::Headers::from(&kept[..]),
                 ..record.clone()
             };
-            // What is left has no way to be large, save the key.
-            self.try_push(&described, dead, Some(stub.as_bytes()), true, usize::MAX);
+            let form = Form::Stub {
+                row_id: &id,
+                key: digest.as_deref(),
+            };
+            // Nothing that is left can be large.
+            self.try_push(&described, dead, form, usize::MAX);
         }
     }
 
@@ -105,15 +150,14 @@ impl RecordBatch {
         &mut self,
         record: &Record<'_>,
         dead: &DeadLetter<'_>,
-        value: Option<&[u8]>,
-        is_stub: bool,
+        form: Form<'_>,
         max_bytes: usize,
     ) -> bool {
         let before = self.len();
         let mut copy = self.begin();
         let topic = copy.text(dead.to);
         let key = record.key.map(|key| copy.binary(key));
-        let value = value.map(|value| copy.binary(value));
+        let value = record.value.map(|value| copy.binary(value));
         let (event_id, event_type) = (copy.text(record.event_id), copy.text(record.event_type));
         let transfer_id = record.transfer_id.map(|id| copy.text(id));
         let mut own = 0_usize;
@@ -128,19 +172,24 @@ impl RecordBatch {
         let commit_lsn = record.position.commit_lsn.to_string();
         let own = own.to_string();
         let known = |text| (!str::is_empty(text)).then_some(text);
+        let (row_id, stub, key_sha256) = match form {
+            Form::Whole => (record.event_id, None, None),
+            Form::Stub { row_id, key } => (row_id, Some("true"), key),
+        };
         let ours = [
             (REASON, Some(dead.reason)),
             (CLASS, Some(dead.class)),
             (ATTEMPTS, Some(attempts.as_str())),
             (SERVICE, Some(dead.service)),
             (TABLE, Some(dead.table)),
-            (ROW_ID, known(record.event_id)),
+            (ROW_ID, known(row_id)),
             (COMMIT_LSN, Some(commit_lsn.as_str())),
             (POSITION, Some(position.as_str())),
             (TOPIC, known(record.topic)),
             (FIRST_FAILURE, Some(dead.first_failure)),
             (LAST_FAILURE, Some(dead.last_failure)),
-            (STUB, is_stub.then_some("true")),
+            (STUB, stub),
+            (KEY_SHA256, key_sha256),
             (REQUEST, dead.request),
             (ORIGIN, dead.origin),
             (HEADERS, Some(own.as_str())),
@@ -176,19 +225,26 @@ impl RecordBatch {
     }
 }
 
+/// How much of the event a dead letter holds.
+#[derive(Clone, Copy)]
+enum Form<'a> {
+    Whole,
+    /// The value describes it.
+    Stub {
+        row_id: &'a str,
+        /// What its long key is known by.
+        key: Option<&'a str>,
+    },
+}
+
 /// What stands for an event that is too large even for the dead-letter topic.
 fn stub(record: &Record<'_>, dead: &DeadLetter<'_>) -> String {
     let value = record.value.unwrap_or_default();
-    let mut digest = String::with_capacity(64);
-    for byte in Sha256::digest(value) {
-        // Writing to a `String` cannot fail.
-        let _ = write!(digest, "{byte:02x}");
-    }
     serde_json::json!({
         "size": record.bytes(),
-        "sha256": digest,
+        "sha256": hex(&Sha256::digest(value)),
         "table": dead.table,
-        "rowId": record.event_id,
+        "rowId": known_by(record.event_id),
         "position": record.position.to_string(),
     })
     .to_string()
@@ -241,6 +297,8 @@ pub struct Entry<'a> {
     pub origin: Option<(i32, i64)>,
     /// See [`STUB`].
     pub is_stub: bool,
+    /// See [`KEY_SHA256`].
+    pub key_sha256: &'a str,
     /// The event's own headers.
     pub headers: Vec<(&'a str, Option<&'a [u8]>)>,
 }
@@ -287,6 +345,7 @@ impl<'a> Found<'a> {
             request: text_of(ours, REQUEST),
             origin: place(text_of(ours, ORIGIN)),
             is_stub: text_of(ours, STUB) == "true",
+            key_sha256: text_of(ours, KEY_SHA256),
             headers: event.to_vec(),
         })))
     }
@@ -419,6 +478,50 @@ mod tests {
             [own[0], own[2]],
             "by which it is known again"
         );
+    }
+
+    #[test]
+    fn a_stub_is_small_however_long_key_id_and_type_are_and_tells_them_apart() {
+        let stub_of = |last: u8| {
+            let mut long = vec![b'k'; 3_000_000];
+            long.push(last);
+            let text = std::str::from_utf8(&long).unwrap();
+            let own: [(&str, Option<&[u8]>); 2] = [("eventId", Some(&long)), ("type", Some(&long))];
+            let large = Record {
+                key: Some(&long),
+                event_id: text,
+                event_type: text,
+                ..record(&long, &own)
+            };
+            let mut batch = RecordBatch::new();
+            batch.push_dead_letter(&large, &dead(), 10_000_000);
+            let letter = batch.get(0).unwrap();
+            assert!(letter.bytes() < 10_000, "{}", letter.bytes());
+            assert_eq!(letter.event_id, text, "the row that is told of it");
+            let headers = headers_of(&batch);
+            let Some(Found::Entry(entry)) = Found::read(&headers) else {
+                panic!("{headers:?}");
+            };
+            assert!(entry.is_stub);
+            assert_eq!(entry.row_id, known_by(text));
+            assert_eq!(entry.header("type"), known_by(text));
+            assert_eq!(Some(entry.key_sha256.as_bytes()), letter.key);
+            (entry.key_sha256.to_owned(), entry.row_id.to_owned())
+        };
+        let (one, other) = (stub_of(b'1'), stub_of(b'2'));
+        assert!(one.0 != other.0 && one.1 != other.1);
+    }
+
+    #[test]
+    fn a_key_that_is_not_long_is_whole_in_a_stub() {
+        let value = vec![b'x'; 5000];
+        let mut batch = RecordBatch::new();
+        batch.push_dead_letter(&record(&value, &[]), &dead(), 4000);
+        assert_eq!(batch.get(0).unwrap().key, Some(&b"k"[..]));
+        let headers = headers_of(&batch);
+        assert!(headers.iter().all(|(name, _)| *name != KEY_SHA256));
+        assert_eq!(key_digest(&[0; LONGEST_NAME]), None);
+        assert!(key_digest(&[0; LONGEST_NAME + 1]).is_some());
     }
 
     #[test]

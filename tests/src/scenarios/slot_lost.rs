@@ -9,7 +9,7 @@ use super::slot_identity::lose_slot;
 use super::stopped::{flowing, stops};
 use crate::oracle;
 use crate::scenario::{Figures, Group, Scenario};
-use crate::stage::Stage;
+use crate::stage::{DATABASE, Stage};
 use crate::wait;
 use crate::writer::Writers;
 
@@ -24,9 +24,16 @@ pub(super) const SCENARIO: Scenario = Scenario {
 /// Rows that are published before, and some that are not.
 const BEFORE: u32 = 200;
 const GAP: u32 = 300;
+/// Rows that are published, and were not told of it.
+const UNTOLD: u32 = 20;
 
 async fn run(figures: &mut Figures) -> Result<()> {
     let stage = Stage::builder().patient().start().await?;
+    // The time of an event is its service's business, and says nothing of when it was committed.
+    stage.postgres.sql(
+        DATABASE,
+        "ALTER TABLE outbox ALTER created_at SET DEFAULT now() + interval '1 year'",
+    )?;
     let relay = flowing(&stage, &[]).await?;
     stage.insert(BEFORE)?;
     stage.caught_up(&relay).await?;
@@ -47,6 +54,11 @@ async fn run(figures: &mut Figures) -> Result<()> {
         "{} rows",
         unpublished.len()
     );
+    let untold = format!(
+        "UPDATE outbox SET state = 'PENDING' WHERE id IN \
+         (SELECT id FROM outbox WHERE state = 'SENT' LIMIT {UNTOLD})"
+    );
+    stage.postgres.sql(DATABASE, &untold)?;
     let plan = feeds::json(&stage, &["repair", "--list"])?;
     ensure!(plan["code"] == "slot-lost", "{plan}");
     ensure!(

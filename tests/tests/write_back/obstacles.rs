@@ -103,6 +103,7 @@ async fn states_are_written_once_the_standbys_that_count_have_them() {
     let (ids, xid) = insert(&client, 1).await;
     write_back.submit(2, marks(sent(&ids), xid));
     tells(&context, "write-back-blocked").await;
+    tells(&context, ": standby (at 0/").await;
     nothing_done(&mut write_back, MOMENT).await;
     assert_eq!(states(&postgres), "SENT=2", "written here");
     run("SELECT pg_replication_slot_advance('standby', pg_current_wal_lsn())");
@@ -111,7 +112,7 @@ async fn states_are_written_once_the_standbys_that_count_have_them() {
     run("SELECT pg_drop_replication_slot('standby')");
     let (ids, xid) = insert(&client, 1).await;
     write_back.submit(3, marks(sent(&ids), xid));
-    tells(&context, "write-back-blocked").await;
+    tells(&context, ": standby (there is no such physical slot)").await;
     run("ALTER SYSTEM RESET synchronized_standby_slots");
     run("SELECT pg_reload_conf()");
     assert_eq!(done(&mut write_back).await, 3);

@@ -12,7 +12,7 @@ use super::serving::Serving;
 use crate::topics::{Judgement, Route};
 use crate::verdict::{Class, Verdict};
 use crate::window::Taken;
-use crate::{DeadRow, Exception, Halt, OnDeadLetter, ParkedKey, TablePolicy};
+use crate::{DeadRow, Exception, Halt, OnDeadLetter, ParkedKey, RecordKey, TablePolicy};
 
 /// What can be produced.
 pub(super) struct Buried {
@@ -200,17 +200,17 @@ impl Delivery {
 
     /// Parks a key, unless it is parked.
     pub(super) fn park_key(&mut self, key: ParkedKey, exceptions: &mut Vec<Exception>) {
-        if !self.parking.contains(&key.service, Some(&key.key)) {
+        if !self.parking.holds(&key.service, &key.key) {
             self.parking.park(key.clone());
             exceptions.push(Exception::Parked(key));
         }
     }
 
-    pub(super) fn to_be_parked(&self, service: String, key: &[u8]) -> ParkedKey {
+    pub(super) fn to_be_parked(&self, service: String, key: RecordKey) -> ParkedKey {
         let request = self.serving.as_ref().and_then(|s| s.under_way());
         ParkedKey {
             service,
-            key: key.to_vec(),
+            key,
             request: request.map(str::to_owned),
         }
     }
@@ -236,7 +236,7 @@ impl Delivery {
         if self.parking.len() >= max_keys {
             return Err(Halt::ParkedKeysFull { max_keys });
         }
-        self.park_key(self.to_be_parked(service, key), exceptions);
+        self.park_key(self.to_be_parked(service, key.into()), exceptions);
         Ok(true)
     }
 }

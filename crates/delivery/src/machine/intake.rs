@@ -12,7 +12,7 @@ use crate::topics::Judgement;
 use crate::transaction::OpenTransaction;
 use crate::verdict::{Class, Verdict};
 use crate::write_back::Floor;
-use crate::{Action, Halt, Mark, Marks, OnDeadLetter, Outcome};
+use crate::{Action, Exception, Halt, Mark, Marks, OnDeadLetter, Outcome, Recording};
 
 /// So many rows that were published before are written back at a time.
 const SKIPPED_ROWS: usize = 1000;
@@ -26,16 +26,29 @@ impl Delivery {
             )));
         }
         let skip = self.skipper.skip(&begin)?;
+        if !self.skipper.awaits() {
+            self.lessons.vouch_for(self.outgrown.take());
+        }
+        let is_vouched = self.lessons.vouches_for(&begin);
         self.at_barrier = self.lessons.barrier == Some(begin.final_lsn) && !self.is_quiet();
         self.transaction = Some(OpenTransaction {
             begin,
             index: 0,
             skip,
+            is_vouched,
         });
+        // What came before it is of the same history.
+        if is_vouched {
+            self.flush_skipped();
+        }
         Ok(())
     }
 
     pub(super) fn commit(&mut self, commit: &Commit) -> Result<(), Halt> {
+        // While it is open it is known that these rows are published.
+        if self.transaction.as_ref().is_some_and(|t| t.is_vouched) {
+            self.flush_skipped();
+        }
         let transaction = self.transaction.take();
         let Some(transaction) = transaction.filter(|t| t.begin.final_lsn == commit.commit_lsn)
         else {
@@ -47,9 +60,6 @@ impl Delivery {
         self.window
             .complete(transaction.position(true), commit.end_lsn.0);
         self.shown = self.shown.max(commit.end_lsn.0);
-        if self.skipped.len() >= SKIPPED_ROWS {
-            self.flush_skipped();
-        }
         Ok(())
     }
 
@@ -239,26 +249,45 @@ impl Delivery {
         if !policy.is_some_and(|policy| policy.write_back.takes(&outcome)) {
             return;
         }
-        // As many as fit, and at least those of one transaction, or there would be no progress.
-        let is_full = self.skipped.len() >= self.settings.max_pending_marks;
-        let has_whole = self.skipped_from.is_some_and(|from| from < self.shown);
-        if self.skipper.awaits() && is_full && has_whole {
-            let fed = self.handed_over();
-            let lsn = self.shown;
-            self.write_backs.drop_from(Floor { lsn, fed });
-            return;
-        }
         let marks = &mut self.skipped;
         mapper.with_id(insert.tuple, |id| marks.push(Mark { table, id, outcome }));
         marks.push_xid(origin.xid);
         self.skipped_from.get_or_insert(self.shown);
+        self.bound_skipped();
+    }
+
+    /// Rows that are known to be published are written back some at a time, the rows of one transaction,
+    /// too: the slot stays before it meanwhile. Of rows that are not known to be as many are held as fit.
+    fn bound_skipped(&mut self) {
+        let max = self.settings.max_pending_marks;
+        if self.skipped.len() >= SKIPPED_ROWS.min(max) {
+            self.flush_skipped();
+        }
+        if self.skipped.len() <= max || self.knows_history() {
+            return;
+        }
+        // The open transaction is left to a later session, which need not wait once this one has seen
+        // the checkpoint's transaction behind it.
+        self.outgrown = self.transaction.as_ref().map(|t| t.begin);
+        let (lsn, fed) = (self.shown, self.handed_over());
+        self.write_backs.drop_from(Floor { lsn, fed });
+        if self.skipped_from.is_some_and(|from| from >= lsn) {
+            self.skipped.clear();
+            self.skipped_from = None;
+        }
+    }
+
+    /// Whether rows that were skipped up to now are known to be published. What is skipped while the
+    /// checkpoint's transaction is awaited may be other transactions at the same LSNs, on a restored
+    /// server.
+    fn knows_history(&self) -> bool {
+        let is_vouched = self.transaction.as_ref().is_some_and(|t| t.is_vouched);
+        is_vouched || !self.skipper.awaits()
     }
 
     /// Has the rows gathered by [`mark_skipped`](Self::mark_skipped) written back.
     pub(super) fn flush_skipped(&mut self) {
-        // What is skipped while the checkpoint's transaction is awaited may be other transactions at
-        // the same LSNs, on a restored server: nothing tells that these were published.
-        if self.skipped.is_empty() || self.skipper.awaits() {
+        if self.skipped.is_empty() || !self.knows_history() {
             return;
         }
         let Some(floor) = self.skipped_from.take() else {
@@ -274,8 +303,33 @@ impl Delivery {
         self.submit_marks_from(Floor { lsn, fed }, marks);
     }
 
+    /// A row must not say FAILED before it is recorded that its event is dead: the next session, which
+    /// would not know, might publish the event. Marks keep their order.
+    fn awaits_record(&self) -> bool {
+        let is_beside = self.settings.recording == Recording::Beside;
+        is_beside && (!self.unrecorded.is_empty() || self.has_unrecorded_dead())
+    }
+
+    fn has_unrecorded_dead(&self) -> bool {
+        let mut exceptions = self.exceptions.iter();
+        exceptions.any(|exception| matches!(exception, Exception::Dead(_)))
+    }
+
+    /// A record beside the events is durable.
+    pub(super) fn submit_recorded(&mut self) {
+        let recorded = match self.has_unrecorded_dead() {
+            true => self.being_recorded,
+            false => self.unrecorded.len(),
+        };
+        for (id, marks) in self.unrecorded.drain(..recorded) {
+            self.actions.push_back(Action::WriteBack { id, marks });
+        }
+        self.being_recorded = 0;
+    }
+
     pub(super) fn submit_marks_from(&mut self, floor: Floor, marks: Marks) {
         match self.write_backs.submit(floor, marks.len()) {
+            Some(id) if self.awaits_record() => self.unrecorded.push_back((id, marks)),
             Some(id) => self.actions.push_back(Action::WriteBack { id, marks }),
             None => self.keep_marks(marks),
         }

@@ -16,7 +16,8 @@ use super::Delivery;
 use super::feeding::Feed;
 use crate::topics::Route;
 use crate::{
-    Action, Command, Exception, FeedProgress, Halt, OnDeadLetter, Request, TransactionPosition,
+    Action, Command, Exception, FeedProgress, Halt, OnDeadLetter, RecordKey, Request,
+    TransactionPosition,
 };
 
 #[derive(Debug)]
@@ -122,28 +123,25 @@ impl Delivery {
         now: Instant,
     ) -> Result<(), Halt> {
         let entry = letter.entry;
-        let Some(table) = self.tables.find(entry.service, entry.table) else {
+        let table = self.tables.find(entry.service, entry.table);
+        if letter.dropped {
+            return self.resolve(letter, table.unwrap_or(NOT_CONFIGURED), now);
+        }
+        let Some(table) = table else {
             return Ok(());
         };
-        if !letter.dropped && !entry.is_event() {
+        if !entry.is_event() {
             self.leave(letter, table, now);
             return Ok(());
         }
         // Only a release publishes what is parked: in order, and all of it.
-        let stays_parked = !letter.dropped
-            && !self.is_releasing()
-            && self.parking.contains(entry.service, letter.key);
+        let stays_parked = !self.is_releasing() && self.parking.contains(entry.service, letter.key);
         if stays_parked {
             return Ok(());
         }
         self.require_usable(letter.topic, now)?;
-        if !letter.dropped {
-            self.revive(letter, table, now)?;
-        }
-        self.resolve(letter, table);
-        self.complete_so_far();
-        self.advance(now);
-        Ok(())
+        self.revive(letter, table, now)?;
+        self.resolve(letter, table, now)
     }
 
     /// Everything that the request names has been handed in.
@@ -167,11 +165,11 @@ impl Delivery {
             return;
         };
         if let Ok(Command::DlqRelease { service, key }) = &request.command
-            && !self.parking.contains(service, Some(key.as_bytes()))
+            && !self.parking.holds(service, key)
         {
             self.exceptions.push(Exception::Released {
                 service: service.clone(),
-                key: key.as_bytes().to_vec(),
+                key: key.clone(),
             });
         }
         self.pass_control_row();
@@ -193,7 +191,8 @@ impl Delivery {
         let releases = self.is_releasing();
         let policy = self.settings.policy(table);
         let parks = policy.is_some_and(|policy| policy.on_dead_letter == OnDeadLetter::ParkKey);
-        let Some(key) = letter.key.filter(|_| releases && parks) else {
+        let key = RecordKey::of_letter(letter.entry, letter.key);
+        let Some(key) = key.filter(|_| releases && parks) else {
             return;
         };
         let service = letter.entry.service.to_owned();
@@ -242,7 +241,13 @@ impl Delivery {
         Err(halt)
     }
 
-    fn resolve(&mut self, letter: &Redelivered<'_>, table: TableId) {
+    fn resolve(
+        &mut self,
+        letter: &Redelivered<'_>,
+        table: TableId,
+        now: Instant,
+    ) -> Result<(), Halt> {
+        self.require_usable(letter.topic, now)?;
         let resolves = format!("{}:{}", letter.partition, letter.offset);
         let resolution = if letter.dropped {
             "dropped"
@@ -263,6 +268,9 @@ impl Delivery {
             headers: Headers::from(&headers[..]),
             ..record_about(letter, table)
         });
+        self.complete_so_far();
+        self.advance(now);
+        Ok(())
     }
 
     /// Begins, once everything before is durable.
@@ -287,7 +295,7 @@ impl Delivery {
                 match &request.command {
                     Ok(Command::Replay { rows, .. }) => Some(self.begin_feed(request.id, *rows)),
                     Ok(Command::DlqRelease { service, key }) => {
-                        self.parking.release(service, key.as_bytes(), &request.id);
+                        self.parking.release(service, key, &request.id);
                         Some(Action::Serve { request })
                     }
                     Ok(Command::DlqReplay { .. } | Command::DlqDrop { .. }) | Err(_) => {
@@ -348,6 +356,9 @@ fn record_about<'a>(letter: &Redelivered<'a>, table: TableId) -> Record<'a> {
         headers: Headers::from(&[][..]),
     }
 }
+
+/// Of a dead letter that is dropped, the table of which the relay serves no longer.
+const NOT_CONFIGURED: TableId = TableId(u16::MAX);
 
 /// Of a dead letter whose header does not say where its row was inserted.
 const NOWHERE: Position = Position {

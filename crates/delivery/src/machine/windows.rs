@@ -13,8 +13,8 @@ use crate::flight::{Contents, Window};
 use crate::window::{Bounds, Cut, first_commit};
 use crate::write_back::Floor;
 use crate::{
-    Action, CHECKPOINT_FORMAT, Checkpoint, Exception, Fed, Kind, Mark, Marks, Outcome, Progress,
-    Recording, RevivedRow,
+    Action, CHECKPOINT_FORMAT, Checkpoint, Exception, Fed, Halt, Kind, Mark, Marks, Outcome,
+    Progress, Recording, RevivedRow,
 };
 
 /// How long marks may hold up the stream of rows that were published before.
@@ -45,6 +45,7 @@ impl Delivery {
         if self.source_idle || self.draining {
             self.flush_skipped();
         }
+        self.start_over_behind_dropped();
         self.give_up_blocked_marks(now);
         self.go_on_feeding();
         self.go_on_serving(now);
@@ -58,9 +59,26 @@ impl Delivery {
         self.record_progress(now);
     }
 
+    /// What was published before comes faster than rows can be written back.
+    pub(super) fn is_ahead_of_tables(&self) -> bool {
+        !self.skipped.is_empty() && !self.write_backs.has_room_for(self.skipped.len() + 1)
+    }
+
+    /// Marks were dropped, and all others are written: the next session finds them. Not before the
+    /// checkpoint's transaction has come, or it would wait for that one as this one did.
+    fn start_over_behind_dropped(&mut self) {
+        if !self.write_backs.must_start_over() || self.skipper.awaits() {
+            return;
+        }
+        self.flush_skipped();
+        if self.write_backs.must_start_over() {
+            self.stop(Halt::WriteBackBehind);
+        }
+    }
+
     /// Rows that can't be written back must not hold up the events behind them for long.
     fn give_up_blocked_marks(&mut self, now: Instant) {
-        let blocked = self.skipped_from.filter(|_| self.write_backs.is_full());
+        let blocked = self.skipped_from.filter(|_| self.is_ahead_of_tables());
         let is_ahead_in_feed = self.is_ahead_in_feed();
         if blocked.is_none() && !is_ahead_in_feed {
             self.blocked_since = None;
@@ -336,16 +354,18 @@ impl Delivery {
     /// Records progress that no window carries: idle advance, and every checkpoint beside.
     fn record_progress(&mut self, now: Instant) {
         let progress = self.recordable();
+        let holds_up_marks = self.unrecorded.len() > self.being_recorded;
         // Behind an earlier checkpoint only a feed makes progress.
         let is_new = match progress.confirm < self.handed_out.confirm {
-            true => progress.fed != self.handed_out.fed,
+            true => progress.fed != self.handed_out.fed || holds_up_marks,
             false => progress != self.handed_out || !self.exceptions.is_empty(),
         };
         if !is_new {
             return;
         }
         let due = now.duration_since(self.last_record) >= self.settings.checkpoint_interval;
-        let urgent = self.asked_for > self.handed_out.confirm || self.waits_for_feed();
+        let is_asked = self.asked_for > self.handed_out.confirm;
+        let urgent = is_asked || self.waits_for_feed() || holds_up_marks;
         if !(due || urgent || self.draining) {
             return;
         }
@@ -371,6 +391,7 @@ impl Delivery {
             }
             Recording::Beside => {
                 self.recording_now = Some(progress);
+                self.being_recorded = self.unrecorded.len();
                 let mut exceptions = std::mem::take(&mut self.exceptions);
                 exceptions.append(&mut self.settled(progress.fed));
                 self.held.note(&exceptions);

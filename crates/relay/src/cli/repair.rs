@@ -25,9 +25,9 @@ pub(super) struct RepairArgs {
     /// which only the stream tells.
     #[arg(long)]
     anyway: bool,
-    /// Look at records of the topics from this time on and, where no state tells which rows are
-    /// published, at rows of events from then on. By default an hour before the last one that was
-    /// published.
+    /// Look at records of the topics that were committed from this time on (by default at all), and,
+    /// where no state tells which rows are published, at rows of events from then on (by default from an
+    /// hour before the last one that was published).
     #[arg(long, value_name = "TIMESTAMP", value_parser = timestamp)]
     since: Option<String>,
     /// Read only this topic; may be repeated. By default all that routing may use, and the

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use envelope::dead_letter::known_by;
+
 use crate::failure::Failure;
 
 /// Suspects that are kept in memory, at about 40 bytes each.
@@ -31,13 +33,14 @@ impl Proof {
             let message = format!("more than {MOST} rows may be unpublished");
             return Err(Failure::new("repair-too-large", message));
         }
-        self.0.insert(digest(event_type, id), Status::Unpublished);
+        let digest = Self::digest(event_type, id);
+        self.0.insert(digest, Status::Unpublished);
         Ok(())
     }
 
     /// An event was found; whether it is one of a suspect.
     pub fn found(&mut self, event_type: &str, id: &str, is_dead_letter: bool) -> bool {
-        let Some(status) = self.0.get_mut(&digest(event_type, id)) else {
+        let Some(status) = self.0.get_mut(&Self::digest(event_type, id)) else {
             return false;
         };
         // What was replayed from the dead letters stands in both.
@@ -50,7 +53,12 @@ impl Proof {
 
     /// What is known of a row; `None` if it was no suspect.
     pub fn status(&self, event_type: &str, id: &str) -> Option<Status> {
-        self.0.get(&digest(event_type, id)).copied()
+        self.0.get(&Self::digest(event_type, id)).copied()
+    }
+
+    /// A stub tells of a long id or type only what it is known by.
+    fn digest(event_type: &str, id: &str) -> u128 {
+        digest(&known_by(event_type), &known_by(id))
     }
 
     /// Whether nobody is suspected.
@@ -96,6 +104,13 @@ mod tests {
         assert_eq!(status("3"), Status::DeadLettered);
         assert_eq!(status("4"), Status::Published);
         assert_eq!(proof.status("a", "5"), None);
+        let long = "x".repeat(5_000);
+        proof.suspect(&long, &long).unwrap();
+        assert!(
+            proof.found(&known_by(&long), &known_by(&long), true),
+            "a stub"
+        );
+        assert_eq!(proof.status(&long, &long), Some(Status::DeadLettered));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::diagnosis::Diagnosis;
 use super::proof::{Proof, Status, digest};
-use super::suspects::{Oldest, Suspects};
+use super::suspects::Suspects;
 use super::topics::{self, Scope, Seen};
 use crate::config::{Pipeline, WriteBack};
 use crate::failure::Failure;
@@ -16,7 +16,7 @@ use crate::feed::gather::Gathering;
 use crate::feed::{self, Connection};
 use crate::writeback::{Correction, Server};
 
-/// Clocks of database and brokers, and transactions that take long, may be this far apart.
+/// Transactions that take long may commit so much later than their rows were written.
 const MARGIN_MS: i64 = 3_600_000;
 /// Rows and events that are named at most.
 const NAMED: usize = 10_000;
@@ -135,7 +135,6 @@ pub(super) struct Survey<'a> {
     diagnosis: Diagnosis,
     published_until: Option<String>,
     tables: Vec<Suspects>,
-    oldest: Oldest,
     proof: Proof,
     /// Rows of a feed that was under way.
     carried: std::collections::HashSet<u128>,
@@ -163,14 +162,12 @@ impl<'a> Survey<'a> {
             phantoms: diagnosis.phantoms_from.map(|_| Phantoms::default()),
             diagnosis,
             published_until,
-            oldest: Oldest::None,
             proof: Proof::default(),
             carried: std::collections::HashSet::new(),
             requests: Vec::new(),
         };
         for table in &survey.tables {
-            let oldest = table.load(connection, &mut survey.proof).await?;
-            survey.oldest = survey.oldest.min(oldest);
+            table.load(connection, &mut survey.proof).await?;
         }
         if has_schema {
             survey.load_feed(connection).await?;
@@ -219,18 +216,15 @@ impl<'a> Survey<'a> {
         Ok(())
     }
 
-    /// Records of the suspects are not older than their events. Events without rows may be of any
-    /// time.
+    /// Records bear the time of their commit, of which a row tells nothing: its own time is whatever the
+    /// service has written. So only a person can say from when on the topics need be read.
     async fn from(&self, connection: &Connection) -> Result<Option<i64>, Failure> {
-        if let Some(since) = &self.ways.since {
-            let sql = "SELECT (extract(epoch FROM $1::text::timestamptz) * 1000)::bigint";
-            let rows = connection.rows(sql, &[since]).await?;
-            return Ok(rows.first().map(|row| row.get(0)));
-        }
-        Ok(match (self.oldest, &self.phantoms) {
-            (Oldest::At(millis), None) => Some(millis.saturating_sub(MARGIN_MS)),
-            (Oldest::None | Oldest::Unknown | Oldest::At(_), _) => None,
-        })
+        let Some(since) = &self.ways.since else {
+            return Ok(None);
+        };
+        let sql = "SELECT (extract(epoch FROM $1::text::timestamptz) * 1000)::bigint";
+        let rows = connection.rows(sql, &[since]).await?;
+        Ok(rows.first().map(|row| row.get(0)))
     }
 
     async fn compare(&mut self, connection: &Connection, batch: Vec<Seen>) -> Result<(), Failure> {

@@ -74,9 +74,17 @@ impl Suspects {
             (false, None) => "all rows".to_owned(),
         };
         let doubt = (!tells).then(|| {
-            "no state is written back that would tell which rows are published: only the topics do, \
-             and rows that were deleted meanwhile can't be seen"
-                .to_owned()
+            let mut doubt =
+                "no state is written back that would tell which rows are published: only the topics \
+                 do, and rows that were deleted meanwhile can't be seen"
+                    .to_owned();
+            if filter.since.is_some() {
+                doubt.push_str(
+                    "; rows of earlier events are taken as published by the time that the service \
+                     gave them",
+                );
+            }
+            doubt
         });
         Ok(Self {
             id,
@@ -100,13 +108,8 @@ impl Suspects {
         whole::leaves_out_none(connection, pipeline, spec, &self.condition).await
     }
 
-    /// Adds them to the proof; the time of the oldest event, milliseconds since 1970, if every one
-    /// of them has a time.
-    pub async fn load(
-        &self,
-        connection: &Connection,
-        proof: &mut Proof,
-    ) -> Result<Oldest, Failure> {
+    /// Adds them to the proof.
+    pub async fn load(&self, connection: &Connection, proof: &mut Proof) -> Result<(), Failure> {
         let Shape {
             table,
             id,
@@ -117,34 +120,10 @@ impl Suspects {
         let sql =
             format!("SELECT t.{id}::text, t.{event_type}::text FROM {table} t WHERE {condition}");
         let mut rows = connection.stream(&sql).await?;
-        let mut count = 0_u64;
         while let Some(row) = rows.next().await? {
             proof.suspect(row.get(1).unwrap_or(""), row.get(0).unwrap_or(""))?;
-            count += 1;
         }
-        let oldest = match count {
-            0 => Oldest::None,
-            _ => self.oldest(connection).await?,
-        };
-        Ok(oldest)
-    }
-
-    async fn oldest(&self, connection: &Connection) -> Result<Oldest, Failure> {
-        let Some(at) = &self.shape.occurred_at else {
-            return Ok(Oldest::Unknown);
-        };
-        let (table, condition) = (&self.shape.table, &self.condition);
-        let sql = format!(
-            "SELECT (extract(epoch FROM min(t.{at}) FILTER (WHERE isfinite(t.{at}))) * 1000)::bigint, \
-               count(*) FILTER (WHERE t.{at} IS NULL OR NOT isfinite(t.{at})) \
-             FROM {table} t WHERE {condition}"
-        );
-        let rows = connection.rows(&sql, &[]).await?;
-        let found = rows.first().map(|row| (row.get(0), row.get::<_, i64>(1)));
-        Ok(match found {
-            Some((Some(millis), 0)) => Oldest::At(millis),
-            Some(_) | None => Oldest::Unknown,
-        })
+        Ok(())
     }
 
     /// Opens a cursor over them, in their order, in the transaction of the connection.
@@ -203,28 +182,6 @@ impl Suspects {
     }
 }
 
-/// When the oldest suspect occurred.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Oldest {
-    /// There is no suspect.
-    None,
-    /// Milliseconds since 1970.
-    At(i64),
-    /// Not every suspect has a time.
-    Unknown,
-}
-
-impl Oldest {
-    /// Of two tables.
-    pub fn min(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::None, known) | (known, Self::None) => known,
-            (Self::At(one), Self::At(two)) => Self::At(one.min(two)),
-            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
-        }
-    }
-}
-
 /// Whether a text can be an id of this type: of another table's events it may not be.
 fn fits(kind: &str, text: &str) -> bool {
     match kind {
@@ -249,14 +206,5 @@ mod tests {
         assert!(!fits("uuid", "17"));
         assert!(fits("bigint", "17") && !fits("integer", "99999999999"));
         assert!(fits("text", "anything"));
-    }
-
-    #[test]
-    fn the_oldest_of_several_tables_is_known_only_if_each_is() {
-        let (early, late) = (Oldest::At(1), Oldest::At(2));
-        assert_eq!(late.min(early), early);
-        assert_eq!(Oldest::None.min(late), late);
-        assert_eq!(early.min(Oldest::Unknown), Oldest::Unknown);
-        assert_eq!(Oldest::None.min(Oldest::None), Oldest::None);
     }
 }

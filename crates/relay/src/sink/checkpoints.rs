@@ -132,27 +132,37 @@ pub struct Recorded {
 
 /// What is recorded as it looks now. A relay that runs may be committing the next checkpoint.
 pub async fn read_latest(pipeline: &Pipeline) -> Result<Recorded, Failure> {
-    read(pipeline, None, Reader::recorded).await
+    read(pipeline, None, |reader| reader.recorded()).await
+}
+
+/// What is recorded once every transaction that is open now is settled. Of a commit, one partition may
+/// show what it wrote before the other one does.
+pub async fn read_settled(pipeline: &Pipeline) -> Result<Recorded, Failure> {
+    read(pipeline, None, |reader| {
+        let extent = Extent::Settled;
+        Reader { extent, ..reader }.settled()
+    })
+    .await
 }
 
 /// The newest checkpoint as it looks now, and whose ring it may be to fence.
 pub(super) async fn look(pipeline: &Pipeline) -> Result<Found, Failure> {
-    read(pipeline, None, Reader::checkpoint).await
+    read(pipeline, None, |reader| reader.checkpoint()).await
 }
 
 /// What is recorded, and can't be added to by older producers: all of them are fenced, and the claim
 /// was committed since.
 pub(super) async fn read_claimed(pipeline: &Pipeline, claim: Claim) -> Result<Recorded, Failure> {
-    read(pipeline, Some(claim), Reader::recorded).await
+    read(pipeline, Some(claim), |reader| reader.recorded()).await
 }
 
 async fn read<T: Send + 'static>(
     pipeline: &Pipeline,
     claim: Option<Claim>,
-    what: impl FnOnce(&Reader) -> Result<T, Failure> + Send + 'static,
+    what: impl FnOnce(Reader) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let pipeline = pipeline.clone();
-    let reading = tokio::task::spawn_blocking(move || what(&Reader::open(&pipeline, claim)?));
+    let reading = tokio::task::spawn_blocking(move || what(Reader::open(&pipeline, claim)?));
     reading
         .await
         .map_err(|e| Failure::caused("internal", "reading the checkpoint", &e))?
@@ -163,7 +173,17 @@ struct Reader {
     topic: String,
     /// To be seen before an end counts.
     claim: Option<Claim>,
+    extent: Extent,
     deadline: Instant,
+}
+
+/// Up to where a partition is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// What is committed by now.
+    Committed,
+    /// What is there by now, once it is settled.
+    Settled,
 }
 
 /// A partition's committed records.
@@ -182,6 +202,10 @@ impl Reader {
         Ok(Self {
             committed: Committed::open(pipeline, group, &at_once, attempt)?,
             topic,
+            extent: match claim {
+                Some(_) => Extent::Settled,
+                None => Extent::Committed,
+            },
             claim,
             deadline: Instant::now() + PATIENCE,
         })
@@ -194,15 +218,24 @@ impl Reader {
         })
     }
 
+    /// The checkpoint after the exceptions: if it is the same as before, so is what it counts.
+    fn settled(&self) -> Result<Recorded, Failure> {
+        let exceptions = self.exceptions()?;
+        Ok(Recorded {
+            checkpoint: self.checkpoint()?.checkpoint,
+            exceptions,
+        })
+    }
+
     /// The extent of a partition: for who has claimed it, once everything in it is settled.
     fn range(&self, partition: i32) -> Result<Range, Failure> {
-        let (low, high) = match self.claim {
-            Some(_) => {
+        let (low, high) = match self.extent {
+            Extent::Settled => {
                 let code = "checkpoint-blocked";
                 let (topic, deadline) = (&self.topic, self.deadline);
                 self.committed.settled(topic, partition, deadline, code)?
             }
-            None => self.committed.ends(&self.topic, partition)?,
+            Extent::Committed => self.committed.ends(&self.topic, partition)?,
         };
         Ok(Range {
             partition,

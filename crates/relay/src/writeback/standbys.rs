@@ -25,18 +25,21 @@ const WRITTEN: &str = "SELECT pg_current_wal_flush_lsn()::text \
        AND EXISTS (SELECT FROM pg_replication_slots s \
          WHERE s.slot_name = $1 AND (to_jsonb(s)->>'failover')::bool)";
 
-/// As the server itself asks (`StandbySlotsHaveCaughtup` in `slot.c`): a slot that is missing has
-/// received nothing.
-const RECEIVED: &str = "SELECT coalesce(bool_and(coalesce(s.restart_lsn >= $1::text::pg_lsn, false)), true) \
+/// Those that have not received it, with how far they have come; NULL if there are none. As the server
+/// itself asks (`StandbySlotsHaveCaughtup` in `slot.c`): a slot that is missing has received nothing.
+const BEHIND: &str = "SELECT string_agg(format('%s (%s)', name, CASE \
+       WHEN s.slot_name IS NULL THEN 'there is no such physical slot' \
+       WHEN s.restart_lsn IS NULL THEN 'no standby has used it' \
+       ELSE 'at ' || s.restart_lsn || CASE WHEN s.active THEN '' ELSE ', not connected' END END), ', ' ORDER BY name) \
      FROM regexp_split_to_table(lower(current_setting('synchronized_standby_slots', true)), '[\\s,\"]+') name \
      LEFT JOIN pg_replication_slots s ON s.slot_name = name AND s.slot_type = 'physical' \
-     WHERE name <> ''";
+     WHERE name <> '' AND NOT coalesce(s.restart_lsn >= $1::text::pg_lsn, false)";
 
 /// The question, prepared.
 pub(super) struct Standbys {
     slot: String,
     written: Statement,
-    received: Statement,
+    behind: Statement,
 }
 
 impl Standbys {
@@ -48,7 +51,7 @@ impl Standbys {
         Ok(Self {
             slot: slot.to_owned(),
             written: prepare(WRITTEN).await?,
-            received: prepare(RECEIVED).await?,
+            behind: prepare(BEHIND).await?,
         })
     }
 
@@ -63,14 +66,14 @@ impl Standbys {
         let began = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
-            let row = ask(client, &self.received, end).await?;
-            if row.is_some_and(|row| row.get(0)) {
+            let row = ask(client, &self.behind, end).await?;
+            let Some(behind) = row.and_then(|row| row.get::<_, Option<String>>(0)) else {
                 return Ok(());
-            }
+            };
             if began.elapsed() > PATIENCE {
                 let message = format!(
-                    "the states of rows are written, but a standby of synchronized_standby_slots has \
-                     not received the WAL up to {end}"
+                    "the states of rows are written, but not every standby of \
+                     synchronized_standby_slots has received the WAL up to {end}: {behind}"
                 );
                 return Err(Failure::new("write-back-blocked", message));
             }

@@ -44,20 +44,23 @@ pub(super) struct ReleaseArgs {
     #[arg(long, value_name = "SERVICE")]
     service: String,
     /// The record key.
-    #[arg(long, value_name = "KEY", required_unless_present = "key_hex")]
+    #[arg(long, value_name = "KEY", required_unless_present_any = ["key_hex", "key_sha256"])]
     key: Option<String>,
     /// The record key, if it is no text: two hexadecimal digits for each byte, as list and stats show it.
     #[arg(long, value_name = "HEX", value_parser = RecordKey::from_hex, conflicts_with = "key")]
     key_hex: Option<RecordKey>,
+    /// The SHA-256 of a record key of more than 1,024 bytes, as list and stats show it.
+    #[arg(long, value_name = "HEX", value_parser = RecordKey::from_sha256, conflicts_with_all = ["key", "key_hex"])]
+    key_sha256: Option<RecordKey>,
     #[command(flatten)]
     request: RequestArgs,
 }
 
 impl ReleaseArgs {
-    /// One of the two is given.
+    /// One of the three is given.
     fn key(&self) -> RecordKey {
-        let hex = self.key_hex.clone();
-        hex.unwrap_or_else(|| self.key.as_deref().unwrap_or_default().into())
+        let digits = self.key_hex.clone().or_else(|| self.key_sha256.clone());
+        digits.unwrap_or_else(|| self.key.as_deref().unwrap_or_default().into())
     }
 }
 
@@ -237,7 +240,7 @@ async fn agreed(
         return Err(show::no_such(&ids));
     }
     if let Command::DlqRelease { service, key } = &target.command {
-        let is_parked = parked.contains(service, Some(key.as_bytes()));
+        let is_parked = parked.contains(service, key);
         if !is_parked && preview.letters == 0 {
             return Err(Problem::new(
                 format!("key {key} of service {service} is not parked"),
@@ -292,7 +295,7 @@ fn tell_outcome(
     }
     lines.extend(outcome.left.advice());
     if let Command::DlqRelease { service, key } = &target.command {
-        let is_parked = parked.contains(service, Some(key.as_bytes()));
+        let is_parked = parked.contains(service, key);
         document["parked"] = is_parked.into();
         lines.push(match is_parked {
             true => "the key is parked again".to_owned(),
@@ -356,8 +359,13 @@ mod tests {
         };
         assert_eq!(key(&["--key", "k"]), Some("k".into()));
         assert_eq!(key(&["--key-hex", "ff00"]), Some(b"\xff\x00".into()));
+        let long = RecordKey::from(vec![b'k'; 5_000]);
+        let sha256 = long.shown().sha256.unwrap();
+        assert_eq!(key(&["--key-sha256", &sha256]), Some(long));
         for wrong in [
             &[][..],
+            &["--key-sha256", "ff00"],
+            &["--key", "k", "--key-sha256", &sha256],
             &["--key-hex", "k"],
             &["--key", "k", "--key-hex", "00"],
         ] {

@@ -28,6 +28,9 @@ pub(super) struct FilterArgs {
     /// Of this record key, which is no text: two hexadecimal digits for each byte.
     #[arg(long, value_name = "HEX", value_parser = RecordKey::from_hex, conflicts_with = "key")]
     pub key_hex: Option<RecordKey>,
+    /// Of the record key of more than 1,024 bytes with this SHA-256, as list and stats show it.
+    #[arg(long, value_name = "HEX", value_parser = RecordKey::from_sha256, conflicts_with_all = ["key", "key_hex"])]
+    pub key_sha256: Option<RecordKey>,
     /// Dead since then or later.
     #[arg(long, value_name = "TIMESTAMP", value_parser = instant)]
     pub since: Option<String>,
@@ -55,7 +58,8 @@ impl FilterArgs {
                 .key
                 .as_ref()
                 .map(RecordKey::from)
-                .or_else(|| self.key_hex.clone()),
+                .or_else(|| self.key_hex.clone())
+                .or_else(|| self.key_sha256.clone()),
             since: self.since.clone(),
             until,
             ids: ids.to_vec(),

@@ -59,8 +59,8 @@ pub(super) fn summary(
     entry: &Entry<'_>,
     resolution: Option<&Resolution>,
 ) -> Value {
-    let key = letter.key.as_deref().map(RecordKey::from);
-    let (text, hex) = key.as_ref().map(RecordKey::shown).unzip();
+    let key = RecordKey::of_letter(entry, letter.key.as_deref());
+    let key = key.as_ref().map(RecordKey::shown).unwrap_or_default();
     json!({
         "place": letter.place(),
         "event_id": entry.row_id,
@@ -68,8 +68,9 @@ pub(super) fn summary(
         "type": entry.header(envelope::TYPE_HEADER),
         "class": entry.class,
         "reason": entry.reason,
-        "key": text,
-        "key_hex": hex.flatten(),
+        "key": key.text,
+        "key_hex": key.hex,
+        "key_sha256": key.sha256,
         "table": entry.table,
         "topic": entry.topic,
         "position": entry.position,
@@ -87,9 +88,10 @@ fn line(letter: &Value) -> String {
         None | Some("") => "-".to_owned(),
         Some(text) => text.escape_debug().to_string(),
     };
-    let key = match letter["key_hex"].as_str() {
-        Some(hex) => format!("--key-hex {hex}"),
-        None => text("key"),
+    let key = match (letter["key_hex"].as_str(), letter["key_sha256"].as_str()) {
+        (Some(hex), _) => format!("--key-hex {hex}"),
+        (None, Some(sha256)) => format!("--key-sha256 {sha256}"),
+        (None, None) => text("key"),
     };
     let mut line = format!(
         "{}  {}  {}  {}  key {}  event {}",

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use delivery::{Command, Filter};
+use delivery::{Command, Filter, RecordKey};
 use envelope::dead_letter::Entry;
 use serde_json::{Value, json};
 
@@ -28,7 +28,9 @@ impl Target {
         if !entry.is_event() {
             return Some(Stays::NoEvent);
         }
-        (!released && parked.contains(entry.service, key)).then_some(Stays::Parked)
+        let key = RecordKey::of_letter(entry, key);
+        let is_parked = key.is_some_and(|key| parked.contains(entry.service, &key));
+        (!released && is_parked).then_some(Stays::Parked)
     }
 
     /// The verb of what becomes of letters.
@@ -49,7 +51,7 @@ enum Stays {
 }
 
 /// The parked keys.
-pub(super) struct Parked(HashSet<(String, Vec<u8>)>);
+pub(super) struct Parked(HashSet<(String, RecordKey)>);
 
 impl Parked {
     pub async fn read(pipeline: &Pipeline) -> Result<Self, Failure> {
@@ -60,11 +62,8 @@ impl Parked {
         Ok(Self(keys.collect()))
     }
 
-    pub fn contains(&self, service: &str, key: Option<&[u8]>) -> bool {
-        let Some(key) = key.filter(|_| !self.0.is_empty()) else {
-            return false;
-        };
-        self.0.contains(&(service.to_owned(), key.to_vec()))
+    pub fn contains(&self, service: &str, key: &RecordKey) -> bool {
+        !self.0.is_empty() && self.0.contains(&(service.to_owned(), key.clone()))
     }
 }
 
@@ -106,7 +105,7 @@ impl Left {
             ),
             (
                 self.others,
-                "came later, or are of tables that the relay does not serve",
+                "came later, or are of tables that the relay does not serve: those can only be dropped",
             ),
         ];
         let some = lines.into_iter().filter(|(letters, _)| *letters > 0);

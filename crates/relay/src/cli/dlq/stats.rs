@@ -55,9 +55,7 @@ pub(super) async fn run(args: &StatsArgs, pipeline: &Pipeline) -> Result<(), Pro
         *resolved.entry(&resolution.kind).or_default() += 1;
     }
     let keys = parked.into_iter();
-    let keys: Vec<_> = keys
-        .map(|parked| (parked.service, parked.key.into()))
-        .collect();
+    let keys: Vec<_> = keys.map(|parked| (parked.service, parked.key)).collect();
     match args.scope.json {
         true => println!("{}", document(&open, &resolved, &keys)),
         false => print(&open, &resolved, &keys),
@@ -75,8 +73,8 @@ fn document(
                 "oldest": open.oldest, "newest": open.newest })
     };
     let key = |(service, key): &(String, RecordKey)| {
-        let (text, hex) = key.shown();
-        json!({ "service": service, "key": text, "key_hex": hex })
+        let key = key.shown();
+        json!({ "service": service, "key": key.text, "key_hex": key.hex, "key_sha256": key.sha256 })
     };
     json!({
         "open": open.iter().map(group).collect::<Vec<_>>(),

@@ -7,8 +7,9 @@ use crate::cli::database::all;
 use crate::cli::doctor::report::Check;
 use crate::config::{Pipeline, SinkKind};
 use crate::failure::Failure;
+use crate::sink::{self, Recorded};
+use crate::source;
 use crate::source::catalog::{Catalog, SlotUse};
-use crate::{sink, source};
 
 /// What a slot holds back, beside what [`SlotUse`] says.
 #[derive(Debug, Clone, Default)]
@@ -113,23 +114,12 @@ pub(super) async fn check_start(pipeline: &Pipeline, has_checkpoints: bool) -> V
 /// The slot was read when the session was opened, so before the checkpoint: while a relay moves
 /// both, the slot is never ahead. For the same reason the WAL's end is read after it.
 async fn agree(pipeline: &Pipeline, session: source::Session) -> Result<String, Failure> {
-    let sink::Recorded {
-        checkpoint,
-        exceptions,
-    } = sink::read_latest(pipeline).await?;
+    let recorded = sink::read_latest(pipeline).await?;
+    let checkpoint = recorded.checkpoint.as_ref();
     let mut facts = session.facts;
     facts.wal_end = session.catalog.wal_end().await?;
-    let start = delivery::check_start(checkpoint.as_ref(), &facts, Consent::default())?;
-    if let Some(checkpoint) = &checkpoint {
-        // While a relay runs, the two may have been read on either side of a window of its.
-        let counted = delivery::check_exceptions(checkpoint, &exceptions, Consent::default());
-        if counted.is_err() {
-            let newest = sink::read_latest(pipeline).await?.checkpoint;
-            if newest.as_ref() == Some(checkpoint) {
-                counted?;
-            }
-        }
-    }
+    let start = delivery::check_start(checkpoint, &facts, Consent::default())?;
+    check_exceptions(&recorded, async || sink::read_settled(pipeline).await).await?;
     Ok(match start {
         Start::Create => "none yet: a first start".to_owned(),
         Start::Adopt { at } => format!("the slot was made for outboxd, and is taken up at {at}"),
@@ -140,10 +130,37 @@ async fn agree(pipeline: &Pipeline, session: source::Session) -> Result<String, 
     })
 }
 
+/// While a relay runs, checkpoint and exceptions may have been read on either side of a commit of its, or
+/// of one that only one of their partitions shows yet: before they are said to differ they are looked at
+/// `again`, settled. If the relay has gone on meanwhile, it counts them itself at its next start.
+async fn check_exceptions(
+    recorded: &Recorded,
+    again: impl AsyncFnOnce() -> Result<Recorded, Failure>,
+) -> Result<(), Failure> {
+    let Some(checkpoint) = &recorded.checkpoint else {
+        return Ok(());
+    };
+    let count = |recorded: &Recorded| {
+        delivery::check_exceptions(checkpoint, &recorded.exceptions, Consent::default())
+    };
+    if count(recorded).is_ok() {
+        return Ok(());
+    }
+    let settled = again().await?;
+    if settled.checkpoint.as_ref() != Some(checkpoint) {
+        return Ok(());
+    }
+    Ok(count(&settled)?)
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use delivery::{Checkpoint, Coverage, Exceptions, Fingerprint, Kind, RevivedRow};
+
     use super::*;
     use crate::cli::doctor::report::Verdict;
+    use crate::sink::opening_checkpoint;
 
     fn usage(retained_bytes: i64, wal_status: &str) -> SlotUse {
         SlotUse {
@@ -162,6 +179,58 @@ mod tests {
         };
         let checks = held("outboxd", usage, &hold);
         checks.iter().map(|c| c.verdict).collect()
+    }
+
+    fn recorded(lsn: u64, counted: usize, found: usize) -> Recorded {
+        let facts = ServerFacts {
+            identity: Identity {
+                system_identifier: "7".into(),
+                timeline: 1,
+                database: "app".into(),
+                slot: "outboxd".into(),
+            },
+            wal_end: Lsn::from(lsn),
+            history: Vec::new(),
+            slot: None,
+            fingerprint: Fingerprint::of(""),
+            coverage: Coverage::default(),
+        };
+        let pipeline = Pipeline::default();
+        let checkpoint = Checkpoint {
+            exceptions: Some(counted),
+            ..opening_checkpoint(Kind::Progress, &facts, Lsn::from(lsn), &pipeline)
+        };
+        let row = |n: usize| RevivedRow {
+            service: "bank".into(),
+            table: "public.outbox".into(),
+            id: n.to_string(),
+        };
+        Recorded {
+            checkpoint: Some(checkpoint),
+            exceptions: Exceptions {
+                revived: (0..found).map(row).collect(),
+                ..Exceptions::default()
+            },
+        }
+    }
+
+    #[test]
+    fn exceptions_are_missed_only_if_they_are_missing_from_what_is_settled() {
+        let look = |first: Recorded, settled: Option<Recorded>| {
+            let again = async || settled.ok_or_else(|| Failure::new("internal", "looked again"));
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap();
+            let looked = runtime.block_on(check_exceptions(&first, again));
+            looked.map_err(|failure| failure.code.name)
+        };
+        assert_eq!(look(recorded(5, 2, 2), None), Ok(()));
+        let late = recorded(5, 2, 1);
+        assert_eq!(look(late, Some(recorded(5, 2, 2))), Ok(()), "shown late");
+        let before = recorded(5, 2, 1);
+        assert_eq!(look(before, Some(recorded(9, 3, 1))), Ok(()), "it goes on");
+        let lost = recorded(5, 2, 1);
+        assert_eq!(look(lost, Some(recorded(5, 2, 1))), Err("exceptions-lost"));
     }
 
     #[test]
