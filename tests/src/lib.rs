@@ -9,11 +9,15 @@
 pub mod chaos;
 pub mod cluster;
 pub mod consumers;
+pub mod dashboard;
 pub mod downtime;
 pub mod evidence;
+pub mod exposition;
 pub mod letters;
 mod load;
 pub mod oracle;
+pub mod prometheus;
+pub mod promql;
 pub mod reader;
 pub mod relay;
 pub mod scenario;

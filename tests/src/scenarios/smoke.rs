@@ -5,6 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, value::RawValue};
 
+use super::feeds;
+use crate::exposition::{self, Exposer};
 use crate::oracle;
 use crate::reader::Reader;
 use crate::scenario::{Figures, Group, Scenario};
@@ -37,6 +39,8 @@ async fn run(figures: &mut Figures) -> Result<()> {
     }
     // A stop makes durable what was received; what was not is the next relay's.
     stage.caught_up(&relay).await?;
+    feeds::none_pending(&stage).await?;
+    exposition::check(&relay.get("/metrics")?.1, Exposer::Relay)?;
     relay.stop().await?;
     check_envelopes(&stage)?;
     let verdict = oracle::require_exact(&stage).await?;

@@ -255,9 +255,7 @@ impl PipelineMetrics {
         }
         let families = &self.families;
         families.publishing.published(&self.label, batch, took);
-        families
-            .dead_letters
-            .published(&self.label.pipeline, batch);
+        families.dead_letters.published(&self.label.pipeline, batch);
     }
 
     /// Keys that are parked.

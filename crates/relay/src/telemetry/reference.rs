@@ -18,7 +18,9 @@ pub fn reference() -> String {
 fn section(page: &mut String, title: &str, metrics: &[&Metric]) {
     // Writing to a string can't fail.
     let _ = writeln!(page, "\n## {title}\n");
-    page.push_str("| metric | type | unit | meaning | exposed | alerts |\n|---|---|---|---|---|---|\n");
+    page.push_str(
+        "| metric | type | unit | meaning | exposed | alerts |\n|---|---|---|---|---|---|\n",
+    );
     for metric in metrics {
         let _ = writeln!(
             page,

@@ -41,8 +41,7 @@ const fn histogram(name: Text, unit: Text, meaning: Text) -> Metric {
 }
 
 const fn consumed(name: Text, meaning: Text) -> Metric {
-    counter(name, CONSUMED, "events", meaning)
-        .by_consumers()
+    counter(name, CONSUMED, "events", meaning).by_consumers()
 }
 
 macro_rules! table {
