@@ -6,6 +6,7 @@ mod entries;
 
 use prometheus_client::registry::{Metric as Exposable, Registry, Unit};
 
+pub use entries::METRICS;
 pub(super) use entries::*;
 
 /// What kind of metric it is.
