@@ -28,9 +28,12 @@ pub fn check(text: &str, exposer: Exposer) -> Result<()> {
     for (name, family) in &families {
         let entry = METRICS.iter().find(|metric| base(metric) == *name);
         let metric = entry.with_context(|| format!("{name} is not in the table of metrics"))?;
-        let is_theirs = metric.exposed != Exposed::ByConsumers;
+        let is_theirs = match exposer {
+            Exposer::Relay => metric.exposed != Exposed::ByConsumers,
+            Exposer::Consumer => name.starts_with("event_consumer_"),
+        };
         ensure!(
-            is_theirs == (exposer == Exposer::Relay),
+            is_theirs,
             "{name} is exposed by another than the table says"
         );
         let kind = metric.kind.name();
