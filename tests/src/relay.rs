@@ -31,7 +31,16 @@ impl Relay {
         env: &[(&str, &str)],
         folder: impl AsRef<Path>,
     ) -> Result<Self> {
-        let admin = free_address()?;
+        Self::launch_at(free_address()?, flags, env, folder)
+    }
+
+    /// As `launch`, with the admin endpoints at an address that somebody watches.
+    pub fn launch_at(
+        admin: SocketAddr,
+        flags: &[String],
+        env: &[(&str, &str)],
+        folder: impl AsRef<Path>,
+    ) -> Result<Self> {
         let mut args = vec![
             "run".to_owned(),
             "--admin-listen".to_owned(),
@@ -145,7 +154,8 @@ fn tail(text: &str, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-fn free_address() -> Result<SocketAddr> {
+/// An address that nobody listens on.
+pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 

@@ -18,7 +18,7 @@ const MEASURE: [&str; 4] = [
     "consumer-throughput",
 ];
 /// Of the product, but not of its delivery.
-const ELSEWHERE: [&str; 4] = ["smoke", "logs", "tls", "tuning"];
+const ELSEWHERE: [&str; 5] = ["smoke", "logs", "tls", "tuning", "alerts"];
 
 /// `KIND:NAME` in backticks.
 fn references(kind: &str) -> Vec<&'static str> {

@@ -11,6 +11,8 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod dead_letters;
+#[cfg(test)]
+mod documents;
 pub mod failure;
 pub mod feed;
 pub mod pipeline;

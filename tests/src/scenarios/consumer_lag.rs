@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 
 use crate::consumers::{self, Running};
+use crate::exposition::{self, Exposer};
 use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::Stage;
 use crate::wait;
@@ -71,6 +72,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
         claimed == EVENTS.to_string(),
         "lag 0, but {claimed} events handled"
     );
+    exposition::check(&exposed(&registry)?, Exposer::Consumer)?;
     // It stays there, long after the last event: each partition ends with a marker.
     for _ in 0..30 {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -106,10 +108,15 @@ async fn follow(registry: &Registry) -> Result<f64> {
     Ok(deviation)
 }
 
-/// The metric, as it is scraped.
-fn lag(registry: &Registry) -> Result<Option<f64>> {
+fn exposed(registry: &Registry) -> Result<String> {
     let mut text = String::new();
     encode(&mut text, registry)?;
+    Ok(text)
+}
+
+/// The metric, as it is scraped.
+fn lag(registry: &Registry) -> Result<Option<f64>> {
+    let text = exposed(registry)?;
     let name = format!("event_consumer_lag_seconds{{service=\"ledger\",topic=\"{TOPIC}\"}} ");
     let value = text.lines().find_map(|line| line.strip_prefix(&name));
     value

@@ -1,6 +1,7 @@
 //! The registry: one file a scenario.
 
 mod acl;
+mod alerts;
 mod backfill;
 mod backlog;
 mod before_slot;
@@ -149,4 +150,5 @@ pub static ALL: &[Scenario] = &[
     duplicate_flood::SCENARIO,
     consumer_throughput::SCENARIO,
     consumer_lag::SCENARIO,
+    alerts::SCENARIO,
 ];

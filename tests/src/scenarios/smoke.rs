@@ -5,10 +5,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, value::RawValue};
 
+use crate::exposition::{self, Exposer};
 use crate::oracle;
 use crate::reader::Reader;
 use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage, TOPICS};
+use crate::wait;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "smoke",
@@ -18,6 +20,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run: |figures| Box::pin(run(figures)),
 };
 
+const WITHIN: Duration = Duration::from_secs(20);
 const NUMBER: &str = "12345678901234567890.10";
 
 async fn run(figures: &mut Figures) -> Result<()> {
@@ -37,6 +40,11 @@ async fn run(figures: &mut Figures) -> Result<()> {
     }
     // A stop makes durable what was received; what was not is the next relay's.
     stage.caught_up(&relay).await?;
+    wait::until("states are written back", WITHIN, async || {
+        Ok(relay.count("outboxd_write_back_duration_seconds_count", "")? > 0.0)
+    })
+    .await?;
+    exposition::check(&relay.get("/metrics")?.1, Exposer::Relay)?;
     relay.stop().await?;
     check_envelopes(&stage)?;
     let verdict = oracle::require_exact(&stage).await?;

@@ -175,7 +175,7 @@ impl Default for Retry {
     }
 }
 
-/// When the pipeline counts as late; alerts and `/status` compare with it.
+/// When the pipeline counts as late: exposed as metrics, which alert rules compare with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sla {
     /// Age of the oldest committed event that is not yet durable in Kafka.

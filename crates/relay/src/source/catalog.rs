@@ -209,6 +209,8 @@ pub struct SlotUse {
     pub lag_bytes: i64,
     /// WAL kept for the slot.
     pub retained_bytes: i64,
+    /// `max_slot_wal_keep_size`, beyond which the slot is lost; `None` without a limit.
+    pub retained_limit_bytes: Option<i64>,
     /// `wal_status` of the slot.
     pub wal_status: Option<String>,
 }
@@ -249,7 +251,8 @@ const HOLDER: &str = "SELECT s.active_pid, coalesce(a.application_name, ''), \
 
 const SLOT_USE: &str = "SELECT pg_current_wal_flush_lsn()::text, confirmed_flush_lsn::text, \
      coalesce(pg_wal_lsn_diff(pg_current_wal_flush_lsn(), confirmed_flush_lsn), 0)::bigint, \
-     coalesce(pg_wal_lsn_diff(pg_current_wal_flush_lsn(), restart_lsn), 0)::bigint, wal_status \
+     coalesce(pg_wal_lsn_diff(pg_current_wal_flush_lsn(), restart_lsn), 0)::bigint, wal_status, \
+     (SELECT nullif(setting::bigint, -1) << 20 FROM pg_settings WHERE name = 'max_slot_wal_keep_size') \
      FROM pg_replication_slots WHERE slot_name = $1";
 
 /// Rows ever written: the identity sequence of the `seq` column, else the insert statistics.
@@ -288,6 +291,7 @@ impl Catalog {
             lag_bytes: row.get(2),
             retained_bytes: row.get(3),
             wal_status: row.get(4),
+            retained_limit_bytes: row.get(5),
         })
     }
 

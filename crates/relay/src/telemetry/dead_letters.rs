@@ -6,52 +6,27 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
 
 use super::labels::PipelineLabel;
+use super::table::{self, families};
 use crate::config::Pipeline;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClassLabel {
+pub(super) struct ClassLabel {
     pipeline: String,
     service: String,
     class: String,
 }
 
-#[derive(Debug, Clone)]
-pub(super) struct DeadLetterFamilies {
-    events: Family<ClassLabel, Counter>,
-    revived: Family<PipelineLabel, Counter>,
-    parked: Family<PipelineLabel, Gauge>,
+families! {
+    pub(super) struct DeadLetterFamilies {
+        events: Family<ClassLabel, Counter> = Family::default(), table::DEAD_LETTERS;
+        revived: Family<PipelineLabel, Counter> = Family::default(), table::REPLAYED;
+        parked: Family<PipelineLabel, Gauge> = Family::default(), table::PARKED_KEYS;
+    }
 }
 
 impl DeadLetterFamilies {
-    pub fn new() -> Self {
-        Self {
-            events: Family::default(),
-            revived: Family::default(),
-            parked: Family::default(),
-        }
-    }
-
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "outboxd_dead_letters",
-            "Events that went to the dead-letter topic, by service and class of the reason",
-            self.events.clone(),
-        );
-        registry.register(
-            "outboxd_replayed_events",
-            "Events published from their dead letters, on request",
-            self.revived.clone(),
-        );
-        registry.register(
-            "outboxd_parked_keys",
-            "Keys whose events go to the dead letters until they are released",
-            self.parked.clone(),
-        );
-    }
-
     /// A window is durable.
     pub fn published(&self, pipeline: &str, batch: &RecordBatch) {
         if is_plain(batch) {

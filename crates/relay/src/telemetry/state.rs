@@ -59,3 +59,17 @@ impl State {
         }
     }
 }
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 3] = [Self::Active, Self::Standby, Self::Candidate];
+
+    /// Its name in metrics and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Standby => "standby",
+            Self::Candidate => "candidate",
+        }
+    }
+}

@@ -444,6 +444,13 @@ impl Vitals {
         self.lock().shown()
     }
 
+    /// Code of what stopped it, while it is stopped.
+    pub fn stopped_by(&self) -> Option<&'static str> {
+        let inner = self.lock();
+        let stop = inner.stop.as_ref()?;
+        (inner.shown() == State::Stopped).then_some(stop.failure().code.name)
+    }
+
     /// Its part among the relays of this pipeline.
     pub fn role(&self) -> Role {
         self.lock().role()

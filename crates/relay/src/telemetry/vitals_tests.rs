@@ -50,6 +50,7 @@ fn slot(wal_end: u64, confirmed: u64) -> SlotUse {
         confirmed_flush: Some(Lsn::from(confirmed)),
         lag_bytes: 0,
         retained_bytes: 0,
+        retained_limit_bytes: None,
         wal_status: None,
     }
 }

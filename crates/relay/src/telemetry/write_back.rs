@@ -7,12 +7,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Registry, Unit};
 
-use super::labels::{CodeLabel, PipelineLabel};
+use super::labels::{CodeLabel, HistogramFamily, PipelineLabel};
+use super::table::{self, families};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
+pub(super) struct OutcomeLabel {
     pipeline: String,
     outcome: &'static str,
 }
@@ -21,55 +21,18 @@ fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 17))
 }
 
-#[derive(Debug, Clone)]
-pub(super) struct WriteBackFamilies {
-    rows: Family<OutcomeLabel, Counter>,
-    batch_seconds: Family<PipelineLabel, Histogram, fn() -> Histogram>,
-    pending: Family<PipelineLabel, Gauge>,
-    errors: Family<CodeLabel, Counter>,
-    pruned: Family<PipelineLabel, Counter>,
+families! {
+    pub(super) struct WriteBackFamilies {
+        rows: Family<OutcomeLabel, Counter> = Family::default(), table::WRITE_BACK_ROWS;
+        batch_seconds: HistogramFamily = Family::new_with_constructor(seconds), table::WRITE_BACK_DURATION;
+        pending: Family<PipelineLabel, Gauge> = Family::default(), table::WRITE_BACK_PENDING;
+        errors: Family<CodeLabel, Counter> = Family::default(), table::WRITE_BACK_ERRORS;
+        pruned: Family<PipelineLabel, Counter> = Family::default(), table::PRUNED_ROWS;
+    }
 }
 
 impl WriteBackFamilies {
-    pub fn new() -> Self {
-        Self {
-            rows: Family::default(),
-            batch_seconds: Family::new_with_constructor(seconds),
-            pending: Family::default(),
-            errors: Family::default(),
-            pruned: Family::default(),
-        }
-    }
-
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "outboxd_write_back_rows",
-            "Rows whose state was written, by outcome; passed-over ones were gone or not pending",
-            self.rows.clone(),
-        );
-        registry.register_with_unit(
-            "outboxd_write_back_duration",
-            "Writing one batch of states",
-            Unit::Seconds,
-            self.batch_seconds.clone(),
-        );
-        registry.register(
-            "outboxd_write_back_pending",
-            "Rows that wait for their state to be written",
-            self.pending.clone(),
-        );
-        registry.register(
-            "outboxd_write_back_errors",
-            "Tries to write states that failed, by error code",
-            self.errors.clone(),
-        );
-        registry.register(
-            "outboxd_pruned_rows",
-            "Published rows removed by retention",
-            self.pruned.clone(),
-        );
-    }
-
+    /// The part of one pipeline.
     pub fn of(&self, pipeline: &str) -> WriteBackMetrics {
         WriteBackMetrics {
             pipeline: pipeline.to_owned(),
@@ -79,7 +42,7 @@ impl WriteBackFamilies {
 }
 
 /// What one pipeline's write-back and retention count.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct WriteBackMetrics {
     pipeline: String,
     families: WriteBackFamilies,

@@ -168,6 +168,7 @@ mod tests {
             confirmed_flush: None,
             lag_bytes: 0,
             retained_bytes,
+            retained_limit_bytes: None,
             wal_status: Some(wal_status.into()),
         }
     }

@@ -1,26 +1,9 @@
 //! The reference page, the annotated example and `config print` say what is true.
 
-use std::path::PathBuf;
-
 use super::{Given, LEAST, from_toml};
 use crate::config::keys::{GLOBAL, Key, PIPELINE, TABLE};
 use crate::config::{Config, example, print, reference};
-
-/// Compares `docs/{name}` with what is generated, or writes it if `UPDATE_DOCS` is set.
-#[track_caller]
-fn check_document(name: &str, generated: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../docs")
-        .join(name);
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, generated).unwrap();
-    }
-    let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        written == generated,
-        "docs/{name} is out of date: run UPDATE_DOCS=1 cargo test -p outboxd config"
-    );
-}
+use crate::documents::check_document;
 
 #[test]
 fn the_reference_page_is_up_to_date() {
