@@ -18,7 +18,18 @@ const MEASURE: [&str; 4] = [
     "consumer-throughput",
 ];
 /// Of the product, but not of its delivery.
-const ELSEWHERE: [&str; 5] = ["smoke", "logs", "tls", "tuning", "alerts"];
+const ELSEWHERE: [&str; 10] = [
+    "smoke",
+    "logs",
+    "tls",
+    "tuning",
+    "alerts",
+    "status-page",
+    "runbooks-flow",
+    "runbooks-letters",
+    "runbooks-slot",
+    "runbooks-change",
+];
 
 /// `KIND:NAME` in backticks.
 fn references(kind: &str) -> Vec<&'static str> {
