@@ -13,6 +13,7 @@ use scenarios::{dashboard, promql};
 use serde::Deserialize;
 
 const RULES: &str = include_str!("../../docs/alerts/outboxd.rules.yml");
+const PAGE: &str = include_str!("../../docs/operations.md");
 const UNIT_TESTS: &str = include_str!("../alerts/outboxd.test.yml");
 /// Where the rules' links lead to: the same files as in this folder.
 const BASE: &str = "https://github.com/outboxd/outboxd/blob/main/";
@@ -102,6 +103,8 @@ fn every_alert_says_how_bad_it_is_and_what_to_do() {
             let text = rule.annotations.get(annotation);
             assert!(text.is_some_and(|t| !t.is_empty()), "{alert}: {annotation}");
         }
+        let listed = PAGE.contains(&format!("`{alert}`"));
+        assert!(listed, "{alert} is not in docs/operations.md");
     }
 }
 
