@@ -1,6 +1,6 @@
 //! A collector of OpenTelemetry spans: takes OTLP over HTTP (protobuf) and keeps what it got.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -44,7 +44,7 @@ impl outbox::EventType for Settled {
 struct Post;
 
 impl Handler<Settled> for Post {
-    async fn handle(&self, event: &Event<Settled>, tx: &Transaction<'_>) -> Result<(), Failure> {
+    async fn handle(&self, event: Event<Settled>, tx: &Transaction<'_>) -> Result<(), Failure> {
         let sql = "INSERT INTO entries (event_id, amount) VALUES ($1, $2)";
         tx.execute(sql, &[&event.id(), &event.payload.amount])
             .await?;

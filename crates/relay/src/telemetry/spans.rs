@@ -91,13 +91,11 @@ impl Spans {
         let parent = self
             .propagator
             .extract_with_context(&Context::new(), &Carrier(record));
-        let span = parent.span();
-        let context = span.span_context();
+        let context = parent.span().span_context().clone();
         let wanted = match context.is_valid() {
             true => context.is_sampled(),
             false => self.samples_new,
         };
-        drop(span);
         wanted.then_some(parent)
     }
 
