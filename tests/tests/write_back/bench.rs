@@ -60,6 +60,7 @@ pub fn context(pipeline: Pipeline) -> Context {
     Context {
         consent: Consent::default(),
         log_events: false,
+        spans: None,
         shutdown_timeout: WITHIN,
         vitals: Arc::new(Vitals::new(&pipeline)),
         metrics: Metrics::new().pipeline(&pipeline),
