@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::consumer_lag::ConsumerCollector;
 use super::dead_letters::DeadLetterFamilies;
 use super::labels::{CodeLabel, PipelineLabel};
 use super::write_back::{WriteBackFamilies, WriteBackMetrics};
@@ -87,6 +88,7 @@ struct Families {
     wal_end: Family<PipelineLabel, Gauge>,
     write_back: WriteBackFamilies,
     dead_letters: DeadLetterFamilies,
+    consumers: ConsumerCollector,
 }
 
 impl Families {
@@ -116,12 +118,14 @@ impl Families {
             wal_end: Family::default(),
             write_back: WriteBackFamilies::new(),
             dead_letters: DeadLetterFamilies::new(),
+            consumers: ConsumerCollector::default(),
         }
     }
 
     fn register(&self, registry: &mut Registry) {
         self.write_back.register(registry);
         self.dead_letters.register(registry);
+        registry.register_collector(Box::new(self.consumers.clone()));
         let r = registry;
         let (b, s) = (Unit::Bytes, Unit::Seconds);
         r.register(
@@ -288,6 +292,9 @@ impl Metrics {
         for (vitals, metrics) in pipelines {
             metrics.refresh(vitals);
         }
+        let telling = pipelines.iter().filter(|(vitals, _)| vitals.role() != Role::Standby);
+        let consumers = telling.flat_map(|(vitals, _)| vitals.consumer_lags().shown());
+        self.families.consumers.show(consumers.collect());
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
             Ok(()) => text,

@@ -1,5 +1,6 @@
 //! What the outside sees: vitals for the admin endpoints, metrics, and log lines.
 
+mod consumer_lag;
 mod dead_letters;
 mod labels;
 mod lag;
@@ -12,6 +13,7 @@ mod unconfirmed;
 mod vitals;
 mod write_back;
 
+pub use consumer_lag::{ConsumerLags, ConsumerShown, GroupLag, TopicLag};
 pub use dead_letters::log_dead_letters;
 pub use logging::{init as init_logging, log_published};
 pub(crate) use metrics::is_streamed;
