@@ -79,9 +79,12 @@ impl GroupReader {
         })
     }
 
-    /// All topics that may be seen, with their numbers of partitions.
-    pub fn topics(&self, timeout: Duration) -> Result<HashMap<String, i32>, ClientError> {
-        Ok(self.client.topics(timeout)?.into_iter().collect())
+    /// All partitions that may be seen, and whether each has a leader that could be asked.
+    pub fn partitions(
+        &self,
+        timeout: Duration,
+    ) -> Result<HashMap<TopicPartition, bool>, ClientError> {
+        Ok(self.client.partitions(timeout)?.into_iter().collect())
     }
 
     /// The offsets that a group has committed; none if there is no such group.
@@ -105,7 +108,8 @@ impl GroupReader {
         Ok(committed)
     }
 
-    /// Asks the leaders of partitions for an edge of each: one request for each broker.
+    /// Asks the leaders of partitions for an edge of each: one request for each broker. Nothing is said of
+    /// any while one of them has no leader.
     pub fn offsets(
         &self,
         edge: Edge,

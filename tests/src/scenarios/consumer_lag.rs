@@ -143,7 +143,12 @@ fn foreign(stage: &Stage) -> Result<Program> {
     let mut consumer = stage.kafka.tool(class)?;
     consumer
         .args(["--bootstrap-server", &stage.bootstrap(), "--topic", TOPIC])
-        .args(["--group", "recon-java", "--isolation-level", "read_committed"])
+        .args([
+            "--group",
+            "recon-java",
+            "--isolation-level",
+            "read_committed",
+        ])
         .args(["--from-beginning", "--consumer-property"])
         .arg("auto.commit.interval.ms=100");
     Ok(Program::spawn(consumer, &stage.folder().join("recon.log"))?)
@@ -246,7 +251,11 @@ async fn follow(stage: &Stage, sources: &[Source<'_>]) -> Result<f64> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         Ok(now.as_secs_f64() - committed)
     };
-    let tells = async || Ok(sources.iter().all(|s| s.lag().is_ok_and(|lag| lag > Some(0.0))));
+    let tells = async || {
+        Ok(sources
+            .iter()
+            .all(|s| s.lag().is_ok_and(|lag| lag > Some(0.0))))
+    };
     wait::until("lag is told", TOLD_WITHIN, tells)
         .await
         .with_context(|| format!("{sources:?}"))?;
@@ -293,7 +302,10 @@ fn what_is_wrong_is_named(relay: &Relay) -> Result<()> {
     let consumers = status["pipelines"][0]["consumers"].as_array();
     let of = |consumer: &serde_json::Value| {
         let text = |value: &serde_json::Value| value.as_str().unwrap_or("none").to_owned();
-        (text(&consumer["service"]), text(&consumer["failure"]["code"]))
+        (
+            text(&consumer["service"]),
+            text(&consumer["failure"]["code"]),
+        )
     };
     let failures: BTreeMap<_, _> = consumers.context("no consumers")?.iter().map(of).collect();
     for (service, code, stale) in [
@@ -307,8 +319,15 @@ fn what_is_wrong_is_named(relay: &Relay) -> Result<()> {
         let label = format!("service=\"{service}\"");
         let shown = relay.metric("event_consumer_lag_stale", &label)?;
         ensure!(shown == Some(stale), "{service}: stale {shown:?}");
-        let told = relay.log_text().lines().filter(|line| line.contains(code)).count();
-        ensure!(told == usize::from(code != "none"), "{service}: told {told} times");
+        let told = relay
+            .log_text()
+            .lines()
+            .filter(|line| line.contains(code))
+            .count();
+        ensure!(
+            told == usize::from(code != "none"),
+            "{service}: told {told} times"
+        );
     }
     Ok(())
 }
@@ -317,7 +336,9 @@ fn what_is_wrong_is_named(relay: &Relay) -> Result<()> {
 async fn a_standby_is_silent(stage: &Stage, config: &str) -> Result<()> {
     let standby = stage.relay(&["--config", config]).await?;
     let (_, text) = standby.get("/metrics")?;
-    let sample = text.lines().find(|line| line.starts_with("event_consumer_lag"));
+    let sample = text
+        .lines()
+        .find(|line| line.starts_with("event_consumer_lag"));
     ensure!(sample.is_none(), "a standby says {sample:?}");
     standby.stop().await?;
     Ok(())

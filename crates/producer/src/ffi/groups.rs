@@ -36,8 +36,8 @@ impl Drop for List {
 type Said = (TopicPartition, Result<i64, ClientError>);
 
 impl Client {
-    /// The names of all topics with their numbers of partitions.
-    pub fn topics(&self, timeout: Duration) -> Result<Vec<(String, i32)>, ClientError> {
+    /// All partitions of all topics, and whether each has a leader.
+    pub fn partitions(&self, timeout: Duration) -> Result<Vec<(TopicPartition, bool)>, ClientError> {
         let mut metadata = ptr::null();
         // SAFETY: the handle is alive; the answer is written where the pointer says.
         let code = unsafe {
@@ -56,10 +56,19 @@ impl Client {
         unsafe {
             let count = usize::try_from((*metadata).topic_cnt).unwrap_or_default();
             let topics = slice((*metadata).topics.cast_const(), count).iter();
-            let named = topics.map(|topic| (text(topic.topic), topic.partition_cnt));
-            let named = named.collect();
+            let mut partitions = Vec::new();
+            for topic in topics {
+                let count = usize::try_from(topic.partition_cnt).unwrap_or_default();
+                for partition in slice(topic.partitions.cast_const(), count) {
+                    let place = TopicPartition {
+                        topic: text(topic.topic),
+                        partition: partition.id,
+                    };
+                    partitions.push((place, partition.leader >= 0));
+                }
+            }
             rd::rd_kafka_metadata_destroy(metadata);
-            Ok(named)
+            Ok(partitions)
         }
     }
 
@@ -155,8 +164,8 @@ impl Client {
                 let mut count = 0;
                 let infos = rd::rd_kafka_ListOffsets_result_infos(result, &mut count);
                 let infos = slice(infos.cast_const(), count).iter();
-                let places = infos
-                    .map(|info| &*rd::rd_kafka_ListOffsetsResultInfo_topic_partition(*info));
+                let places =
+                    infos.map(|info| &*rd::rd_kafka_ListOffsetsResultInfo_topic_partition(*info));
                 places.map(|place| said_of(place)).collect()
             }
         })
@@ -183,7 +192,12 @@ pub(crate) struct Fetching<'a> {
 
 impl Fetching<'_> {
     /// Reads a partition from an offset on. The topic's handle must outlive this.
-    pub fn start(&mut self, topic: TopicRef, partition: i32, offset: i64) -> Result<(), ClientError> {
+    pub fn start(
+        &mut self,
+        topic: TopicRef,
+        partition: i32,
+        offset: i64,
+    ) -> Result<(), ClientError> {
         // SAFETY: topic and queue are alive; no partition is started twice by our caller.
         let started = unsafe {
             rd::rd_kafka_consume_start_queue(
@@ -215,9 +229,7 @@ impl Fetching<'_> {
 
     /// Reads a partition no more.
     pub fn stop(&mut self, topic: TopicRef, partition: i32) {
-        let is_it = |(other, number): &(TopicRef, i32)| {
-            other.0 == topic.0 && *number == partition
-        };
+        let is_it = |(other, number): &(TopicRef, i32)| other.0 == topic.0 && *number == partition;
         if let Some(at) = self.started.iter().position(is_it) {
             self.started.swap_remove(at);
             stop(topic, partition);

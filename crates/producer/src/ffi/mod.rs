@@ -153,12 +153,7 @@ impl Client {
         let mut reason = [0 as c_char; ERROR_TEXT_BYTES];
         // SAFETY: on success librdkafka owns the configuration, on failure we still do.
         let rk = unsafe {
-            rd::rd_kafka_new(
-                kind,
-                conf.raw.0.as_ptr(),
-                reason.as_mut_ptr(),
-                reason.len(),
-            )
+            rd::rd_kafka_new(kind, conf.raw.0.as_ptr(), reason.as_mut_ptr(), reason.len())
         };
         let Some(rk) = NonNull::new(rk) else {
             return Err(CreateError::Client(text(reason.as_ptr())));

@@ -149,13 +149,19 @@ pub fn example() -> String {
         &mut TableDraft::default(),
         "pipelines.tables.",
     );
-    text.push_str("\n# One consumer group whose lag is exported. Repeat for others; by default, none.\n");
+    text.push_str(
+        "\n# One consumer group whose lag is exported. Repeat for others; by default, none.\n",
+    );
     text.push_str("#[[pipelines.consumers]]\n");
     let mut consumer = String::new();
     let mut draft = ConsumerDraft::default();
     keys(&mut consumer, CONSUMER, &mut draft, "pipelines.consumers.");
     for line in consumer.lines() {
-        let mark = if line.is_empty() || line.starts_with('#') { "" } else { "#" };
+        let mark = if line.is_empty() || line.starts_with('#') {
+            ""
+        } else {
+            "#"
+        };
         let _ = writeln!(text, "{mark}{line}");
     }
     text

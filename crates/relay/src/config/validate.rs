@@ -5,7 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
 use std::hash::Hash;
 
-use envelope::{HeaderColumn, TableSpec, TopicPattern, TopicPatternError, TopicPolicy, TopicTemplate};
+use envelope::{
+    HeaderColumn, TableSpec, TopicPattern, TopicPatternError, TopicPolicy, TopicTemplate,
+};
 
 use super::Config;
 use super::connection;
@@ -112,14 +114,21 @@ fn consumer_spec(scope: &Scope<ConsumerDraft>, faults: &mut Faults) -> ConsumerS
 /// One series must not tell of two groups.
 fn check_consumers(draft: &Draft, faults: &mut Faults) {
     let mut services = BTreeSet::new();
-    let consumers = draft.pipelines.iter().flat_map(|pipeline| &pipeline.consumers);
+    let consumers = draft
+        .pipelines
+        .iter()
+        .flat_map(|pipeline| &pipeline.consumers);
     for scope in consumers {
         let ConsumerDraft { group, service, .. } = &scope.draft;
         let Some(service) = service.as_ref().or(group.as_ref()) else {
             continue;
         };
         if !services.insert(service) {
-            let path = if scope.is_given("service") { "service" } else { "group" };
+            let path = if scope.is_given("service") {
+                "service"
+            } else {
+                "group"
+            };
             let fault = Fault::new(
                 format!("{service} is the service of another consumer too"),
                 "give each consumer a service of its own",

@@ -44,27 +44,18 @@ impl Group {
         }
     }
 
-    /// The partitions that the group reads, of all topics with their numbers of partitions.
-    pub fn reads(
+    /// Those of all partitions that the group reads.
+    pub fn reads<'a>(
         &self,
         committed: &HashMap<TopicPartition, i64>,
-        topics: &HashMap<String, i32>,
+        all: impl Iterator<Item = &'a TopicPartition>,
     ) -> Vec<TopicPartition> {
-        let named: BTreeSet<&String> = match self.spec.topics.as_slice() {
-            [] => committed.keys().map(|place| &place.topic).collect(),
-            patterns => {
-                let is_read = |topic: &&String| patterns.iter().any(|p| p.matches(topic));
-                topics.keys().filter(is_read).collect()
-            }
+        let known: BTreeSet<&String> = committed.keys().map(|place| &place.topic).collect();
+        let is_read = |place: &&TopicPartition| match self.spec.topics.as_slice() {
+            [] => known.contains(&place.topic),
+            patterns => patterns.iter().any(|p| p.matches(&place.topic)),
         };
-        let partitions = named.into_iter().flat_map(|topic| {
-            let count = topics.get(topic).copied().unwrap_or_default();
-            (0..count).map(|partition| TopicPartition {
-                topic: topic.clone(),
-                partition,
-            })
-        });
-        partitions.collect()
+        all.filter(is_read).cloned().collect()
     }
 
     /// Takes in how far the group is. Partitions of which nothing was said stay as they are, those that
@@ -112,7 +103,9 @@ impl Group {
             None => self.due.range::<TopicPartition, _>(..),
         };
         let in_turn = behind.chain(&self.due).take(max.min(self.due.len()));
-        let taken: Vec<_> = in_turn.map(|(place, from)| (place.clone(), *from)).collect();
+        let taken: Vec<_> = in_turn
+            .map(|(place, from)| (place.clone(), *from))
+            .collect();
         if let Some((last, _)) = taken.last() {
             self.cursor = Some(last.clone());
         }
@@ -134,7 +127,11 @@ impl Group {
         let known = self.failure.as_ref().map(|(failure, _)| failure.code);
         match outcome {
             Ok(()) if known.is_some() => {
-                tracing::info!(pipeline, group, "the lag of a consumer group is known again");
+                tracing::info!(
+                    pipeline,
+                    group,
+                    "the lag of a consumer group is known again"
+                );
                 self.failure = None;
             }
             Ok(()) => {}
@@ -142,10 +139,23 @@ impl Group {
             Err(failure) => {
                 let (code, error) = (failure.code.name, failure.message.as_str());
                 if failure.is_transient() {
-                    tracing::warn!(pipeline, group, code, error, "the lag of a consumer group is not known for now");
+                    tracing::warn!(
+                        pipeline,
+                        group,
+                        code,
+                        error,
+                        "the lag of a consumer group is not known for now"
+                    );
                 } else {
                     let remedy = failure.code.remedy;
-                    tracing::error!(pipeline, group, code, error, remedy, "the lag of a consumer group is not known");
+                    tracing::error!(
+                        pipeline,
+                        group,
+                        code,
+                        error,
+                        remedy,
+                        "the lag of a consumer group is not known"
+                    );
                 }
                 self.failure = Some((failure, Instant::now()));
             }
@@ -204,7 +214,10 @@ mod tests {
         Group::new(ConsumerSpec {
             group: "g".into(),
             service: "s".into(),
-            topics: topics.iter().filter_map(|topic| topic.parse().ok()).collect(),
+            topics: topics
+                .iter()
+                .filter_map(|topic| topic.parse().ok())
+                .collect(),
             offset_reset,
         })
     }
@@ -216,11 +229,10 @@ mod tests {
 
     #[test]
     fn it_reads_every_partition_of_its_topics() {
-        let topics = [("a", 2), ("b", 1), ("c", 1)];
-        let topics: HashMap<_, _> = topics.map(|(name, count)| (name.to_owned(), count)).into();
+        let all = [place("a", 0), place("a", 1), place("b", 0), place("c", 0)];
         let committed: HashMap<_, _> = [(place("a", 1), 5), (place("gone", 0), 5)].into();
         let reads = |patterns: &[&str]| {
-            names(&group(patterns, OffsetReset::Earliest).reads(&committed, &topics))
+            names(&group(patterns, OffsetReset::Earliest).reads(&committed, all.iter()))
         };
         assert_eq!(reads(&[]), ["a/0", "a/1"]);
         assert_eq!(reads(&["b", "c*"]), ["b/0", "c/0"]);

@@ -14,7 +14,7 @@ const REQUEST: Duration = Duration::from_secs(5);
 /// For all looks of a round: a leader that is away must not hold up what is known of the others.
 const LOOKS: Duration = Duration::from_secs(2);
 /// Topics are made, and get partitions, rarely.
-const TOPICS_KEPT: Duration = Duration::from_secs(10);
+const PARTITIONS_KEPT: Duration = Duration::from_secs(10);
 
 const GROUP_AUTHORIZATION_FAILED: i32 = 30;
 const TOPIC_AUTHORIZATION_FAILED: i32 = 29;
@@ -23,7 +23,8 @@ const GROUP_ID_NOT_FOUND: i32 = 69;
 /// What is asked, and what does not change from round to round.
 pub(super) struct Inquiry {
     reader: GroupReader,
-    topics: HashMap<String, i32>,
+    /// All partitions, and whether each has a leader.
+    partitions: HashMap<TopicPartition, bool>,
     /// When these were asked for.
     asked: Option<Instant>,
     /// Which group is looked at first.
@@ -38,7 +39,7 @@ impl Inquiry {
     pub fn new(reader: GroupReader) -> Self {
         Self {
             reader,
-            topics: HashMap::new(),
+            partitions: HashMap::new(),
             asked: None,
             turn: 0,
         }
@@ -54,7 +55,7 @@ impl Inquiry {
         groups: &mut [Group],
         fetches_max: usize,
     ) -> Result<Vec<Result<(), Failure>>, Failure> {
-        self.know_topics()?;
+        self.know_partitions()?;
         let mut committed = Vec::new();
         for group in groups.iter() {
             committed.push(self.committed(&group.spec.group)?);
@@ -63,11 +64,13 @@ impl Inquiry {
             .iter()
             .zip(&committed)
             .map(|(group, committed)| match committed {
-                Ok(committed) => group.reads(committed, &self.topics),
+                Ok(committed) => group.reads(committed, self.partitions.keys()),
                 Err(_) => Vec::new(),
             })
             .collect();
-        let extents = self.extents(&reads, &committed)?;
+        let extents = self.extents(&reads, &committed);
+        // A leader may have gone.
+        let extents = extents.inspect_err(|_| self.asked = None)?;
         let now = Instant::now();
         let mut outcomes: Vec<_> = groups
             .iter_mut()
@@ -78,10 +81,10 @@ impl Inquiry {
         Ok(outcomes)
     }
 
-    fn know_topics(&mut self) -> Result<(), Failure> {
-        if self.asked.is_none_or(|at| at.elapsed() > TOPICS_KEPT) {
-            let topics = self.reader.topics(REQUEST);
-            self.topics = topics.map_err(|error| kafka::trouble(&error))?;
+    fn know_partitions(&mut self) -> Result<(), Failure> {
+        if self.asked.is_none_or(|at| at.elapsed() > PARTITIONS_KEPT) {
+            let partitions = self.reader.partitions(REQUEST);
+            self.partitions = partitions.map_err(|error| kafka::trouble(&error))?;
             self.asked = Some(Instant::now());
         }
         Ok(())
@@ -103,8 +106,9 @@ impl Inquiry {
         reads: &[Vec<TopicPartition>],
         committed: &[Result<Committed, Failure>],
     ) -> Result<Extents, Failure> {
-        let all: BTreeSet<_> = reads.iter().flatten().cloned().collect();
-        let all: Vec<_> = all.into_iter().collect();
+        let has_leader = |place: &&TopicPartition| self.partitions.get(*place) == Some(&true);
+        let all: BTreeSet<_> = reads.iter().flatten().filter(has_leader).collect();
+        let all: Vec<_> = all.into_iter().cloned().collect();
         let first = self.offsets(Edge::First, &all)?;
         let stable = self.offsets(Edge::Stable, &all)?;
         // A group that reads what is not committed may be within an open transaction.
@@ -118,7 +122,10 @@ impl Inquiry {
         let extent = |place: &TopicPartition| {
             let first = first.get(place)?.clone();
             let stable = stable.get(place)?.clone();
-            let written = written.get(place).cloned().unwrap_or_else(|| stable.clone());
+            let written = written
+                .get(place)
+                .cloned()
+                .unwrap_or_else(|| stable.clone());
             let extent = first.and_then(|first| {
                 let (stable, written) = (stable?, written?);
                 Ok(Extent {
@@ -189,13 +196,16 @@ fn take_in(
     if reads.is_empty() && !group.spec.topics.is_empty() {
         let patterns: Vec<_> = group.spec.topics.iter().map(ToString::to_string).collect();
         let patterns = patterns.join(", ");
-        let message = format!("no topic that may be seen fits the topics of group {name}: {patterns}");
+        let message =
+            format!("no topic that may be seen fits the topics of group {name}: {patterns}");
         return Err(Failure::new("consumer-topic-missing", message));
     }
     // The offsets of a group that has been away for long expire: what was known of it still holds.
     if !reads.is_empty() {
         let said = |place: &TopicPartition| extents.get(place)?.as_ref().ok().copied();
-        let extents = reads.iter().filter_map(|place| Some((place.clone(), said(place)?)));
+        let extents = reads
+            .iter()
+            .filter_map(|place| Some((place.clone(), said(place)?)));
         group.update(reads, &committed, &extents.collect(), now)?;
     }
     if committed.is_empty() {

@@ -33,7 +33,9 @@ pub struct TopicLag {
 impl TopicLag {
     /// An event of this time comes next in a partition.
     pub fn event(&mut self, timestamp_ms: i64) {
-        let oldest = self.oldest_ms.map_or(timestamp_ms, |known| known.min(timestamp_ms));
+        let oldest = self
+            .oldest_ms
+            .map_or(timestamp_ms, |known| known.min(timestamp_ms));
         self.oldest_ms = Some(oldest);
     }
 
@@ -170,7 +172,9 @@ impl ConsumerLags {
         let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         let groups = self.lock();
         let now = Instant::now();
-        let shown = groups.iter().map(|group| group.shown(now, now_ms, self.proof));
+        let shown = groups
+            .iter()
+            .map(|group| group.shown(now, now_ms, self.proof));
         shown.collect()
     }
 }

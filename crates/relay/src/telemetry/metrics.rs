@@ -292,7 +292,9 @@ impl Metrics {
         for (vitals, metrics) in pipelines {
             metrics.refresh(vitals);
         }
-        let telling = pipelines.iter().filter(|(vitals, _)| vitals.role() != Role::Standby);
+        let telling = pipelines
+            .iter()
+            .filter(|(vitals, _)| vitals.role() != Role::Standby);
         let consumers = telling.flat_map(|(vitals, _)| vitals.consumer_lags().shown());
         self.families.consumers.show(consumers.collect());
         let mut text = String::new();

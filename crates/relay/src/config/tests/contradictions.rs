@@ -90,7 +90,10 @@ fn consumers_have_a_group_and_a_service_of_their_own() {
     }
     let one = "pipelines.consumers = { group = 'a' }".replace("pipelines.", "");
     let messages = super::messages(&one);
-    assert!(messages.contains("write [[pipelines.consumers]]"), "{messages}");
+    assert!(
+        messages.contains("write [[pipelines.consumers]]"),
+        "{messages}"
+    );
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn variables_apply_to_every_pipeline_and_table() {
 
 #[test]
 fn variables_alone_name_a_consumer() {
-    let config = super::from_env(&[
+    let config = from_env(&[
         ("OUTBOXD_CONSUMERS_GROUP", "ledger"),
         ("OUTBOXD_CONSUMERS_TOPICS", "transfers.*, ledger.*"),
     ]);
