@@ -37,7 +37,10 @@ type Said = (TopicPartition, Result<i64, ClientError>);
 
 impl Client {
     /// All partitions of all topics, and whether each has a leader.
-    pub fn partitions(&self, timeout: Duration) -> Result<Vec<(TopicPartition, bool)>, ClientError> {
+    pub fn partitions(
+        &self,
+        timeout: Duration,
+    ) -> Result<Vec<(TopicPartition, bool)>, ClientError> {
         let mut metadata = ptr::null();
         // SAFETY: the handle is alive; the answer is written where the pointer says.
         let code = unsafe {

@@ -106,6 +106,9 @@ impl Group {
         let taken: Vec<_> = in_turn
             .map(|(place, from)| (place.clone(), *from))
             .collect();
+        for (place, _) in &taken {
+            self.due.remove(place);
+        }
         if let Some((last, _)) = taken.last() {
             self.cursor = Some(last.clone());
         }
@@ -283,6 +286,6 @@ mod tests {
             turns.push(taken);
         }
         assert_eq!(turns, [[0, 1], [2, 3], [4, 0]]);
-        assert_eq!(group.take_due(100).len(), 5);
+        assert_eq!(group.take_due(100).len(), 3);
     }
 }

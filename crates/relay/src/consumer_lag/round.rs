@@ -1,13 +1,14 @@
 //! One round of questions about all groups of a pipeline.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use producer::{ClientError, Edge, Found, GroupReader, TopicPartition};
 
 use super::group::{Extent, Group};
 use crate::failure::Failure;
 use crate::sink::kafka;
+use crate::telemetry::now_ms;
 
 /// For one answer of the brokers.
 const REQUEST: Duration = Duration::from_secs(5);
@@ -248,10 +249,4 @@ fn topic_failure(topic: &str, error: &ClientError) -> Failure {
         // Its leader is elsewhere, or it has just been removed: the next round knows.
         _ => Failure::new("kafka-unreachable", said),
     }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let ms = since.unwrap_or_default().as_millis();
-    i64::try_from(ms).unwrap_or(i64::MAX)
 }

@@ -167,16 +167,20 @@ impl ConsumerLags {
 
     /// Every group, as of now.
     pub fn shown(&self) -> Vec<ConsumerShown> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now_ms = since.unwrap_or_default().as_millis();
-        let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         let groups = self.lock();
-        let now = Instant::now();
+        let (now, now_ms) = (Instant::now(), now_ms());
         let shown = groups
             .iter()
             .map(|group| group.shown(now, now_ms, self.proof));
         shown.collect()
     }
+}
+
+/// Milliseconds since 1970-01-01 UTC.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let ms = since.unwrap_or_default().as_millis();
+    i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]

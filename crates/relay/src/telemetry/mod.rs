@@ -13,6 +13,7 @@ mod unconfirmed;
 mod vitals;
 mod write_back;
 
+pub(crate) use consumer_lag::now_ms;
 pub use consumer_lag::{ConsumerLags, ConsumerShown, GroupLag, TopicLag};
 pub use dead_letters::log_dead_letters;
 pub use logging::{init as init_logging, log_published};
