@@ -35,7 +35,7 @@ impl Admin {
     pub fn new<'a>(
         properties: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, CreateError> {
-        let client = ffi::Client::new(config::build(properties)?)?;
+        let client = ffi::Client::new(config::build(properties)?, ffi::Kind::Producer)?;
         Ok(Self { client })
     }
 

@@ -4,7 +4,7 @@ use std::ffi::CString;
 
 use crate::ffi;
 
-/// The producer could not be created.
+/// The client could not be created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
     /// librdkafka refuses a property.
@@ -16,7 +16,7 @@ pub enum CreateError {
         reason: String,
     },
     /// librdkafka refuses the combination, or is out of resources.
-    #[error("kafka producer could not be created: {0}")]
+    #[error("kafka client could not be created: {0}")]
     Client(String),
 }
 

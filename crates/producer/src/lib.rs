@@ -1,11 +1,12 @@
 //! A Kafka producer that calls librdkafka directly.
 //!
-//! It is the only crate of the workspace with `unsafe` code, and exists for two reasons:
+//! It is the only crate of the workspace with `unsafe` code, and exists for these reasons:
 //!
 //! * The safe wrapper's `flush` polls in steps of 100 ms and its `commit_transaction` flushes
 //!   first, which caps a relay near ten commits a second. Here the owner polls the delivery
 //!   reports itself ([`Producer::poll`]) and commits when nothing is outstanding.
 //! * A record is handed over with cached topic handles and without an allocation on the Rust side.
+//! * The wrapper can't list what a group has committed, nor say at which offset a partition ends.
 //!
 //! A [`Producer`] belongs to one thread at a time (`Send`, not `Sync`), calls may block for the
 //! stated timeout, and nothing calls back (but for the count of closed connections): events are
@@ -15,11 +16,13 @@ mod admin;
 mod config;
 mod error;
 mod ffi;
+mod groups;
 mod record;
 
 pub use admin::{Admin, TopicAccess};
 pub use config::CreateError;
 pub use error::{DeliveryError, ErrorClass, InvalidRecord, TransactionError};
+pub use groups::{Edge, Found, GroupReader, TopicPartition};
 pub use record::{ProduceError, Record};
 
 use std::time::Duration;
@@ -54,7 +57,7 @@ impl Producer {
     pub fn new<'a>(
         properties: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, CreateError> {
-        let client = ffi::Client::new(config::build(properties)?)?;
+        let client = ffi::Client::new(config::build(properties)?, ffi::Kind::Producer)?;
         Ok(Self {
             client,
             topics: record::TopicCache::default(),

@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod consumer_lag;
 pub mod dead_letters;
 #[cfg(test)]
 mod documents;

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -29,12 +29,6 @@ impl Program {
         env: &[(&str, &str)],
         log: &Path,
     ) -> Result<Program> {
-        let open = || File::options().create(true).append(true).open(log);
-        let file = |source| Error::File {
-            action: "open",
-            path: log.to_owned(),
-            source,
-        };
         let mut command = guarded(program, None, OnParentDeath::Kill)?;
         command.args(args).env_clear();
         for name in ["PATH", "HOME"] {
@@ -43,6 +37,20 @@ impl Program {
             }
         }
         command.envs(env.iter().copied());
+        Self::spawn(command, log)
+    }
+
+    /// Starts a command that ends with this process, such as a tool of Kafka's; its output likewise.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn spawn(mut command: Command, log: &Path) -> Result<Program> {
+        let open = || File::options().create(true).append(true).open(log);
+        let file = |source| Error::File {
+            action: "open",
+            path: log.to_owned(),
+            source,
+        };
         command
             .stdout(open().map_err(file)?)
             .stderr(open().map_err(file)?);

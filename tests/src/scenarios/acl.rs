@@ -1,4 +1,4 @@
-//! What the relay may do with a topic. Not a scenario: several use it.
+//! What the relay may do with a topic or a group. Not a scenario: several use it.
 
 use anyhow::{Result, ensure};
 use testbed::KafkaBuilder;
@@ -43,10 +43,26 @@ pub(super) fn grant_all(stage: &Stage, topic: &str) -> Result<()> {
     change(stage, topic, &["--remove", "--force"])
 }
 
+/// Nobody may ask how far a group is.
+pub(super) fn seal_group(stage: &Stage, group: &str) -> Result<()> {
+    let rule = [
+        "--add",
+        "--deny-principal",
+        "User:ANONYMOUS",
+        "--operation",
+        "Describe",
+    ];
+    change_of(stage, ["--group", group], &rule)
+}
+
 fn change(stage: &Stage, topic: &str, rule: &[&str]) -> Result<()> {
+    change_of(stage, ["--topic", topic], rule)
+}
+
+fn change_of(stage: &Stage, resource: [&str; 2], rule: &[&str]) -> Result<()> {
     let mut tool = stage.kafka.tool("org.apache.kafka.tools.AclCommand")?;
     let bootstrap = stage.bootstrap();
-    tool.args(["--bootstrap-server", &bootstrap, "--topic", topic]);
+    tool.args(["--bootstrap-server", &bootstrap]).args(resource);
     let output = tool.args(rule).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{rule:?}: {said}");

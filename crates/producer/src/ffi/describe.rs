@@ -3,13 +3,13 @@
 use super::*;
 
 /// What an admin call needs, given back in the end.
-struct Request {
-    options: NonNull<rd::rd_kafka_AdminOptions_t>,
-    queue: NonNull<rd::rd_kafka_queue_t>,
+pub(super) struct Request {
+    pub options: NonNull<rd::rd_kafka_AdminOptions_t>,
+    pub queue: NonNull<rd::rd_kafka_queue_t>,
 }
 
 impl Request {
-    fn new(client: &Client, call: rd::rd_kafka_admin_op_t, timeout: Duration) -> Self {
+    pub fn new(client: &Client, call: rd::rd_kafka_admin_op_t, timeout: Duration) -> Self {
         // SAFETY: the handle is alive; librdkafka aborts rather than return null.
         let (options, queue) = unsafe {
             let rk = client.rk.as_ptr();
@@ -34,7 +34,7 @@ impl Request {
     }
 
     /// Waits for the answer, and has it read before it is given back.
-    fn answer<T>(
+    pub fn answer<T>(
         &self,
         timeout: Duration,
         read: impl FnOnce(NonNull<rd::rd_kafka_event_t>) -> T,
@@ -181,7 +181,7 @@ unsafe fn is_writable(topic: *const rd::rd_kafka_TopicDescription_t) -> bool {
 ///
 /// # Safety
 /// It has `count` elements, unless it is null, and lives as long as the slice is used.
-unsafe fn slice<'a, T>(array: *const T, count: usize) -> &'a [T] {
+pub(super) unsafe fn slice<'a, T>(array: *const T, count: usize) -> &'a [T] {
     if array.is_null() {
         return &[];
     }

@@ -6,6 +6,7 @@
 //! `Producer::drop` sees to.
 
 mod describe;
+mod groups;
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -124,6 +125,13 @@ pub(crate) enum Event {
     Other,
 }
 
+/// What a client is for. Either kind asks brokers; only a consumer reads.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Producer,
+    Consumer,
+}
+
 /// The client handle and its main queue.
 pub(crate) struct Client {
     rk: NonNull<rd::rd_kafka_t>,
@@ -136,16 +144,16 @@ pub(crate) struct Client {
 unsafe impl Send for Client {}
 
 impl Client {
-    pub fn new(conf: Conf) -> Result<Self, CreateError> {
+    pub fn new(conf: Conf, kind: Kind) -> Result<Self, CreateError> {
+        use rd::rd_kafka_type_t::{RD_KAFKA_CONSUMER, RD_KAFKA_PRODUCER};
+        let kind = match kind {
+            Kind::Producer => RD_KAFKA_PRODUCER,
+            Kind::Consumer => RD_KAFKA_CONSUMER,
+        };
         let mut reason = [0 as c_char; ERROR_TEXT_BYTES];
         // SAFETY: on success librdkafka owns the configuration, on failure we still do.
         let rk = unsafe {
-            rd::rd_kafka_new(
-                rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
-                conf.raw.0.as_ptr(),
-                reason.as_mut_ptr(),
-                reason.len(),
-            )
+            rd::rd_kafka_new(kind, conf.raw.0.as_ptr(), reason.as_mut_ptr(), reason.len())
         };
         let Some(rk) = NonNull::new(rk) else {
             return Err(CreateError::Client(text(reason.as_ptr())));

@@ -249,6 +249,16 @@ fn complaints(pipeline: &Value, text: &mut String) {
         let _ = writeln!(text, "{name}: write-back waits: {message}");
         let _ = writeln!(text, "{name}: remedy: {remedy}");
     }
+    let consumers = pipeline["consumers"].as_array();
+    for consumer in consumers.map_or(&[][..], Vec::as_slice) {
+        let failure = &consumer["failure"];
+        if let (Some(message), Some(remedy)) =
+            (failure["message"].as_str(), failure["remedy"].as_str())
+        {
+            let _ = writeln!(text, "{name}: consumer lag is not known: {message}");
+            let _ = writeln!(text, "{name}: remedy: {remedy}");
+        }
+    }
 }
 
 #[cfg(test)]
@@ -267,6 +277,8 @@ mod tests {
                 "slot": { "lag_bytes": 512, "retained_bytes": 3 << 20 },
                 "last_failure": { "remedy": "Nothing, any more." },
                 "write_back_failure": { "message": "locked", "remedy": "Unlock." },
+                "consumers": [{ "failure": null },
+                    { "failure": { "message": "group g: denied", "remedy": "Grant." } }],
             },
             {
                 "pipeline": "b", "state": "stopped", "ready": false, "slot": null,
@@ -281,6 +293,8 @@ mod tests {
             b         stopped    no     -          -         -         -\n\
             outbox: write-back waits: locked\n\
             outbox: remedy: Unlock.\n\
+            outbox: consumer lag is not known: group g: denied\n\
+            outbox: remedy: Grant.\n\
             b: not ready: stopped: slot \"b\" is lost [slot-lost]\n\
             b: remedy: Compare.\n";
         assert_eq!(table(&status), expected);

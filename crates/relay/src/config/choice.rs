@@ -3,6 +3,7 @@
 use delivery::{OnDeadLetter, WriteBack};
 
 use super::LogFormat;
+use super::consumers::OffsetReset;
 use super::error::{Fault, quoted};
 use super::nearest::nearest;
 use super::pipeline::{Mode, SinkKind};
@@ -37,6 +38,11 @@ impl Choice for SslMode {
         ("verify-ca", Self::VerifyCa),
         ("verify-full", Self::VerifyFull),
     ];
+}
+
+impl Choice for OffsetReset {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("earliest", Self::Earliest), ("latest", Self::Latest)];
 }
 
 impl Choice for OnDeadLetter {

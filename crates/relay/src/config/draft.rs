@@ -8,6 +8,7 @@ use std::time::Duration;
 use envelope::{ColumnMap, Format, TableSpec, TopicPolicy};
 
 use super::Config;
+use super::consumers::{ConsumerLag, ConsumerSpec, OffsetReset};
 use super::dead_letter::{DeadLetterBounds, DeadLetterSpec};
 use super::error::{Fault, Faults, Place};
 use super::field::Sources;
@@ -25,10 +26,11 @@ pub(super) struct Draft {
     pub pipelines: Vec<PipelineScope>,
 }
 
-/// One pipeline with its tables.
+/// One pipeline with its tables and consumers.
 pub(super) struct PipelineScope {
     pub settings: Scope<PipelineDraft>,
     pub tables: Vec<Scope<TableDraft>>,
+    pub consumers: Vec<Scope<ConsumerDraft>>,
 }
 
 /// The settings under one table of the file, and where each of them came from.
@@ -108,13 +110,14 @@ impl Draft {
         }
     }
 
-    /// The pipeline that comes next: defaults, without any table.
+    /// The pipeline that comes next: defaults, without any table or consumer.
     pub fn next_pipeline(&self) -> PipelineScope {
         let prefix = format!("pipelines[{}].", self.pipelines.len());
         let settings = Scope::new(PipelineDraft::default(), prefix);
         PipelineScope {
             settings,
             tables: Vec::new(),
+            consumers: Vec::new(),
         }
     }
 
@@ -139,6 +142,13 @@ impl PipelineScope {
         let prefix = format!("{}tables[{}].", self.settings.prefix, self.tables.len());
         Scope::new(TableDraft::default(), prefix)
     }
+
+    /// The consumer that comes next: defaults.
+    pub fn next_consumer(&self) -> Scope<ConsumerDraft> {
+        let (prefix, number) = (&self.settings.prefix, self.consumers.len());
+        let prefix = format!("{prefix}consumers[{number}].");
+        Scope::new(ConsumerDraft::default(), prefix)
+    }
 }
 
 /// A pipeline as given; see [`Pipeline`] for the settings.
@@ -159,6 +169,7 @@ pub(super) struct PipelineDraft {
     pub write_back: WriteBackBounds,
     pub retention: Retention,
     pub backfill: Backfill,
+    pub consumer_lag: ConsumerLag,
 }
 
 /// The connection as given: by URL, by separate settings, or by both.
@@ -213,6 +224,15 @@ pub(super) struct TableDraft {
     pub state: StateSpec,
     pub dead_letter: DeadLetterSpec,
     pub header_columns: BTreeMap<String, String>,
+}
+
+/// A consumer group as given.
+#[derive(Clone, Default)]
+pub(super) struct ConsumerDraft {
+    pub group: Option<String>,
+    pub service: Option<String>,
+    pub topics: Vec<String>,
+    pub offset_reset: OffsetReset,
 }
 
 impl Default for PipelineDraft {
@@ -284,6 +304,7 @@ impl From<&Pipeline> for PipelineDraft {
             write_back: pipeline.write_back.clone(),
             retention: pipeline.retention.clone(),
             backfill: pipeline.backfill.clone(),
+            consumer_lag: pipeline.consumer_lag.clone(),
         }
     }
 }
@@ -329,6 +350,17 @@ impl From<&TopicPolicy> for TopicsDraft {
         Self {
             allow: policy.allow.iter().map(ToString::to_string).collect(),
             deny: policy.deny.iter().cloned().collect(),
+        }
+    }
+}
+
+impl From<&ConsumerSpec> for ConsumerDraft {
+    fn from(consumer: &ConsumerSpec) -> Self {
+        Self {
+            group: Some(consumer.group.clone()),
+            service: Some(consumer.service.clone()),
+            topics: consumer.topics.iter().map(ToString::to_string).collect(),
+            offset_reset: consumer.offset_reset,
         }
     }
 }

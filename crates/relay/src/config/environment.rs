@@ -3,7 +3,7 @@
 use super::draft::{Draft, Scope};
 use super::error::{Fault, Faults, Place, quoted};
 use super::field::{Field, Sources};
-use super::keys::{GLOBAL, Key, PIPELINE, TABLE, find};
+use super::keys::{CONSUMER, GLOBAL, Key, PIPELINE, TABLE, find};
 use super::nearest::nearest;
 use super::value::Value;
 
@@ -13,6 +13,8 @@ pub(super) const PREFIX: &str = "OUTBOXD_";
 pub(super) const FILE: &str = "OUTBOXD_CONFIG";
 /// What stands in the variables of tables between prefix and key.
 pub(super) const TABLES: &str = "TABLES_";
+/// What stands in the variables of consumers between prefix and key.
+pub(super) const CONSUMERS: &str = "CONSUMERS_";
 /// Beginning of the variables that set librdkafka properties.
 pub(super) const PROPERTIES: &str = "OUTBOXD_KAFKA_PROPERTIES_";
 
@@ -145,12 +147,25 @@ fn read_key(
     if reader.set(GLOBAL, "", [&mut draft.global]) {
         return true;
     }
-    let (settings, tables): (Vec<_>, Vec<_>) = draft
-        .pipelines
-        .iter_mut()
-        .map(|p| (&mut p.settings, &mut p.tables))
-        .unzip();
-    reader.set(PIPELINE, "", settings) || reader.set(TABLE, TABLES, tables.into_iter().flatten())
+    let mut settings = Vec::new();
+    let mut tables = Vec::new();
+    let mut consumers = Vec::new();
+    for pipeline in &mut draft.pipelines {
+        // Without a file, variables name the only one.
+        if is_of(CONSUMER, CONSUMERS, name) && pipeline.consumers.is_empty() {
+            pipeline.consumers.push(pipeline.next_consumer());
+        }
+        settings.push(&mut pipeline.settings);
+        tables.extend(&mut pipeline.tables);
+        consumers.extend(&mut pipeline.consumers);
+    }
+    reader.set(PIPELINE, "", settings)
+        || reader.set(TABLE, TABLES, tables)
+        || reader.set(CONSUMER, CONSUMERS, consumers)
+}
+
+fn is_of<T>(keys: &[Key<T>], section: &str, name: &str) -> bool {
+    keys.iter().any(|key| key.variable(section) == name)
 }
 
 struct Variable<'a> {
@@ -232,9 +247,11 @@ pub(super) fn names() -> Vec<String> {
     let global = GLOBAL.iter().map(|key| key.variable(""));
     let pipelines = PIPELINE.iter().map(|key| key.variable(""));
     let tables = TABLE.iter().map(|key| key.variable(TABLES));
+    let consumers = CONSUMER.iter().map(|key| key.variable(CONSUMERS));
     global
         .chain(pipelines)
         .chain(tables)
+        .chain(consumers)
         .chain([FILE.to_string()])
         .collect()
 }

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::draft::{Draft, Scope};
 use super::error::{Fault, Faults, Place};
 use super::field::Sources;
-use super::keys::{GLOBAL, Key, PIPELINE, TABLE, find};
+use super::keys::{CONSUMER, GLOBAL, Key, PIPELINE, TABLE, find};
 use super::nearest::nearest;
 use super::value::Value;
 
@@ -43,6 +43,9 @@ pub(super) fn read(
     errors.is_empty()
 }
 
+/// What stands in a pipeline as lists of tables.
+const NESTED: [&str; 2] = ["tables", "consumers"];
+
 struct Reader<'a> {
     path: &'a Path,
     text: &'a str,
@@ -58,15 +61,20 @@ type Entry<'a, 'i> = (
 
 impl Reader<'_> {
     fn document(&mut self, root: &DeTable<'_>, draft: &mut Draft) {
-        self.section(root, "", GLOBAL, &mut draft.global, "pipelines");
+        self.section(root, "", GLOBAL, &mut draft.global, &["pipelines"]);
         for table in self.tables_of(root, "pipelines", "") {
             let mut pipeline = draft.next_pipeline();
-            self.section(table, "", PIPELINE, &mut pipeline.settings, "tables");
+            self.section(table, "", PIPELINE, &mut pipeline.settings, &NESTED);
             let prefix = pipeline.settings.prefix.clone();
             for table in self.tables_of(table, "tables", &prefix) {
                 let mut scope = pipeline.next_table();
-                self.section(table, "", TABLE, &mut scope, "");
+                self.section(table, "", TABLE, &mut scope, &[]);
                 pipeline.tables.push(scope);
+            }
+            for table in self.tables_of(table, "consumers", &prefix) {
+                let mut scope = pipeline.next_consumer();
+                self.section(table, "", CONSUMER, &mut scope, &[]);
+                pipeline.consumers.push(scope);
             }
             draft.pipelines.push(pipeline);
         }
@@ -79,11 +87,11 @@ impl Reader<'_> {
         section: &str,
         keys: &'static [Key<T>],
         scope: &mut Scope<T>,
-        nested: &str,
+        nested: &[&str],
     ) {
         for entry in table
             .iter()
-            .filter(|(name, _)| !section.is_empty() || name.get_ref() != nested)
+            .filter(|(name, _)| !section.is_empty() || !nested.contains(&&**name.get_ref()))
         {
             let path = join(section, entry.0.get_ref());
             self.entry(entry, &path, keys, scope);
@@ -106,7 +114,7 @@ impl Reader<'_> {
                 scope.set(key, Value::from(value), &place, self.sources, self.faults);
             }
             (None, DeValue::Table(table)) if is_section(keys, path) => {
-                self.section(table, path, keys, scope, "");
+                self.section(table, path, keys, scope, &[]);
             }
             (None, _) => {
                 let fault = unknown_key(path, keys, &scope.prefix);
@@ -160,10 +168,9 @@ impl Reader<'_> {
             match item.get_ref().as_table() {
                 Some(table) if is_list => tables.push(table),
                 Some(_) | None => {
-                    let header = if prefix.is_empty() {
-                        "[[pipelines]]"
-                    } else {
-                        "[[pipelines.tables]]"
+                    let header = match prefix.is_empty() {
+                        true => format!("[[{name}]]"),
+                        false => format!("[[pipelines.{name}]]"),
                     };
                     let remedy = format!("write {header}, with two brackets on each side");
                     let place = self.place(value.span());
@@ -250,7 +257,9 @@ fn siblings<T>(keys: &[Key<T>], section: &str, prefix: &str) -> Vec<&'static str
     names.dedup();
     match (section, prefix) {
         ("", "") => names.push("pipelines"),
-        ("", prefix) if !prefix.contains("tables") => names.push("tables"),
+        ("", prefix) if !NESTED.iter().any(|nested| prefix.contains(nested)) => {
+            names.extend(NESTED);
+        }
         _ => {}
     }
     names
@@ -269,7 +278,11 @@ fn elsewhere(tail: &str) -> Option<String> {
     let global = GLOBAL.iter().map(|key| of("", key.path));
     let pipelines = PIPELINE.iter().map(|key| of("pipelines.", key.path));
     let tables = TABLE.iter().map(|key| of("pipelines.tables.", key.path));
-    global.chain(pipelines).chain(tables).flatten().next()
+    let consumers = CONSUMER
+        .iter()
+        .map(|key| of("pipelines.consumers.", key.path));
+    let all = global.chain(pipelines).chain(tables).chain(consumers);
+    all.flatten().next()
 }
 
 /// `pipelines[0].batch` as a header of the file: `pipelines.batch`.

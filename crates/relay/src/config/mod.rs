@@ -23,6 +23,7 @@ use draft::Draft;
 use error::{Fault, Faults};
 use field::Sources;
 
+pub use consumers::{ConsumerLag, ConsumerSpec, OffsetReset};
 pub use dead_letter::{DeadLetterBounds, DeadLetterSpec};
 pub use delivery::WriteBack;
 pub use error::{ConfigError, ConfigErrors, Place};
@@ -41,6 +42,7 @@ mod allowed;
 mod choice;
 mod connection;
 mod connection_url;
+mod consumers;
 mod dead_letter;
 mod draft;
 mod environment;

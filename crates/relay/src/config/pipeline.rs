@@ -5,6 +5,7 @@ use std::time::Duration;
 use delivery::RetryPolicy;
 use envelope::{TableSpec, TopicPolicy};
 
+use super::consumers::{ConsumerLag, ConsumerSpec};
 use super::dead_letter::{DeadLetterBounds, DeadLetterSpec};
 use super::kafka::Kafka;
 use super::postgres::Postgres;
@@ -49,6 +50,10 @@ pub struct Pipeline {
     pub retention: Retention,
     /// Which rows from before the slot are published.
     pub backfill: Backfill,
+    /// Consumer groups whose lag is exported.
+    pub consumers: Vec<ConsumerSpec>,
+    /// What that may cost.
+    pub consumer_lag: ConsumerLag,
 }
 
 impl Default for Pipeline {
@@ -80,6 +85,8 @@ impl Default for Pipeline {
             write_back: WriteBackBounds::default(),
             retention: Retention::default(),
             backfill: Backfill::default(),
+            consumers: Vec::new(),
+            consumer_lag: ConsumerLag::default(),
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::Config;
-use super::draft::{PipelineDraft, TableDraft};
-use super::keys::{GLOBAL, Key, PIPELINE, TABLE};
+use super::draft::{ConsumerDraft, PipelineDraft, TableDraft};
+use super::keys::{CONSUMER, GLOBAL, Key, PIPELINE, TABLE};
 
 /// `config` as TOML with every key that has a value, secrets redacted.
 ///
@@ -29,6 +29,11 @@ pub fn print(config: &Config) -> String {
                 &mut TableDraft::from((table, state, pipeline.dead_letter(id))),
                 "pipelines.tables.",
             );
+        }
+        for consumer in &pipeline.consumers {
+            text.push_str("\n[[pipelines.consumers]]\n");
+            let mut draft = ConsumerDraft::from(consumer);
+            section(&mut text, CONSUMER, &mut draft, "pipelines.consumers.");
         }
     }
     text

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use super::Config;
 use super::allowed::Allowed;
-use super::draft::{PipelineDraft, TableDraft};
-use super::environment::{FILE, PLAIN, PROPERTIES, TABLES};
-use super::keys::{GLOBAL, Key, PIPELINE, TABLE};
+use super::draft::{ConsumerDraft, PipelineDraft, TableDraft};
+use super::environment::{CONSUMERS, FILE, PLAIN, PROPERTIES, TABLES};
+use super::keys::{CONSUMER, GLOBAL, Key, PIPELINE, TABLE};
 
 /// Keys without a default that a file cannot do without; the example sets them.
 const REQUIRED: [&str; 2] = ["postgres.url", "kafka.bootstrap"];
@@ -52,6 +52,12 @@ pub fn reference() -> String {
         variable: TABLES,
     };
     tables(&mut page, TABLE, &mut TableDraft::default(), home);
+    let home = Home {
+        header: "[[pipelines.consumers]]",
+        path: "pipelines.consumers.",
+        variable: CONSUMERS,
+    };
+    tables(&mut page, CONSUMER, &mut ConsumerDraft::default(), home);
     page
 }
 
@@ -143,6 +149,21 @@ pub fn example() -> String {
         &mut TableDraft::default(),
         "pipelines.tables.",
     );
+    text.push_str(
+        "\n# One consumer group whose lag is exported. Repeat for others; by default, none.\n",
+    );
+    text.push_str("#[[pipelines.consumers]]\n");
+    let mut consumer = String::new();
+    let mut draft = ConsumerDraft::default();
+    keys(&mut consumer, CONSUMER, &mut draft, "pipelines.consumers.");
+    for line in consumer.lines() {
+        let mark = if line.is_empty() || line.starts_with('#') {
+            ""
+        } else {
+            "#"
+        };
+        let _ = writeln!(text, "{mark}{line}");
+    }
     text
 }
 

@@ -5,12 +5,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
 use std::hash::Hash;
 
-use envelope::{HeaderColumn, TableSpec, TopicPattern, TopicPolicy, TopicTemplate};
+use envelope::{
+    HeaderColumn, TableSpec, TopicPattern, TopicPatternError, TopicPolicy, TopicTemplate,
+};
 
 use super::Config;
 use super::connection;
+use super::consumers::ConsumerSpec;
 use super::dead_letter::DeadLetterSpec;
-use super::draft::{Draft, PipelineDraft, PipelineScope, Scope, TableDraft};
+use super::draft::{ConsumerDraft, Draft, PipelineDraft, PipelineScope, Scope, TableDraft};
 use super::error::{Fault, Faults};
 use super::field::Sources;
 use super::kafka::Kafka;
@@ -30,6 +33,7 @@ pub(super) fn finish(draft: &Draft, sources: &Sources<'_>, faults: &mut Faults) 
         .map(|scope| &scope.settings)
         .collect();
     check_unique(&scopes, &pipelines, faults);
+    check_consumers(draft, faults);
     let checkpoints: Vec<_> = pipelines
         .iter()
         .map(|pipeline| pipeline.kafka.checkpoint_topic.clone())
@@ -83,6 +87,54 @@ fn pipeline(scope: &PipelineScope, sources: &Sources<'_>, faults: &mut Faults) -
         write_back: draft.write_back.clone(),
         retention: draft.retention.clone(),
         backfill: draft.backfill.clone(),
+        consumers: scope
+            .consumers
+            .iter()
+            .map(|consumer| consumer_spec(consumer, faults))
+            .collect(),
+        consumer_lag: draft.consumer_lag.clone(),
+    }
+}
+
+fn consumer_spec(scope: &Scope<ConsumerDraft>, faults: &mut Faults) -> ConsumerSpec {
+    let draft = &scope.draft;
+    if draft.group.is_none() && !scope.is_given("group") {
+        let fault = Fault::new("no group is given", "give group its group.id");
+        scope.fault(scope.place("group"), "group", fault, faults);
+    }
+    let group = draft.group.clone().unwrap_or_default();
+    ConsumerSpec {
+        service: draft.service.clone().unwrap_or_else(|| group.clone()),
+        group,
+        topics: patterns(&draft.topics, "topics", scope, faults),
+        offset_reset: draft.offset_reset,
+    }
+}
+
+/// One series must not tell of two groups.
+fn check_consumers(draft: &Draft, faults: &mut Faults) {
+    let mut services = BTreeSet::new();
+    let consumers = draft
+        .pipelines
+        .iter()
+        .flat_map(|pipeline| &pipeline.consumers);
+    for scope in consumers {
+        let ConsumerDraft { group, service, .. } = &scope.draft;
+        let Some(service) = service.as_ref().or(group.as_ref()) else {
+            continue;
+        };
+        if !services.insert(service) {
+            let path = if scope.is_given("service") {
+                "service"
+            } else {
+                "group"
+            };
+            let fault = Fault::new(
+                format!("{service} is the service of another consumer too"),
+                "give each consumer a service of its own",
+            );
+            scope.fault(scope.place(path), path, fault, faults);
+        }
     }
 }
 
@@ -212,27 +264,41 @@ fn later<'a>(scope: &Scope<PipelineDraft>, first: &'a str, second: &'a str) -> &
 
 fn topic_policy(scope: &Scope<PipelineDraft>, faults: &mut Faults) -> TopicPolicy {
     let path = "topics.allow";
-    let mut report = |fault| scope.fault(scope.place(path), path, fault, faults);
-    let mut allow = Vec::new();
-    for pattern in &scope.draft.topics.allow {
-        match pattern.parse::<TopicPattern>() {
-            Ok(pattern) => allow.push(pattern),
-            Err(error) => report(Fault::new(
-                error.to_string(),
-                "write topic names with * for any characters, such as \"transfers.*\"",
-            )),
-        }
-    }
+    let allow = patterns(&scope.draft.topics.allow, path, scope, faults);
     if scope.draft.topics.allow.is_empty() {
-        report(Fault::new(
+        let fault = Fault::new(
             "allows no topic",
             "list patterns, or [\"*\"] to allow every topic",
-        ));
+        );
+        scope.fault(scope.place(path), path, fault, faults);
     }
     TopicPolicy {
         allow,
         deny: scope.draft.topics.deny.iter().cloned().collect(),
     }
+}
+
+fn patterns<T>(
+    given: &[String],
+    path: &str,
+    scope: &Scope<T>,
+    faults: &mut Faults,
+) -> Vec<TopicPattern> {
+    let mut patterns = Vec::new();
+    for pattern in given {
+        match pattern.parse() {
+            Ok(pattern) => patterns.push(pattern),
+            Err(error) => {
+                let error: TopicPatternError = error;
+                let fault = Fault::new(
+                    error.to_string(),
+                    "write topic names with * for any characters, such as \"transfers.*\"",
+                );
+                scope.fault(scope.place(path), path, fault, faults);
+            }
+        }
+    }
+    patterns
 }
 
 fn table_spec(scope: &Scope<TableDraft>, faults: &mut Faults) -> TableSpec {

@@ -375,6 +375,31 @@ pub static CODES: &[Code] = &[
         "Grant WRITE and DESCRIBE on transactional ids with the pipeline's prefix, or set mode = \"at-least-once\".",
     ),
     stopped(
+        "consumer-group-unknown",
+        "A consumer group whose lag is to be exported has committed no offset: there is no such group, it has not handled anything yet, or its offsets have expired.",
+        "Check group under [[pipelines.consumers]] and start the consumer. Events are published all the same; outboxd asks again in each round.",
+    ),
+    stopped(
+        "consumer-group-denied",
+        "The principal may not ask how far a consumer group is.",
+        "Grant DESCRIBE on the group to outboxd's principal. Events are published all the same.",
+    ),
+    stopped(
+        "consumer-topic-denied",
+        "The principal may not read a topic of a consumer group whose lag is to be exported.",
+        "Grant DESCRIBE and READ on the topic to outboxd's principal. Events are published all the same.",
+    ),
+    stopped(
+        "consumer-topic-missing",
+        "No topic fits those of a consumer group whose lag is to be exported, or the principal may not see it.",
+        "Check topics under [[pipelines.consumers]]; grant DESCRIBE and READ on them to outboxd's principal. Events are published all the same.",
+    ),
+    stopped(
+        "consumer-offsets",
+        "A consumer group has committed an offset behind the end of a partition: the topic was made again, or has lost records.",
+        "Reset the group's offsets with kafka-consumer-groups.sh --reset-offsets, or wait until it has committed new ones. Events are published all the same.",
+    ),
+    stopped(
         "checkpoint-topic",
         "The checkpoint topic does not have the shape that it must have: two partitions, compacted.",
         "Correct it as the message says; `outboxd init` shows the right settings.",

@@ -17,6 +17,7 @@ use delivery::{Backoff, Consent};
 use tokio::sync::watch as signal;
 
 use crate::config::{Mode, Pipeline, SinkKind};
+use crate::consumer_lag;
 use crate::failure::{Failure, Severity};
 use crate::source::catalog::SlotUse;
 use crate::telemetry::{News, PipelineMetrics, Spans, State, Vitals};
@@ -63,6 +64,7 @@ pub fn spawn(
     shutdown: signal::Receiver<bool>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let name = format!("pipeline-{}", context.pipeline.name);
+    consumer_lag::spawn(&context.pipeline, &context.vitals)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -27,7 +27,7 @@ fn by_code(code: i32) -> Option<&'static str> {
 }
 
 pub(super) fn create(error: &CreateError) -> Failure {
-    Failure::caused("kafka-config", "creating a Kafka producer", error)
+    Failure::caused("kafka-config", "creating a Kafka client", error)
 }
 
 /// Why a lane ends.

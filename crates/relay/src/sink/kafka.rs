@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use producer::Producer;
+use producer::{ClientError, GroupReader, Producer};
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
@@ -71,6 +71,17 @@ fn common(pipeline: &Pipeline) -> Vec<(&'static str, String)> {
         // An outage ends when the broker is back, not when a long pause is over.
         ("reconnect.backoff.max.ms", "2000".to_owned()),
     ]
+}
+
+/// A client that asks how far consumer groups are. Nothing is contacted yet.
+pub(crate) fn group_reader(pipeline: &Pipeline) -> Result<GroupReader, Failure> {
+    let config = client_config(pipeline);
+    GroupReader::new(config.config_map()).map_err(|e| error::create(&e))
+}
+
+/// A question that was not answered, or was refused.
+pub(crate) fn trouble(error: &ClientError) -> Failure {
+    error::trouble(error)
 }
 
 /// A Kafka error of a command.

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::activity::Activity;
+use super::consumer_lag::ConsumerCollector;
 use super::dead_letters::DeadLetterFamilies;
 use super::labels::{FloatGauge, PipelineLabel, as_gauge};
 use super::publishing::PublishingFamilies;
@@ -67,6 +68,7 @@ struct Families {
     feeds: FeedFamilies,
     write_back: WriteBackFamilies,
     slot: SlotFamilies,
+    consumers: ConsumerCollector,
 }
 
 impl Families {
@@ -79,6 +81,7 @@ impl Families {
             feeds: FeedFamilies::new(registry),
             write_back: WriteBackFamilies::new(registry),
             slot: SlotFamilies::new(registry),
+            consumers: ConsumerCollector::registered(registry),
         }
     }
 }
@@ -130,6 +133,11 @@ impl Metrics {
         for (vitals, metrics) in pipelines {
             metrics.refresh(vitals);
         }
+        let telling = pipelines
+            .iter()
+            .filter(|(vitals, _)| vitals.role() != Role::Standby);
+        let consumers = telling.flat_map(|(vitals, _)| vitals.consumer_lags().shown());
+        self.families.consumers.show(consumers.collect());
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
             Ok(()) => text,

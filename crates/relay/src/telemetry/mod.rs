@@ -1,6 +1,7 @@
 //! What the outside sees: vitals for the admin endpoints, metrics, and log lines.
 
 mod activity;
+mod consumer_lag;
 mod dead_letters;
 mod labels;
 mod lag;
@@ -20,6 +21,8 @@ mod vitals;
 mod write_back;
 
 pub use activity::{Activity, Figures, Published, STEP, Step};
+pub(crate) use consumer_lag::now_ms;
+pub use consumer_lag::{ConsumerLags, ConsumerShown, GroupLag, TopicLag};
 pub use dead_letters::log_dead_letters;
 pub use logging::{init as init_logging, log_published};
 pub use metrics::{Metrics, PipelineMetrics};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pgoutput::{Lsn, PgTimestamp};
 
+use super::consumer_lag::ConsumerLags;
 use super::lag::Lag;
 use super::outlook::Outlook;
 use super::state::{Role, State};
@@ -16,6 +17,7 @@ use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::source::catalog::{Holder, SlotUse};
 
+pub(super) use shown::LastFailure;
 pub use shown::{Readiness, Status};
 
 /// The server counts as heard from this recently; longer only where keepalives are rarer.
@@ -84,6 +86,7 @@ enum Place {
 pub struct Vitals {
     pipeline: String,
     source_silence: Duration,
+    consumers: ConsumerLags,
     inner: Mutex<Inner>,
 }
 
@@ -119,6 +122,7 @@ impl Vitals {
         Self {
             pipeline: pipeline.name.clone(),
             source_silence: SOURCE_SILENCE.max(keepalive + KEEPALIVE_GRACE),
+            consumers: ConsumerLags::new(pipeline),
             inner: Mutex::new(inner),
         }
     }
@@ -432,6 +436,16 @@ impl Vitals {
     /// was. `None` where it is another relay's to say, or nobody knows whose.
     pub fn publish_lag_seconds(&self) -> Option<f64> {
         self.lock().publish_lag_seconds()
+    }
+
+    /// Whether lag is this relay's to tell, and not another one's.
+    pub fn tells_lag(&self) -> bool {
+        self.publish_lag_seconds().is_some()
+    }
+
+    /// The lag of consumer groups.
+    pub fn consumer_lags(&self) -> &ConsumerLags {
+        &self.consumers
     }
 
     /// How old what is known of the slot is, and how long WAL has been waiting to be confirmed.

@@ -4,10 +4,12 @@
 use super::allowed::Allowed;
 use super::field::Field;
 
+pub(super) use consumer::CONSUMER;
 pub(super) use global::GLOBAL;
 pub(super) use pipeline::{PIPELINE, is_topic_name};
 pub(super) use table::TABLE;
 
+mod consumer;
 mod global;
 mod pipeline;
 mod table;

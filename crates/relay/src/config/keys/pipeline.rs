@@ -379,6 +379,19 @@ pub(in super::super) static PIPELINE: &[Key<PipelineDraft>] = &[
         "`columns.seq`, else `columns.occurred_at`, else the id",
         "\"created_at\"",
     ),
+    key(
+        "consumer_lag.interval",
+        |p| Field::Time(&mut p.consumer_lag.interval),
+        millis(200, 60_000),
+        "From one round of questions about `consumers` to the next.",
+    ),
+    key(
+        "consumer_lag.max_fetches",
+        |p| Field::Whole(&mut p.consumer_lag.max_fetches),
+        Allowed::Whole(1, 10_000),
+        "Partitions that are read from in one round, one record each. The others have their turn in \
+         the next rounds.",
+    ),
 ];
 
 const IDENTIFIER: Allowed = Allowed::Texts("an identifier of 1 to 63 bytes", is_identifier);

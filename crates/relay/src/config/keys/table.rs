@@ -162,6 +162,6 @@ pub(super) fn is_identifier(text: &str) -> bool {
     (1..=63).contains(&text.len()) && !text.contains('\0')
 }
 
-fn is_label(text: &str) -> bool {
+pub(super) fn is_label(text: &str) -> bool {
     (1..=100).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 }

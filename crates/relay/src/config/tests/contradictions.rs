@@ -78,6 +78,25 @@ fn tables_stand_once() {
 }
 
 #[test]
+fn consumers_have_a_group_and_a_service_of_their_own() {
+    let toml = "consumers = [{ group = 'a' }, {\ntopics = ['x'] }, {\ngroup = 'b', service = 'a' }, {\ngroup = 'c', topics = ['ü'] }]";
+    let messages = messages(toml);
+    for expected in [
+        "pipelines[0].consumers[1].group: no group is given\n    remedy: give group its group.id",
+        "outboxd.toml:6: pipelines[0].consumers[2].service: a is the service of another consumer too",
+        "outboxd.toml:7: pipelines[0].consumers[3].topics: topic pattern",
+    ] {
+        assert!(messages.contains(expected), "{messages}");
+    }
+    let one = "pipelines.consumers = { group = 'a' }".replace("pipelines.", "");
+    let messages = super::messages(&one);
+    assert!(
+        messages.contains("write [[pipelines.consumers]]"),
+        "{messages}"
+    );
+}
+
+#[test]
 fn pipelines_share_neither_name_nor_slot_nor_topics() {
     let second = "[[pipelines]]\n\
                   kafka.bootstrap = 'localhost:9092'\n\

@@ -1,7 +1,7 @@
 //! The reference page, the annotated example and `config print` say what is true.
 
 use super::{Given, LEAST, from_toml};
-use crate::config::keys::{GLOBAL, Key, PIPELINE, TABLE};
+use crate::config::keys::{CONSUMER, GLOBAL, Key, PIPELINE, TABLE};
 use crate::config::{Config, example, print, reference};
 use crate::documents::check_document;
 
@@ -22,11 +22,12 @@ fn the_example_loads_as_the_defaults() {
 
 #[test]
 fn the_example_shows_every_key_with_its_default() {
-    fn check<T>(keys: &'static [Key<T>], example: &str) {
+    /// `always`: the section is there without being asked for.
+    fn check<T>(keys: &'static [Key<T>], example: &str, always: bool) {
         for key in keys {
             let name = key.path.rsplit('.').next().unwrap();
             let shown = |mark: &str| example.contains(&format!("\n{mark}{name} = "));
-            let expected = if key.open.is_some() {
+            let expected = if key.open.is_some() || !always {
                 shown("#") || shown("")
             } else {
                 shown("")
@@ -35,9 +36,10 @@ fn the_example_shows_every_key_with_its_default() {
         }
     }
     let example = example();
-    check(GLOBAL, &example);
-    check(PIPELINE, &example);
-    check(TABLE, &example);
+    check(GLOBAL, &example, true);
+    check(PIPELINE, &example, true);
+    check(TABLE, &example, true);
+    check(CONSUMER, &example, false);
 }
 
 #[test]
@@ -74,6 +76,8 @@ fn every_example_of_a_key_without_default_loads() {
     }
     check(PIPELINE, "");
     check(TABLE, "[[pipelines.tables]]");
+    check(&CONSUMER[..1], "[[pipelines.consumers]]");
+    check(&CONSUMER[1..], "[[pipelines.consumers]]\ngroup = 'g'");
 }
 
 #[test]
@@ -96,6 +100,13 @@ fn what_is_printed_reads_back_as_the_same_configuration() {
          columns.transfer_id = 'aggregate'\n\
          header_columns = {{ traceparent = 'trace' }}\n\
          format = 'payload'\n\
+         [[pipelines.consumers]]\n\
+         group = 'ledger'\n\
+         topics = ['transfers.*']\n\
+         offset_reset = 'latest'\n\
+         [[pipelines.consumers]]\n\
+         group = 'recon 2'\n\
+         service = 'recon'\n\
          [[pipelines]]\n\
          name = 'two'\n\
          sink = 'stdout'\n\

@@ -181,6 +181,19 @@ fn variables_apply_to_every_pipeline_and_table() {
 }
 
 #[test]
+fn variables_alone_name_a_consumer() {
+    let config = from_env(&[
+        ("OUTBOXD_CONSUMERS_GROUP", "ledger"),
+        ("OUTBOXD_CONSUMERS_TOPICS", "transfers.*, ledger.*"),
+    ]);
+    let [consumer] = config.pipelines[0].consumers.as_slice() else {
+        panic!("{:?}", config.pipelines[0].consumers);
+    };
+    assert_eq!((&*consumer.group, &*consumer.service), ("ledger", "ledger"));
+    assert_eq!(consumer.topics.len(), 2);
+}
+
+#[test]
 fn properties_come_from_variables_and_from_names_without_quotes() {
     let toml =
         format!("{LEAST}[pipelines.kafka.properties]\nlinger.ms = 5\nsecurity.protocol = 'SSL'\n");

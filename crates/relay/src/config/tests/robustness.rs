@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{Given, LEAST};
 use crate::config::environment::names;
-use crate::config::keys::{GLOBAL, Key, PIPELINE, TABLE};
+use crate::config::keys::{CONSUMER, GLOBAL, Key, PIPELINE, TABLE};
 use crate::config::{Overrides, example};
 
 /// Values of every kind, also out of range and out of place.
@@ -42,7 +42,14 @@ fn lines() -> Vec<String> {
     }
     let pipeline = "[[pipelines]]\n";
     let table = format!("{pipeline}[[pipelines.tables]]\n");
-    [of(GLOBAL, ""), of(PIPELINE, pipeline), of(TABLE, &table)].concat()
+    let consumer = format!("{pipeline}[[pipelines.consumers]]\n");
+    [
+        of(GLOBAL, ""),
+        of(PIPELINE, pipeline),
+        of(TABLE, &table),
+        of(CONSUMER, &consumer),
+    ]
+    .concat()
 }
 
 #[test]

@@ -222,8 +222,18 @@ table! {
         "event_consumer_lag_seconds", CONSUMED, "seconds",
         "Age of the oldest event not yet handled; exactly 0 when caught up. `service` is the consuming one",
     )
-    .by_consumers()
+    .once("`consumers` names the group; by services with the consumer library always")
     .alerts(&["OutboxdConsumerLag"]);
+    CONSUMER_LAG_RECORDS = gauge(
+        "event_consumer_lag_records", CONSUMED, "offsets",
+        "Offsets from a group's next event to the end, markers of transactions among them; 0 when caught up, else an upper bound of its events",
+    )
+    .once("`consumers` names the group");
+    CONSUMER_LAG_STALE = gauge(
+        "event_consumer_lag_stale", &["service"], "0 or 1",
+        "1 while a group's lag is not known; why stands in `/status`",
+    )
+    .once("`consumers` names the group");
     CONSUMER_HANDLED = consumed("event_consumer_handled_total", "Events handled");
     CONSUMER_DUPLICATES = consumed("event_consumer_duplicates_total", "Events that were handled before")
         .alerts(&["OutboxdDuplicateFlood"]);

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{CATALOG_SILENCE, Inner, Place, Vitals, WINDOW_AGE};
 use crate::failure::Failure;
 use crate::source::catalog::SlotUse;
+use crate::telemetry::consumer_lag::ConsumerShown;
 use crate::telemetry::state::{Role, State};
 use crate::telemetry::stop::{Stop, StopShown};
 
@@ -54,6 +55,8 @@ pub struct Status {
     oldest_window_seconds: Option<f64>,
     /// `None` where it is another relay's to say.
     publish_lag_seconds: Option<f64>,
+    /// The consumer groups; likewise.
+    consumers: Option<Vec<ConsumerShown>>,
     /// What stopped it, until it is past that.
     stopped_by: Option<StopShown>,
     last_failure: Option<LastFailure>,
@@ -89,6 +92,7 @@ impl Vitals {
     /// For /status.
     pub fn status(&self) -> Status {
         let (readiness, stale) = (self.readiness(), self.is_stale());
+        let consumers = self.tells_lag().then(|| self.consumers.shown());
         let inner = self.lock();
         let (slot_age, unconfirmed) = inner.slot_seconds().unzip();
         let seconds = |since: Instant| since.elapsed().as_secs_f64();
@@ -103,6 +107,7 @@ impl Vitals {
             heard_from_source_seconds_ago: inner.heard.map(seconds),
             oldest_window_seconds: inner.oldest_window.map(seconds),
             publish_lag_seconds: inner.publish_lag_seconds(),
+            consumers,
             stopped_by: inner.stop.as_ref().map(|stop| stop.shown(Instant::now())),
             last_failure: inner.failure.as_ref().map(LastFailure::from),
             write_back_failure: inner.write_back.as_ref().map(LastFailure::from),
