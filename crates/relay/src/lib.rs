@@ -20,4 +20,5 @@ pub mod sink;
 pub mod source;
 mod sql;
 pub mod telemetry;
+mod topics;
 pub mod writeback;

@@ -13,6 +13,7 @@
 mod connection;
 pub mod gather;
 mod lock;
+mod lookup;
 mod reader;
 mod requests;
 pub mod shape;

@@ -18,6 +18,7 @@ use crate::feed::{self, Connection, Lock};
 use crate::pipeline::{drop_slot, feed_of};
 use crate::sink::{Sink, opening_checkpoint};
 use crate::source::{self, Session, SlotForm};
+use crate::topics::Open;
 use crate::writeback::Server;
 
 /// Longer than one look of a relay that is stopped.
@@ -70,7 +71,7 @@ pub async fn apply(pipeline: &Pipeline, ways: &Ways) -> Result<Option<Done>, Fai
 
     let writing = Connection::in_snapshot(&pipeline.postgres, &snapshot).await?;
     let mut survey = Survey::take(pipeline, &writing, diagnosis, ways, true).await?;
-    survey.read_topics(&writing, true).await?;
+    survey.read_topics(&writing, Open::Awaited).await?;
     let request = feed::new_request();
     let (reports, feeds) = survey.gather(&writing, &request).await?;
     let whole_tables = survey.whole_tables(&writing).await?;

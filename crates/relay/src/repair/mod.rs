@@ -12,9 +12,9 @@
 mod apply;
 mod diagnosis;
 mod proof;
+mod seen;
 mod survey;
 mod suspects;
-mod topics;
 
 pub use apply::{Done, apply};
 pub use diagnosis::{Diagnosis, Reach};
@@ -23,6 +23,7 @@ pub use survey::{Phantoms, Plan, RowName, TableReport, Ways};
 use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::feed::{self, Connection};
+use crate::topics::Open;
 use crate::{sink, source};
 
 use self::survey::Survey;
@@ -42,7 +43,7 @@ pub async fn plan(pipeline: &Pipeline, ways: &Ways) -> Result<Option<Plan>, Fail
         .await?;
     let has_feeds = feed::present(&session.catalog).await?;
     let mut survey = Survey::take(pipeline, &connection, diagnosis, ways, has_feeds).await?;
-    survey.read_topics(&connection, false).await?;
+    survey.read_topics(&connection, Open::PassedOver).await?;
     let mut plan = survey.plan(&connection, ways.list).await?;
     plan.holder = holder.map(|holder| holder.to_string());
     plan.has_schema = has_feeds;
