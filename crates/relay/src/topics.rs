@@ -134,8 +134,7 @@ impl Reading {
         let attempt = "reading the topics".to_owned();
         let ahead = [("queued.max.messages.kbytes", "16384")];
         let committed = Committed::open(&self.pipeline, "outboxd-topic-reader", &ahead, attempt)?;
-        let places =
-            committed.partitions(|name| self.scope.topics.has(&self.pipeline, name))?;
+        let places = committed.partitions(|name| self.scope.topics.has(&self.pipeline, name))?;
         match self.scope.open {
             Open::Awaited => {
                 let deadline = Instant::now() + OPEN_PATIENCE;

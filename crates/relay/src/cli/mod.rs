@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod cluster;
 mod database;
 mod dlq;
@@ -8,6 +9,7 @@ mod exit;
 mod init;
 mod keys;
 mod problem;
+mod progress;
 mod prune;
 mod repair;
 mod replay;
@@ -49,6 +51,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Look at dead letters; publish them, release their keys, or drop them.
     Dlq(dlq::DlqArgs),
+    /// Compare tables and topics, and list what is missing, doubled or altered.
+    Audit(audit::AuditArgs),
     /// Remove published rows that are old enough, once.
     Prune(prune::PruneArgs),
     /// Make, rotate and check the keyrings that payloads are encrypted with.
@@ -206,6 +210,7 @@ pub fn main() -> Exit {
         Command::Repair(args) => repair::repair(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Dlq(args) => dlq::dlq(&args),
+        Command::Audit(args) => audit::audit(&args),
         Command::Prune(args) => prune::prune(&args),
         Command::Keys(args) => keys::keys(&args),
         Command::Config {
