@@ -22,4 +22,5 @@ pub mod source;
 mod sql;
 pub mod telemetry;
 mod topics;
+pub mod trace;
 pub mod writeback;

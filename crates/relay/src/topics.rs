@@ -13,7 +13,6 @@ use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::sink::{Committed, Look};
 
-const REQUEST: Duration = Duration::from_secs(10);
 /// Without a record or an end for so long the brokers are taken as away.
 const SILENCE: Duration = Duration::from_secs(60);
 /// Open transactions of others are waited for so long.
@@ -163,8 +162,8 @@ fn starts(
 ) -> Result<TopicPartitionList, Failure> {
     match from_ms {
         // The offset of the first record of that time; the end, if there is none.
-        Some(millis) => at_time(committed, places, millis),
-        None => listed(committed, places, Offset::Beginning),
+        Some(millis) => committed.at_time(places, millis),
+        None => committed.list(places, Offset::Beginning),
     }
 }
 
@@ -177,7 +176,7 @@ fn ends(
     let Some(millis) = until_ms else {
         return Ok(HashMap::new());
     };
-    let found = at_time(committed, places, millis)?;
+    let found = committed.at_time(places, millis)?;
     let end = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element
         .offset()
     {
@@ -185,33 +184,6 @@ fn ends(
         _ => None,
     };
     Ok(found.elements().iter().filter_map(end).collect())
-}
-
-fn at_time(
-    committed: &Committed,
-    places: &[Place],
-    millis: i64,
-) -> Result<TopicPartitionList, Failure> {
-    let asked = listed(committed, places, Offset::Offset(millis.max(0)))?;
-    let found = committed.consumer().offsets_for_times(asked, REQUEST);
-    let found = found.map_err(|e| committed.failed(&e))?;
-    for element in found.elements() {
-        element.error().map_err(|e| committed.failed(&e))?;
-    }
-    Ok(found)
-}
-
-fn listed(
-    committed: &Committed,
-    places: &[Place],
-    offset: Offset,
-) -> Result<TopicPartitionList, Failure> {
-    let mut list = TopicPartitionList::new();
-    for (topic, partition) in places {
-        let added = list.add_partition_offset(topic, *partition, offset);
-        added.map_err(|e| committed.failed(&e))?;
-    }
-    Ok(list)
 }
 
 /// The partitions of a topic that are being read.

@@ -1,6 +1,7 @@
 //! The registry: one file a scenario.
 
 mod acl;
+mod audit;
 mod backfill;
 mod backlog;
 mod before_slot;
@@ -119,6 +120,7 @@ pub static ALL: &[Scenario] = &[
     slot_lost::SCENARIO,
     promotion::SCENARIO,
     replay::SCENARIO,
+    audit::SCENARIO,
     retention::SCENARIO,
     slow_reader_memory::SCENARIO,
     large_event::SCENARIO,

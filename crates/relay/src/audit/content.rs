@@ -3,7 +3,7 @@
 //! A row does not tell its position, nor when it was committed; so the position is left out, and of
 //! an event without a time of its own the time of its envelope, which is compared with the record's.
 
-use envelope::rfc3339::parse_postgres;
+use envelope::rfc3339::parse;
 use envelope::{POSITION_HEADER, Record};
 use pgoutput::PgTimestamp;
 use serde::{Deserialize, Serialize};
@@ -116,9 +116,7 @@ impl Content {
 /// The time in an envelope, microseconds since 1970.
 pub(super) fn occurred_us(value: &[u8]) -> Option<i64> {
     let instant = std::str::from_utf8(split(value)?.instant).ok()?;
-    let postgres = instant.replacen('T', " ", 1);
-    let postgres = format!("{}+00", postgres.strip_suffix('Z')?);
-    parse_postgres(&postgres).ok().map(PgTimestamp::unix_micros)
+    parse(instant).ok().map(PgTimestamp::unix_micros)
 }
 
 /// By which events are told apart: in two tables different rows may have the same id.

@@ -199,7 +199,11 @@ async fn await_relay(
     let end: Lsn = text
         .parse()
         .map_err(|e| Failure::caused("protocol", "reading an LSN", &e))?;
-    feed::confirmed(connection, &pipeline.slot_name(), end, patience).await
+    let slot = pipeline.slot_name();
+    match connection.slot(&slot).await? {
+        Some(_) => feed::confirmed(connection, &slot, end, patience).await,
+        None => Ok(false),
+    }
 }
 
 fn facts(pipeline: &Pipeline, ways: &Ways, clock: &Clock, settled: bool) -> Facts {

@@ -17,6 +17,8 @@ mod requests;
 mod routing;
 mod run;
 mod status;
+mod tail;
+mod trace;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -51,6 +53,10 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Look at dead letters; publish them, release their keys, or drop them.
     Dlq(dlq::DlqArgs),
+    /// Follow topics, and show what each event is and how long it took.
+    Tail(tail::TailArgs),
+    /// Tell the whole life of one event.
+    Trace(trace::TraceArgs),
     /// Compare tables and topics, and list what is missing, doubled or altered.
     Audit(audit::AuditArgs),
     /// Remove published rows that are old enough, once.
@@ -210,6 +216,8 @@ pub fn main() -> Exit {
         Command::Repair(args) => repair::repair(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Dlq(args) => dlq::dlq(&args),
+        Command::Tail(args) => tail::tail(&args),
+        Command::Trace(args) => trace::trace(&args),
         Command::Audit(args) => audit::audit(&args),
         Command::Prune(args) => prune::prune(&args),
         Command::Keys(args) => keys::keys(&args),

@@ -7,6 +7,7 @@ use pgoutput::Lsn;
 use serde_json::Value;
 
 use super::problem::Problem;
+use super::progress::Progress;
 use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::feed::{self, Connection};
@@ -84,6 +85,7 @@ pub(super) async fn await_confirmed(
     patience: Duration,
 ) -> Result<(), Problem> {
     let slot = pipeline.slot_name();
+    let _progress = Progress::start("waiting for the relay to carry the request out");
     if feed::confirmed(connection, &slot, committed, patience).await? {
         return Ok(());
     }

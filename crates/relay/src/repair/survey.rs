@@ -6,6 +6,7 @@ use delivery::{Mark, Marks, Outcome};
 use pgoutput::Lsn;
 use serde::Serialize;
 
+use super::Step;
 use super::diagnosis::Diagnosis;
 use super::proof::{Proof, Status, digest};
 use super::seen::{self, Seen};
@@ -204,6 +205,7 @@ impl<'a> Survey<'a> {
         &mut self,
         connection: &Connection,
         open: Open,
+        tell: &impl Fn(Step),
     ) -> Result<(), Failure> {
         if self.proof.is_empty() && self.phantoms.is_none() {
             return Ok(());
@@ -215,8 +217,12 @@ impl<'a> Survey<'a> {
             open,
         };
         let mut batches = seen::read(self.pipeline, scope);
+        let mut looked_at = 0;
         while let Some(batch) = batches.recv().await {
-            self.compare(connection, batch?.found).await?;
+            let batch = batch?;
+            looked_at += batch.looked_at;
+            self.compare(connection, batch.found).await?;
+            tell(Step::Records(looked_at));
         }
         Ok(())
     }
