@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::Publishers;
 use super::content::Part;
 use super::entry::{Mapped, Outcome, Row, Sighting, State, What};
 use super::keeping::Keeping;
@@ -27,6 +28,7 @@ pub(super) struct Facts {
     pub settled: bool,
     /// Rows of events before this time may have been removed.
     pub pruned_before_ms: Option<i64>,
+    pub publishers: Publishers,
 }
 
 /// A table.
@@ -75,10 +77,13 @@ impl Case {
                 self.compare(facts, &mut judged);
                 self.check_state(row, facts, &mut judged);
             }
-            None => {
-                self.count_groups(None, facts, &mut judged);
-                self.explain(facts, &mut judged);
-            }
+            None => match facts.publishers {
+                Publishers::Others => judged.passed_over.of_others += 1,
+                Publishers::Ours => {
+                    self.count_groups(None, facts, &mut judged);
+                    self.explain(facts, &mut judged);
+                }
+            },
         }
         judged
     }

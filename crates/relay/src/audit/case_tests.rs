@@ -270,6 +270,18 @@ fn events_without_a_row_are_listed_unless_retention_explains_them() {
 }
 
 #[test]
+fn events_of_others_are_only_counted() {
+    let shared = Facts {
+        publishers: Publishers::Others,
+        ..facts()
+    };
+    let judged = judge_by(&shared, vec![], vec![event(1), event(2)]);
+    assert_eq!((kinds(&judged), judged.passed_over.of_others), (vec![], 1));
+    let ours = judge_by(&shared, vec![row(State::Sent)], vec![event(1), event(2)]);
+    assert_eq!(kinds(&ours), [Kind::Doubled]);
+}
+
+#[test]
 fn rows_of_two_tables_may_have_one_id() {
     let other = Row {
         table: 1,

@@ -10,6 +10,7 @@
 //! entries only one bucket is in memory.
 
 mod case;
+mod comparison;
 mod content;
 pub(crate) mod control;
 mod entry;
@@ -24,13 +25,13 @@ use std::time::Duration;
 
 use pgoutput::Lsn;
 
-use self::case::{Case, Facts, Judged, Table};
-use self::entry::{Entry, State};
+use self::case::{Facts, Table};
+use self::comparison::Comparison;
 use self::rows::Period;
 use self::spill::Spill;
 use crate::config::Pipeline;
 use crate::failure::Failure;
-use crate::feed::{self, Connection, literal, shape::Shape, table_name};
+use crate::feed::{self, Connection, table_name};
 
 pub use keeping::Keeping;
 pub use report::{
@@ -39,8 +40,6 @@ pub use report::{
 
 /// Clocks of database and brokers, and transactions that take long, may be this far apart.
 const MARGIN_MS: i64 = 3_600_000;
-/// Ids that are looked up together.
-const LOOKED_UP: usize = 1_000;
 
 /// What to look at.
 #[derive(Debug, Clone)]
@@ -51,10 +50,22 @@ pub struct Ways {
     pub until: Option<String>,
     /// Rows that are older may have been removed, beside what retention is configured for.
     pub pruned_after: Option<Duration>,
+    /// Who publishes to the topics.
+    pub publishers: Publishers,
     /// What topics keep, as far as that is known.
     pub keeping: HashMap<String, Keeping>,
     /// How long the relay may take to come past the rows.
     pub patience: Duration,
+}
+
+/// Who publishes to the topics of a pipeline.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Publishers {
+    /// This pipeline alone: an event without a row is a finding.
+    #[default]
+    Ours,
+    /// Others as well: an event without a row may be theirs.
+    Others,
 }
 
 /// How far an audit has got.
@@ -122,19 +133,10 @@ pub async fn run(
         report.requests = control::of_period(&connection, &slot, &clock.period).await?;
     }
     let facts = facts(pipeline, ways, &clock, report.settled);
-    let mut comparison = Comparison {
-        pipeline,
-        connection,
-        shapes: Vec::new(),
-        facts,
-        clock,
-        report,
-        doubtful: Vec::new(),
-    };
+    let mut comparison = Comparison::begin(pipeline, connection, facts, clock, report).await?;
     comparison.compare(spill, tell).await?;
     comparison.look_again(ways.patience).await?;
-    comparison.note();
-    Ok(comparison.report)
+    Ok(comparison.end())
 }
 
 /// The times that were given, by the database's reckoning.
@@ -222,174 +224,7 @@ fn facts(pipeline: &Pipeline, ways: &Ways, clock: &Clock, settled: bool) -> Fact
         keeping: ways.keeping.clone(),
         now_ms: clock.now_ms,
         settled,
+        publishers: ways.publishers,
         pruned_before_ms: shortest.map(|age| clock.now_ms.saturating_sub(millis(age))),
-    }
-}
-
-struct Comparison<'a> {
-    pipeline: &'a Pipeline,
-    connection: Connection,
-    shapes: Vec<Shape>,
-    facts: Facts,
-    clock: Clock,
-    report: Report,
-    /// Findings of rows whose state may have been written since, with what it should be.
-    doubtful: Vec<(State, Finding)>,
-}
-
-impl Comparison<'_> {
-    async fn compare(
-        &mut self,
-        mut spill: Spill,
-        mut tell: impl FnMut(Step<'_>),
-    ) -> Result<(), Failure> {
-        for (_, spec, state) in self.pipeline.outboxes() {
-            self.shapes
-                .push(Shape::read(&self.connection, spec, state).await?);
-        }
-        let rows: u64 = self.report.tables.iter().map(|table| table.rows).sum();
-        let all = rows + self.report.records.events + self.report.records.dead_letters;
-        let mut compared = 0;
-        while let Some(entries) = spill.next()? {
-            compared += entries.len() as u64;
-            let mut cases: HashMap<u128, Case> = HashMap::new();
-            for (digest, entry) in entries {
-                let case = cases.entry(digest).or_default();
-                match entry {
-                    Entry::Row(row) => case.rows.push(row),
-                    Entry::Sighting(sighting) => case.sightings.push(sighting),
-                }
-            }
-            let (with_row, without): (Vec<_>, Vec<_>) =
-                cases.into_values().partition(|case| !case.rows.is_empty());
-            for case in with_row {
-                let judged = case.judge(&self.facts);
-                self.take(judged);
-            }
-            self.judge_strangers(without).await?;
-            tell(Step::Compared(compared, all));
-        }
-        Ok(())
-    }
-
-    /// Events that no row of the time is of. Most are of rows of another time.
-    async fn judge_strangers(&mut self, mut cases: Vec<Case>) -> Result<(), Failure> {
-        let (since, until) = (self.clock.since_ms, self.clock.until_ms);
-        cases.retain(|case| {
-            let first = case.sightings.iter().map(|sighting| sighting.at_ms).min();
-            first.is_some_and(|at| at >= since && at < until)
-        });
-        for chunk in cases.chunks(LOOKED_UP) {
-            let id = |case: &Case| case.sightings.first().map(|s| s.id.clone());
-            let mut absent: Vec<String> = chunk.iter().filter_map(id).collect();
-            for shape in &self.shapes {
-                absent = shape.absent(&self.connection, &absent).await?;
-            }
-            let absent: std::collections::HashSet<String> = absent.into_iter().collect();
-            for case in chunk {
-                if id(case).is_some_and(|id| absent.contains(&id)) {
-                    let judged = case.judge(&self.facts);
-                    self.take(judged);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, judged: Judged) {
-        for finding in judged.findings {
-            self.report.add(finding);
-        }
-        let (sum, more) = (&mut self.report.passed_over, judged.passed_over);
-        sum.waiting += more.waiting;
-        sum.expired += more.expired;
-        sum.pruned += more.pruned;
-        sum.replayed += more.replayed;
-        match judged.doubtful {
-            Some((_, finding)) if self.doubtful.len() as u64 >= report::NAMED => {
-                self.report.add(finding);
-            }
-            doubtful => self.doubtful.extend(doubtful),
-        }
-    }
-
-    /// States may have been written since the rows were read: only what still contradicts the topics,
-    /// once the relay is past everything, is a finding.
-    async fn look_again(&mut self, patience: Duration) -> Result<(), Failure> {
-        let doubtful = std::mem::take(&mut self.doubtful);
-        if doubtful.is_empty() {
-            return Ok(());
-        }
-        let settled = await_relay(&self.connection, self.pipeline, patience).await?;
-        for (expected, finding) in doubtful {
-            let now = self.state_of(&finding).await?;
-            let is_written = now.is_none_or(|state| state == expected);
-            let may_be_written = !settled && now == Some(State::Pending);
-            match (is_written, may_be_written) {
-                (true, _) => {}
-                (false, true) => self.report.passed_over.waiting += 1,
-                (false, false) => self.report.add(finding),
-            }
-        }
-        Ok(())
-    }
-
-    /// `None` if the row is gone.
-    async fn state_of(&self, finding: &Finding) -> Result<Option<State>, Failure> {
-        let named = |spec| finding.table.as_deref() == Some(table_name(spec).as_str());
-        let index = self.pipeline.tables.iter().position(named);
-        let Some(shape) = index.and_then(|index| self.shapes.get(index)) else {
-            return Ok(None);
-        };
-        let (Some(state), table) = (&shape.state, &shape.table) else {
-            return Ok(None);
-        };
-        let (id, kind, given) = (&shape.id, &shape.id_type, literal(&finding.event_id));
-        let sql =
-            format!("SELECT t.{state}::text FROM {table} t WHERE t.{id} = {given}::text::{kind}");
-        let rows = self.connection.rows(&sql, &[]).await?;
-        Ok(rows.first().map(|row| State::read(row.get(0))))
-    }
-
-    /// What must be known to read the report.
-    fn note(&mut self) {
-        let mut notes = Vec::new();
-        if !self.report.settled {
-            notes.push(
-                "the relay was not known to be past all of these rows: PENDING ones that are in no \
-                 topic count as waiting, not as missing"
-                    .to_owned(),
-            );
-        }
-        for table in self.report.tables.iter().filter(|table| table.untold > 0) {
-            let (rows, name) = (table.untold, &table.table);
-            notes.push(format!(
-                "{name}: {rows} rows without a time or an id were not compared"
-            ));
-        }
-        let undated = self
-            .shapes
-            .iter()
-            .filter(|shape| shape.occurred_at.is_none());
-        for shape in undated {
-            let name = format!("{}.{}", shape.relation.namespace, shape.relation.name);
-            notes.push(format!(
-                "{name} has no time of events: all of its rows were compared with records of the time"
-            ));
-        }
-        let lossy = self
-            .facts
-            .keeping
-            .iter()
-            .filter(|(_, keeping)| keeping.is_lossy());
-        let mut lossy: Vec<_> = lossy.map(|(topic, _)| topic.as_str()).collect();
-        lossy.sort_unstable();
-        if !lossy.is_empty() {
-            notes.push(format!(
-                "compacted or limited in size, so that nothing can be missing there: {}",
-                lossy.join(", ")
-            ));
-        }
-        self.report.notes = notes;
     }
 }

@@ -95,6 +95,8 @@ pub struct PassedOver {
     pub expired: u64,
     /// Events without a row, which retention may have removed.
     pub pruned: u64,
+    /// Events without a row, which others may have published.
+    pub of_others: u64,
     /// Events that were published again on request.
     pub replayed: u64,
 }

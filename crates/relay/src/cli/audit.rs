@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::progress::Progress;
 use super::repair::timestamp;
 use super::{Exit, Settings, one_pipeline};
-use crate::audit::{self, Finding, Keeping, Report, Request, Step, Ways};
+use crate::audit::{self, Finding, Keeping, Publishers, Report, Request, Step, Ways};
 use crate::config::{Pipeline, SinkKind, parse_duration};
 use crate::failure::Failure;
 
@@ -32,6 +32,9 @@ pub(super) struct AuditArgs {
     /// `outboxd prune --older-than` was run, say.
     #[arg(long, value_name = "AGE", value_parser = parse_duration)]
     pruned_after: Option<Duration>,
+    /// Others publish to the topics as well: events without a row are counted, and are no findings.
+    #[arg(long)]
+    others_publish: bool,
     /// How long the relay may take to come past what is committed now, in seconds. What it has not come
     /// to counts as waiting.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
@@ -72,6 +75,10 @@ async fn run(args: &AuditArgs, pipeline: &Pipeline) -> Result<Report, Problem> {
         since: args.since.clone(),
         until: args.until.clone(),
         pruned_after: args.pruned_after,
+        publishers: match args.others_publish {
+            true => Publishers::Others,
+            false => Publishers::Ours,
+        },
         keeping,
         patience: Duration::from_secs(args.timeout),
     };
@@ -137,6 +144,7 @@ fn shown(report: &Report) -> String {
         (passed.waiting, "the relay may not have come to them yet"),
         (passed.expired, "in no topic, and older than it keeps"),
         (passed.pruned, "events without a row, removed by retention"),
+        (passed.of_others, "events without a row, of others"),
     ] {
         if count > 0 {
             let _ = writeln!(text, "no finding: {count} {what}");
@@ -144,6 +152,9 @@ fn shown(report: &Report) -> String {
     }
     for request in &report.requests {
         text.push_str(&request_shown(request));
+    }
+    if report.found.without_row > 0 {
+        text.push_str("note: where others publish to these topics, give --others-publish\n");
     }
     for note in &report.notes {
         let _ = writeln!(text, "note: {note}");

@@ -349,13 +349,20 @@ fn secrets_that_cannot_be_had_are_named() {
 #[test]
 fn another_database_is_reached_by_its_url_as_the_pipelines_is() {
     let by_url = |url: &str| database_by_url(url, Some("from env".into()));
-    for url in ["postgres://u@db:5433/app", "postgres://u:p@localhost/app?connect_timeout=3"] {
+    for url in [
+        "postgres://u@db:5433/app",
+        "postgres://u:p@localhost/app?connect_timeout=3",
+    ] {
         let (one, other) = (by_url(url).unwrap(), from_url(url));
         let password = other.password.clone().or(Some(Secret::new("from env")));
         let same = Postgres { password, ..other };
         assert_eq!(one, same, "{url}");
     }
-    for wrong in ["postgres://u:secret@db", "mysql://u:secret@db/app", "postgres:///app"] {
+    for wrong in [
+        "postgres://u:secret@db",
+        "mysql://u:secret@db/app",
+        "postgres:///app",
+    ] {
         let told = by_url(wrong).unwrap_err();
         assert!(!told.contains("secret") && !told.is_empty(), "{told}");
     }
