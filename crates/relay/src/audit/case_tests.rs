@@ -38,6 +38,7 @@ fn event(offset: i64) -> Sighting {
         replay: None,
         what: What::Event,
         content: Some(content("v")),
+        whole: None,
         is_dated_by_record: true,
     }
 }
@@ -145,6 +146,11 @@ fn what_a_topic_need_not_keep_is_not_missing() {
     assert_eq!(
         kinds(&judge_by(&short, vec![young], vec![])),
         [Kind::Missing]
+    );
+    let resolved = vec![letter(1, Outcome::Replayed)];
+    assert_eq!(
+        kinds(&judge_by(&short, vec![], resolved)),
+        [Kind::WithoutRow]
     );
     // The topic of dead letters keeps them.
     let dead = judge_by(&short, vec![row(State::Failed)], vec![]);
@@ -267,6 +273,37 @@ fn events_without_a_row_are_listed_unless_retention_explains_them() {
     assert_eq!((kinds(&judged), judged.passed_over.pruned), (vec![], 1));
     let doubled = judge_by(&pruned, vec![], vec![event(1), event(2)]);
     assert_eq!(kinds(&doubled), [Kind::Doubled]);
+}
+
+#[test]
+fn what_is_published_while_the_topics_are_read_is_no_finding() {
+    let moving = Facts {
+        letters: Letters::Moving,
+        ..facts()
+    };
+    let late = vec![letter(1, Outcome::Replayed)];
+    let judged = judge_by(&moving, vec![row(State::Sent)], late);
+    assert_eq!((kinds(&judged), judged.passed_over.waiting), (vec![], 1));
+    // Without a dead letter nothing can have moved.
+    let twice = judge_by(&moving, vec![row(State::Sent)], vec![event(1), event(2)]);
+    assert_eq!(kinds(&twice), [Kind::Doubled]);
+}
+
+#[test]
+fn a_header_that_names_no_request_is_the_rows_own() {
+    let requests = std::collections::HashSet::from(["r".to_owned()]);
+    let with_header = || Sighting {
+        whole: Some(content("w")),
+        ..replayed("s", event(1))
+    };
+    let (mut own, mut asked) = (with_header(), replayed("r", with_header()));
+    own.require_request(&requests);
+    asked.require_request(&requests);
+    assert_eq!((own.replay, own.content), (None, Some(content("w"))));
+    assert_eq!(
+        (asked.replay, asked.content),
+        (Some("r".into()), Some(content("v")))
+    );
 }
 
 #[test]

@@ -68,7 +68,10 @@ impl<'a> Comparison<'a> {
                 let case = cases.entry(digest).or_default();
                 match entry {
                     Entry::Row(row) => case.rows.push(row),
-                    Entry::Sighting(sighting) => case.sightings.push(sighting),
+                    Entry::Sighting(mut sighting) => {
+                        sighting.require_request(&self.facts.requests);
+                        case.sightings.push(sighting);
+                    }
                 }
             }
             let (with_row, without): (Vec<_>, Vec<_>) =

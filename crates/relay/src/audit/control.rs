@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 use super::report::Request;
 use super::rows::Period;
 use crate::failure::Failure;
-use crate::feed::Connection;
+use crate::feed::{self, Connection};
 
 /// Requests that are listed; a person writes few.
 const LISTED: i64 = 10_000;
@@ -21,6 +21,9 @@ pub(super) async fn of_period(
     slot: &str,
     period: &Period,
 ) -> Result<Vec<Request>, Failure> {
+    if !feed::present(connection).await? {
+        return Ok(Vec::new());
+    }
     let condition = "slot = $1 AND requested_at >= $2::text::timestamptz \
                      AND requested_at < $3::text::timestamptz";
     select(
@@ -31,8 +34,11 @@ pub(super) async fn of_period(
     .await
 }
 
-/// The ids of all requests to a slot's relay.
+/// The ids of all requests to a slot's relay; none without schema `outboxd`.
 pub(super) async fn ids(connection: &Connection, slot: &str) -> Result<HashSet<String>, Failure> {
+    if !feed::present(connection).await? {
+        return Ok(HashSet::new());
+    }
     let sql = "SELECT request_id::text FROM outboxd.control WHERE slot = $1";
     let rows = connection.rows(sql, &[&slot]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())

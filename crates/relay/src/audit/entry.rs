@@ -1,5 +1,7 @@
 //! What is noted of a row, and of a record.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::content::{Content, Dated};
@@ -81,11 +83,14 @@ pub(super) struct Sighting {
     pub at_ms: i64,
     /// The event's time where the record tells it, else the record's.
     pub occurred_ms: i64,
-    /// The request by which it was published again.
+    /// The request by which it was published again; or what a header of the row's own says, if there
+    /// is no such request.
     pub replay: Option<String>,
     pub what: What,
-    /// `None` if it only describes the event.
+    /// Without that header. `None` if it only describes the event.
     pub content: Option<Content>,
+    /// With that header, if there is one.
+    pub whole: Option<Content>,
     /// Whether an event without a time of its own has that of the record.
     pub is_dated_by_record: bool,
 }
@@ -112,6 +117,15 @@ pub(super) enum Outcome {
 }
 
 impl Sighting {
+    /// A header that names no request is the row's own.
+    pub fn require_request(&mut self, requests: &HashSet<String>) {
+        let is_request = |named: &String| requests.contains(named);
+        if self.replay.as_ref().is_some_and(|named| !is_request(named)) {
+            self.replay = None;
+            self.content = self.whole.take();
+        }
+    }
+
     /// As operators name it.
     pub fn place(&self) -> String {
         format!("{}/{}:{}", self.topic, self.partition, self.offset)

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use pgoutput::Lsn;
 
-use self::case::{Facts, Table};
+use self::case::{Facts, Letters, Table};
 use self::comparison::Comparison;
 use self::rows::Period;
 use self::spill::Spill;
@@ -98,6 +98,8 @@ pub async fn run(
         until: clock.period.until.clone(),
         ..Report::default()
     };
+    let slot = pipeline.slot_name();
+    let asked_before = control::ids(&connection, &slot).await?;
     // What is committed before the snapshot lies before this point of the WAL.
     connection
         .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -107,21 +109,14 @@ pub async fn run(
     tell(Step::Waiting);
     report.settled = await_relay(&connection, pipeline, ways.patience).await?;
 
-    let slot = pipeline.slot_name();
-    let has_control = feed::present(&connection).await?;
-    let requests = match has_control {
-        true => control::ids(&connection, &slot).await?,
-        false => Default::default(),
-    };
     let from_ms = clock.since_ms.saturating_sub(MARGIN_MS);
     let told = |records| tell(Step::Records(records));
-    report.records =
-        records::read_events(pipeline, from_ms, requests.clone(), &mut spill, told).await?;
+    report.records = records::read_events(pipeline, from_ms, &mut spill, told).await?;
     tell(Step::DeadLetters);
     let letters = {
         let pipeline = pipeline.clone();
         tokio::task::spawn_blocking(move || {
-            let count = records::read_letters(&pipeline, &requests, &mut spill)?;
+            let count = records::read_letters(&pipeline, &mut spill)?;
             Ok::<_, Failure>((spill, count))
         })
     };
@@ -129,10 +124,18 @@ pub async fn run(
     let (spill, count) =
         letters.map_err(|e| Failure::caused("internal", "reading dead letters", &e))??;
     report.records.dead_letters = count;
-    if has_control {
-        report.requests = control::of_period(&connection, &slot, &clock.period).await?;
-    }
-    let facts = facts(pipeline, ways, &clock, report.settled);
+    let requests = control::ids(&connection, &slot).await?;
+    report.requests = control::of_period(&connection, &slot, &clock.period).await?;
+    let is_quiet = report.settled && requests.len() == asked_before.len();
+    let facts = Facts {
+        settled: report.settled,
+        letters: match is_quiet {
+            true => Letters::AtRest,
+            false => Letters::Moving,
+        },
+        requests,
+        ..facts(pipeline, ways, &clock)
+    };
     let mut comparison = Comparison::begin(pipeline, connection, facts, clock, report).await?;
     comparison.compare(spill, tell).await?;
     comparison.look_again(ways.patience).await?;
@@ -208,7 +211,7 @@ async fn await_relay(
     }
 }
 
-fn facts(pipeline: &Pipeline, ways: &Ways, clock: &Clock, settled: bool) -> Facts {
+fn facts(pipeline: &Pipeline, ways: &Ways, clock: &Clock) -> Facts {
     let policies = pipeline.table_policies();
     let tables = pipeline.tables.iter().zip(policies);
     let tables = tables.map(|(spec, policy)| Table {
@@ -223,8 +226,8 @@ fn facts(pipeline: &Pipeline, ways: &Ways, clock: &Clock, settled: bool) -> Fact
         tables: tables.collect(),
         keeping: ways.keeping.clone(),
         now_ms: clock.now_ms,
-        settled,
         publishers: ways.publishers,
         pruned_before_ms: shortest.map(|age| clock.now_ms.saturating_sub(millis(age))),
+        ..Facts::default()
     }
 }

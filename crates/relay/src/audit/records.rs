@@ -1,7 +1,5 @@
 //! Events and dead letters, as the topics have them.
 
-use std::collections::HashSet;
-
 use envelope::dead_letter::Entry as LetterEntry;
 use envelope::{EVENT_ID_HEADER, POSITION_HEADER, TYPE_HEADER};
 use pgoutput::{Lsn, Position};
@@ -26,7 +24,6 @@ type RecordHeaders<'a> = Vec<(&'a str, Option<&'a [u8]>)>;
 pub(super) async fn read_events(
     pipeline: &Pipeline,
     from_ms: i64,
-    requests: HashSet<String>,
     spill: &mut Spill,
     mut tell: impl FnMut(u64),
 ) -> Result<RecordCount, Failure> {
@@ -37,7 +34,7 @@ pub(super) async fn read_events(
         open: Open::Awaited,
     };
     let mut count = RecordCount::default();
-    let mut batches = topics::read(pipeline, scope, move |message| event(message, &requests));
+    let mut batches = topics::read(pipeline, scope, event);
     while let Some(batch) = batches.recv().await {
         let batch = batch?;
         count.events += batch.found.len() as u64;
@@ -51,7 +48,7 @@ pub(super) async fn read_events(
 }
 
 /// The event of a record of an event topic; `None` if no relay wrote it.
-fn event(message: &BorrowedMessage<'_>, requests: &HashSet<String>) -> Option<Sighting> {
+fn event(message: &BorrowedMessage<'_>) -> Option<Sighting> {
     let headers: RecordHeaders<'_> = message
         .headers()?
         .iter()
@@ -59,10 +56,13 @@ fn event(message: &BorrowedMessage<'_>, requests: &HashSet<String>) -> Option<Si
         .collect();
     let id = text(&headers, EVENT_ID_HEADER)?.to_owned();
     let position = text(&headers, POSITION_HEADER).unwrap_or_default();
-    let (own, replay) = published_again(&headers, position, requests);
+    let (own, replay) = published_again(&headers, position);
     let value = message.payload();
     let at_ms = message.timestamp().to_millis().unwrap_or(0);
     let times = Times::of(value, at_ms, message.timestamp());
+    let content = |headers: &[(&str, Option<&[u8]>)]| {
+        Content::of(message.key(), value, headers.iter().copied())
+    };
     Some(Sighting {
         id,
         event_type: text(&headers, TYPE_HEADER).unwrap_or_default().to_owned(),
@@ -72,30 +72,28 @@ fn event(message: &BorrowedMessage<'_>, requests: &HashSet<String>) -> Option<Si
         position: position.to_owned(),
         at_ms,
         occurred_ms: times.occurred_ms,
-        replay,
         what: What::Event,
-        content: Some(Content::of(message.key(), value, own.iter().copied())),
+        whole: replay.is_some().then(|| content(&headers)),
+        content: Some(content(own)),
+        replay,
         is_dated_by_record: times.is_dated_by_record,
     })
 }
 
-/// The headers that the row gave, and the request by which the event was published again: a relay
-/// puts it behind all others, where the position is one of a feed. A row may have a header of that
-/// name of its own, which names no request.
+/// Headers, and the request by which the event was published again: a relay puts it behind all
+/// others, where the position is one of a feed. A row may have a header of that name of its own.
 fn published_again<'a, 'h>(
     headers: &'h [(&'a str, Option<&'a [u8]>)],
     position: &str,
-    requests: &HashSet<String>,
 ) -> (&'h [(&'a str, Option<&'a [u8]>)], Option<String>) {
     let is_fed = position
         .parse()
         .is_ok_and(|position: Position| position.commit_lsn.0 == Lsn::INVALID);
-    let Some(((REPLAY_HEADER, Some(value)), own)) = headers.split_last().filter(|_| is_fed) else {
-        return (headers, None);
-    };
-    match std::str::from_utf8(value) {
-        Ok(request) if requests.contains(request) => (own, Some(request.to_owned())),
-        Ok(_) | Err(_) => (headers, None),
+    match headers.split_last().filter(|_| is_fed) {
+        Some(((REPLAY_HEADER, Some(value)), own)) => {
+            (own, Some(String::from_utf8_lossy(value).into_owned()))
+        }
+        Some(_) | None => (headers, None),
     }
 }
 
@@ -118,11 +116,7 @@ impl Times {
 }
 
 /// Notes all dead letters; how many there are. Blocks.
-pub(super) fn read_letters(
-    pipeline: &Pipeline,
-    requests: &HashSet<String>,
-    spill: &mut Spill,
-) -> Result<u64, Failure> {
+pub(super) fn read_letters(pipeline: &Pipeline, spill: &mut Spill) -> Result<u64, Failure> {
     let topics = pipeline.dead_letter_topics(None).into_iter();
     let topics = topics.map(str::to_owned).collect();
     let survey = Survey::of(Reader::open(pipeline)?, topics)?;
@@ -133,7 +127,7 @@ pub(super) fn read_letters(
             return;
         }
         count += 1;
-        let sighting = dead_letter(letter, entry, resolution, requests);
+        let sighting = dead_letter(letter, entry, resolution);
         outcome = spill.add(&Entry::Sighting(sighting));
     })?;
     outcome.map(|()| count)
@@ -143,11 +137,13 @@ fn dead_letter(
     letter: &Letter,
     entry: &LetterEntry<'_>,
     resolution: Option<&Resolution>,
-    requests: &HashSet<String>,
 ) -> Sighting {
     let value = letter.value.as_deref();
-    let (own, replay) = published_again(&entry.headers, entry.position, requests);
-    let content = || Content::of(letter.key.as_deref(), value, own.iter().copied());
+    let (own, replay) = published_again(&entry.headers, entry.position);
+    let content = |headers: &[(&str, Option<&[u8]>)]| {
+        let of = || Content::of(letter.key.as_deref(), value, headers.iter().copied());
+        entry.is_event().then(of)
+    };
     let times = Times::of(
         value,
         letter.timestamp_ms,
@@ -167,12 +163,13 @@ fn dead_letter(
         position: entry.position.to_owned(),
         at_ms: letter.timestamp_ms,
         occurred_ms: times.occurred_ms,
-        replay,
         what: What::Letter {
             to: entry.topic.to_owned(),
             outcome,
         },
-        content: entry.is_event().then(content),
+        whole: replay.is_some().then(|| content(&entry.headers)).flatten(),
+        content: content(own),
+        replay,
         is_dated_by_record: times.is_dated_by_record,
     }
 }
@@ -187,19 +184,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_told_from_a_header_of_the_row() {
-        let requests = HashSet::from(["r1".to_owned()]);
+    fn a_request_is_told_by_the_last_header_of_what_a_feed_published() {
         let check = |position: &str, last: (&'static str, &'static str), expected: Option<&str>| {
             let headers = [
                 ("eventId", Some(&b"e"[..])),
                 (last.0, Some(last.1.as_bytes())),
             ];
-            let (own, replay) = published_again(&headers, position, &requests);
+            let (own, replay) = published_again(&headers, position);
             assert_eq!(replay.as_deref(), expected, "{position} {last:?}");
             assert_eq!(own.len(), 2 - usize::from(expected.is_some()));
         };
         check("0/0:7", ("replay", "r1"), Some("r1"));
-        check("0/0:7", ("replay", "nobody's"), None);
         check("0/0:7", ("other", "r1"), None);
         check("0/10:7", ("replay", "r1"), None);
         check("", ("replay", "r1"), None);
