@@ -18,10 +18,13 @@ use crate::stage::{DATABASE, Stage};
 
 const FLUSH_WITHIN: Duration = Duration::from_secs(60);
 
+/// The table of consumers that claim events, and its function.
+pub const INBOX: &str = include_str!("../../sql/inbox.sql");
+
 /// Makes the tables of a consumer, and its dead-letter topic.
 pub async fn prepare(stage: &Stage, name: &str) -> Result<()> {
     for sql in [
-        include_str!("../../sql/inbox.sql"),
+        INBOX,
         "CREATE TABLE entries (event_id text, transfer_id text, amount bigint)",
     ] {
         stage.postgres.sql(DATABASE, sql)?;

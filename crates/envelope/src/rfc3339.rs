@@ -94,6 +94,18 @@ pub fn parse_postgres(text: &str) -> Result<PgTimestamp, TimestampError> {
     Ok(PgTimestamp(instant))
 }
 
+/// Reads what [`Rfc3339`] writes, and what people write: RFC 3339, or as [`parse_postgres`].
+///
+/// # Errors
+/// As [`parse_postgres`].
+pub fn parse(text: &str) -> Result<PgTimestamp, TimestampError> {
+    let postgres = text.replacen(['T', 't'], " ", 1);
+    match postgres.strip_suffix(['Z', 'z']) {
+        Some(utc) => parse_postgres(&format!("{utc}+00")),
+        None => parse_postgres(&postgres),
+    }
+}
+
 /// Takes the parts of a timestamp from the front.
 struct Reader<'t>(&'t [u8]);
 
@@ -342,6 +354,17 @@ mod tests {
         }
 
         #[test]
+    fn what_is_written_is_read_back() {
+        let instant = PgTimestamp::from_unix_micros(1_795_773_600_000_001);
+        let text = Rfc3339::new(instant).unwrap();
+        assert_eq!(text.as_str(), "2026-11-27T10:00:00.000001Z");
+        for same in [text.as_str(), "2026-11-27t12:00:00.000001+02:00", "2026-11-27 10:00:00.000001"] {
+            assert_eq!(parse(same), Ok(instant), "{same}");
+        }
+        assert!(parse("2026-11-27T").is_err() && parse("Z").is_err());
+    }
+
+    #[test]
         fn no_text_panics(text in "[-+0-9: .BC]{0,34}") {
             let _ = parse_postgres(&text);
         }

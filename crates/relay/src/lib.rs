@@ -8,6 +8,7 @@
 //! ```
 
 pub mod admin;
+pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod consumer_lag;
@@ -23,4 +24,6 @@ pub mod sink;
 pub mod source;
 mod sql;
 pub mod telemetry;
+mod topics;
+pub mod trace;
 pub mod writeback;

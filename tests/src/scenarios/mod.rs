@@ -2,6 +2,7 @@
 
 mod acl;
 mod alerts;
+mod audit;
 mod backfill;
 mod backlog;
 mod before_slot;
@@ -133,6 +134,7 @@ pub static ALL: &[Scenario] = &[
     slot_lost::SCENARIO,
     promotion::SCENARIO,
     replay::SCENARIO,
+    audit::SCENARIO,
     retention::SCENARIO,
     slow_reader_memory::SCENARIO,
     large_event::SCENARIO,

@@ -11,6 +11,8 @@ pub enum Exit {
     Failure,
     /// The command line is wrong.
     Usage,
+    /// A command that compares could not: nothing is known. Standard error says why.
+    CouldNotLook,
     /// The configuration is wrong.
     Config,
 }
@@ -22,6 +24,7 @@ impl Exit {
             Self::Success => 0,
             Self::Failure => 1,
             Self::Usage => 2,
+            Self::CouldNotLook => 3,
             Self::Config => 78,
         }
     }

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod cluster;
 mod database;
 mod dlq;
@@ -8,6 +9,7 @@ mod exit;
 mod init;
 mod keys;
 mod problem;
+mod progress;
 mod prune;
 mod repair;
 mod replay;
@@ -16,6 +18,8 @@ mod routing;
 mod run;
 mod shell;
 mod status;
+mod tail;
+mod trace;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -50,6 +54,12 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Look at dead letters; publish them, release their keys, or drop them.
     Dlq(dlq::DlqArgs),
+    /// Follow topics, and show what each event is and how long it took.
+    Tail(tail::TailArgs),
+    /// Tell the whole life of one event.
+    Trace(trace::TraceArgs),
+    /// Compare tables and topics, and list what is missing, doubled or altered.
+    Audit(audit::AuditArgs),
     /// Remove published rows that are old enough, once.
     Prune(prune::PruneArgs),
     /// Make, rotate and check the keyrings that payloads are encrypted with.
@@ -211,6 +221,9 @@ pub fn main() -> Exit {
         Command::Repair(args) => repair::repair(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Dlq(args) => dlq::dlq(&args),
+        Command::Tail(args) => tail::tail(&args),
+        Command::Trace(args) => trace::trace(&args),
+        Command::Audit(args) => audit::audit(&args),
         Command::Prune(args) => prune::prune(&args),
         Command::Keys(args) => keys::keys(&args),
         Command::Config {

@@ -1,16 +1,16 @@
 //! `outboxd prune`: removes published rows that are old enough, once.
 
-use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 
 use super::problem::Problem;
+use super::progress::Progress;
 use super::{Exit, Settings};
 use crate::config::{Config, Pipeline, parse_duration};
 use crate::failure::Failure;
-use crate::retention::{self, Extent, Order, Progress, TableReport};
+use crate::retention::{self, Extent, Order, Progress as Reached, TableReport};
 use crate::source;
 use crate::source::link::Link;
 
@@ -115,30 +115,23 @@ async fn prune_pipeline(
     // Only the catalog knows which of the hosts is the primary.
     let primary = source::primary(&pipeline.postgres).await?;
     let link = Link::connect(&pipeline.postgres, primary.host(), retention::PURPOSE).await?;
-    let shows = std::io::stderr().is_terminal();
+    let progress = Progress::start("looking for rows that may go");
     let recorded = retention::recorded(pipeline);
-    let reports = retention::run(&link.client, pipeline, order, recorded, |progress| {
-        if shows {
-            show(&progress);
-        }
+    retention::run(&link.client, pipeline, order, recorded, |reached| {
+        let Reached {
+            table,
+            pages,
+            pages_total,
+            removed,
+        } = reached;
+        let count = |pages: i64| pages.unsigned_abs();
+        progress.at(
+            count(pages),
+            count(pages_total),
+            format!("{table}: {removed} rows"),
+        );
     })
-    .await;
-    if shows {
-        eprint!("\r\x1b[K");
-    }
-    reports
-}
-
-fn show(progress: &Progress<'_>) {
-    let Progress {
-        table,
-        pages,
-        pages_total,
-        removed,
-    } = progress;
-    let percent = pages * 100 / (*pages_total).max(1);
-    eprint!("\r\x1b[K{table}: {percent} %, {removed} rows");
-    let _ = std::io::stderr().flush();
+    .await
 }
 
 fn print(report: &PipelineReport) {

@@ -6,10 +6,11 @@ use clap::Args;
 use pgoutput::Lsn;
 
 use super::problem::Problem;
+use super::progress::Progress;
 use super::{Exit, Settings, one_pipeline};
 use crate::config::{Pipeline, is_timestamp};
 use crate::failure::Failure;
-use crate::repair::{self, Done, Phantoms, Plan, TableReport, Ways};
+use crate::repair::{self, Done, Phantoms, Plan, Step, TableReport, Ways};
 
 #[derive(Args)]
 pub(super) struct RepairArgs {
@@ -78,7 +79,7 @@ pub(super) fn repair(args: &RepairArgs) -> Result<(), Exit> {
 }
 
 async fn plan(pipeline: &Pipeline, ways: &Ways, json: bool) -> Result<(), Failure> {
-    match repair::plan(pipeline, ways).await? {
+    match shown_at_work(async |tell| repair::plan(pipeline, ways, tell).await).await? {
         None => nothing(json),
         Some(plan) if json => print_json(&plan),
         Some(plan) => print!("{}", shown(&plan, "would be published")),
@@ -87,12 +88,24 @@ async fn plan(pipeline: &Pipeline, ways: &Ways, json: bool) -> Result<(), Failur
 }
 
 async fn apply(pipeline: &Pipeline, ways: &Ways, json: bool) -> Result<(), Failure> {
-    match repair::apply(pipeline, ways).await? {
+    match shown_at_work(async |tell| repair::apply(pipeline, ways, tell).await).await? {
         None => nothing(json),
         Some(done) if json => print_json(&done),
         Some(done) => print!("{}", carried_out(&done)),
     }
     Ok(())
+}
+
+/// Its progress is gone before anything is printed.
+async fn shown_at_work<T>(work: impl AsyncFnOnce(&dyn Fn(Step)) -> T) -> T {
+    let progress = Progress::start("looking at slot and checkpoint");
+    work(&|step| match step {
+        Step::Tables => progress.say("tables"),
+        Step::Records(records) => progress.say(format!("topics: {records} records")),
+        Step::Gathering => progress.say("writing down what is unpublished"),
+        Step::Marking => progress.say("rows that are published take their state"),
+    })
+    .await
 }
 
 fn nothing(json: bool) {

@@ -1,17 +1,16 @@
 //! Requests to the relay: rows of `outboxd.control`. They reach it through the WAL, in their place
 //! among the events, and are carried out exactly once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgoutput::Lsn;
 use serde_json::Value;
 
 use super::problem::Problem;
+use super::progress::Progress;
 use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::feed::{self, Connection};
-
-const POLL: Duration = Duration::from_millis(200);
 
 /// Connects to where requests are written down; refused where no relay would hear of them.
 pub(super) async fn open(pipeline: &Pipeline, what: &str) -> Result<Connection, Failure> {
@@ -86,18 +85,12 @@ pub(super) async fn await_confirmed(
     patience: Duration,
 ) -> Result<(), Problem> {
     let slot = pipeline.slot_name();
-    let deadline = Instant::now() + patience;
-    loop {
-        let usage = connection.slot_use(&slot).await?;
-        if usage.confirmed_flush.is_some_and(|lsn| lsn >= committed) {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            let holder = connection.holder(&slot).await?;
-            return Err(not_yet(holder.is_some(), patience));
-        }
-        tokio::time::sleep(POLL).await;
+    let _progress = Progress::start("waiting for the relay to carry the request out");
+    if feed::confirmed(connection, &slot, committed, patience).await? {
+        return Ok(());
     }
+    let holder = connection.holder(&slot).await?;
+    Err(not_yet(holder.is_some(), patience))
 }
 
 fn not_yet(is_read: bool, patience: Duration) -> Problem {

@@ -66,6 +66,36 @@ pub(super) fn resolve(
     postgres
 }
 
+/// How to reach a database by its URL alone; the password may be that of `PGPASSWORD`. For commands that
+/// look at other databases than the pipeline's.
+///
+/// # Errors
+/// A sentence that says what is wrong and what to write, without the password.
+pub fn database_by_url(text: &str, pgpassword: Option<String>) -> Result<Postgres, String> {
+    let told = |fault: Fault| format!("{}: {}", fault.problem, fault.remedy);
+    let url = ConnectionUrl::parse(text).map_err(told)?;
+    let (Some(hosts), Some(database)) = (non_empty(url.hosts), url.database) else {
+        return Err(
+            "names no server or no database: write postgres://user@host:5432/database".into(),
+        );
+    };
+    let given = pgpassword.filter(|password| !password.is_empty());
+    let default = Postgres::default();
+    Ok(Postgres {
+        sslmode: url.sslmode.unwrap_or_else(|| default_sslmode(&hosts)),
+        hosts,
+        user: url.user.unwrap_or(default.user),
+        password: url.password.or_else(|| given.map(Secret::new)),
+        database,
+        application_name: url.application_name.unwrap_or(default.application_name),
+        sslrootcert: url.sslrootcert,
+        sslcert: url.sslcert,
+        sslkey: url.sslkey,
+        connect_timeout: url.connect_timeout.unwrap_or(default.connect_timeout),
+        ..Postgres::default()
+    })
+}
+
 /// What the URL says, nothing where there is none; `None` with the reason reported where it cannot
 /// be read, or where nothing says how to connect.
 fn given_url(scope: &Scope<PipelineDraft>, faults: &mut Faults) -> Option<ConnectionUrl> {

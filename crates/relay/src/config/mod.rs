@@ -23,6 +23,7 @@ use draft::Draft;
 use error::{Fault, Faults};
 use field::Sources;
 
+pub use connection::database_by_url;
 pub use consumers::{ConsumerLag, ConsumerSpec, OffsetReset};
 pub use dead_letter::{DeadLetterBounds, DeadLetterSpec};
 pub use delivery::WriteBack;

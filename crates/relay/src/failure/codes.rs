@@ -312,6 +312,12 @@ pub static CODES: &[Code] = &[
         "The publication changed while a transaction was published in part, so its rows can't be counted any more.",
         "Restore the publication as it was (tables, row filters, publish_via_partition_root) until that transaction is through.",
     ),
+    // Commands.
+    stopped(
+        "audit-disk",
+        "An audit could not write down or read back what it compares.",
+        "Set TMPDIR to a folder with room: it takes about 250 bytes for each row and each record of the time. Or audit a shorter time.",
+    ),
     // Rows.
     stopped(
         "mapping",

@@ -10,18 +10,23 @@
 //! exported snapshot dies with its session, the list does not. The checkpoint says how far a feed has
 //! got, in the same Kafka transaction as its events.
 
+mod confirmed;
 mod connection;
 pub mod gather;
 mod lock;
+mod lookup;
 mod reader;
 mod requests;
 pub mod shape;
+mod tuple;
 pub mod whole;
 
+pub use confirmed::confirmed;
 pub use connection::Connection;
 pub use lock::{Lock, held};
 pub use reader::{Fed, Reader, Row};
 pub use requests::{discard, discard_published, new_request, present, require, sweep};
+pub use tuple::with_tuple;
 
 use envelope::TableSpec;
 

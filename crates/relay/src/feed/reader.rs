@@ -2,16 +2,16 @@
 
 use delivery::{FedRow, FeedProgress};
 use envelope::TableId;
-use pgoutput::{Message, PgTimestamp, Relation, Value, encode};
+use pgoutput::{PgTimestamp, Relation};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_postgres::SimpleQueryRow;
 
 use super::shape::Shape;
+use super::tuple::{insertion, tuple};
 use super::{Connection, literal, table_name};
 use crate::config::Pipeline;
 use crate::failure::Failure;
-use crate::sql::quote;
 
 /// Rows whose ids are looked up together.
 const PAGE: i64 = 500;
@@ -45,17 +45,12 @@ pub struct Row {
 impl Row {
     /// For the state machine.
     pub fn as_fed(&self) -> Result<FedRow<'_>, Failure> {
-        let message = pgoutput::parse(&self.insert)
-            .map_err(|e| Failure::caused("internal", "reading a row of a feed", &e))?;
-        match message {
-            Message::Insert(insert) => Ok(FedRow {
-                table: self.table,
-                ordinal: self.ordinal,
-                time: self.time,
-                tuple: insert.tuple,
-            }),
-            _ => Err(Failure::new("internal", "a row of a feed is no insertion")),
-        }
+        Ok(FedRow {
+            table: self.table,
+            ordinal: self.ordinal,
+            time: self.time,
+            tuple: tuple(&self.insert)?,
+        })
     }
 }
 
@@ -251,9 +246,7 @@ impl Pages {
 /// Rows of a run in their order. Their time is that of the request, or now: when they were committed
 /// is not known any more, and a topic's retention goes by the time of its records. The ids take the column's type: so each is found by its index.
 fn select(shape: &Shape, request: &str, run: &Run) -> String {
-    let columns: String = (shape.relation.columns.iter())
-        .map(|column| format!(", t.{}", quote(&column.name)))
-        .collect();
+    let columns = shape.columns();
     let (table, id, kind) = (&shape.table, &shape.id, &shape.id_type);
     let (request, name) = (literal(request), literal(&run.table));
     let first = run.ordinals.first().copied().unwrap_or_default();
@@ -289,19 +282,11 @@ impl Found {
             return Ok(None);
         }
         (self.last, self.rows) = (ordinal, self.rows + 1);
-        let values: Vec<Value<'_>> = (2..row.len())
-            .map(|index| match row.get(index) {
-                Some(text) => Value::Text(text.as_bytes()),
-                None => Value::Null,
-            })
-            .collect();
-        let mut insert = Vec::new();
-        encode::insert(&mut insert, 0, &values);
         Ok(Some(Row {
             table,
             ordinal,
             time: PgTimestamp::from_unix_micros(micros),
-            insert,
+            insert: insertion(row, 2),
         }))
     }
 }

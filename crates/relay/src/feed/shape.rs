@@ -99,6 +99,14 @@ impl Shape {
         })
     }
 
+    /// All columns of row `t`, each behind a comma.
+    pub fn columns(&self) -> String {
+        let columns = self.relation.columns.iter();
+        columns
+            .map(|column| format!(", t.{}", quote(&column.name)))
+            .collect()
+    }
+
     /// The columns by which rows are ordered: the given one, else the insertion number, else the
     /// time of the event; and the id at last.
     pub fn order(&self, given: Option<&str>, spec: &TableSpec) -> Result<String, Failure> {

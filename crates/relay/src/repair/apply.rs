@@ -10,6 +10,7 @@ use delivery::{Checkpoint, Kind};
 use pgoutput::Lsn;
 use serde::Serialize;
 
+use super::Step;
 use super::diagnosis::diagnose;
 use super::survey::{Plan, Survey, Ways};
 use crate::config::Pipeline;
@@ -18,6 +19,7 @@ use crate::feed::{self, Connection, Lock};
 use crate::pipeline::{drop_slot, feed_of};
 use crate::sink::{Sink, opening_checkpoint};
 use crate::source::{self, Session, SlotForm};
+use crate::topics::Open;
 use crate::writeback::Server;
 
 /// Longer than one look of a relay that is stopped.
@@ -42,7 +44,11 @@ pub struct Done {
 
 /// Makes another slot and the feed of everything that is unpublished. `None` if there is nothing to
 /// repair.
-pub async fn apply(pipeline: &Pipeline, ways: &Ways) -> Result<Option<Done>, Failure> {
+pub async fn apply(
+    pipeline: &Pipeline,
+    ways: &Ways,
+    tell: impl Fn(Step),
+) -> Result<Option<Done>, Failure> {
     let mut session = source::connect(pipeline).await?;
     feed::require(&session.catalog, "a repair").await?;
     let slot = pipeline.slot_name();
@@ -69,8 +75,10 @@ pub async fn apply(pipeline: &Pipeline, ways: &Ways) -> Result<Option<Done>, Fai
     let snapshot = made.snapshot.unwrap_or_default();
 
     let writing = Connection::in_snapshot(&pipeline.postgres, &snapshot).await?;
+    tell(Step::Tables);
     let mut survey = Survey::take(pipeline, &writing, diagnosis, ways, true).await?;
-    survey.read_topics(&writing, true).await?;
+    survey.read_topics(&writing, Open::Awaited, &tell).await?;
+    tell(Step::Gathering);
     let request = feed::new_request();
     let (reports, feeds) = survey.gather(&writing, &request).await?;
     let whole_tables = survey.whole_tables(&writing).await?;
@@ -88,6 +96,7 @@ pub async fn apply(pipeline: &Pipeline, ways: &Ways) -> Result<Option<Done>, Fai
         feed::discard(&connection, &feed.request).await?;
     }
     survey.discard_unanswered(&connection).await?;
+    tell(Step::Marking);
     let (marked, unmarked) = match survey.mark_found(&server).await {
         Ok(marked) => (marked, None),
         Err(failure) => (0, Some(failure.to_string())),

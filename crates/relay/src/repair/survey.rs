@@ -6,14 +6,16 @@ use delivery::{Mark, Marks, Outcome};
 use pgoutput::Lsn;
 use serde::Serialize;
 
+use super::Step;
 use super::diagnosis::Diagnosis;
 use super::proof::{Proof, Status, digest};
+use super::seen::{self, Seen};
 use super::suspects::Suspects;
-use super::topics::{self, Scope, Seen};
 use crate::config::{Pipeline, WriteBack};
 use crate::failure::Failure;
 use crate::feed::gather::Gathering;
 use crate::feed::{self, Connection};
+use crate::topics::{Open, Scope, Topics};
 use crate::writeback::{Correction, Server};
 
 /// Transactions that take long may commit so much later than their rows were written.
@@ -194,24 +196,30 @@ impl<'a> Survey<'a> {
         Ok(())
     }
 
-    /// Looks for the suspects in the topics, and for events without rows. `is_final`: older relays
-    /// are fenced, and what they left open is waited for.
+    /// Looks for the suspects in the topics, and for events without rows. Once older relays are
+    /// fenced, what they left open is waited for.
     pub async fn read_topics(
         &mut self,
         connection: &Connection,
-        is_final: bool,
+        open: Open,
+        tell: &impl Fn(Step),
     ) -> Result<(), Failure> {
         if self.proof.is_empty() && self.phantoms.is_none() {
             return Ok(());
         }
         let scope = Scope {
-            topics: self.ways.topics.clone(),
+            topics: Topics::named_or_all(&self.ways.topics),
             from_ms: self.from(connection).await?,
-            is_final,
+            until_ms: None,
+            open,
         };
-        let mut batches = topics::read(self.pipeline, scope);
+        let mut batches = seen::read(self.pipeline, scope);
+        let mut looked_at = 0;
         while let Some(batch) = batches.recv().await {
-            self.compare(connection, batch?).await?;
+            let batch = batch?;
+            looked_at += batch.looked_at;
+            self.compare(connection, batch.found).await?;
+            tell(Step::Records(looked_at));
         }
         Ok(())
     }
@@ -242,7 +250,7 @@ impl<'a> Survey<'a> {
         }
         let mut absent: Vec<String> = strangers.iter().map(|s| s.event_id.clone()).collect();
         for table in &self.tables {
-            absent = table.absent(connection, &absent).await?;
+            absent = table.shape.absent(connection, &absent).await?;
         }
         let absent: std::collections::HashSet<String> = absent.into_iter().collect();
         if let Some(phantoms) = &mut self.phantoms {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use delivery::{Checkpoint, Exceptions};
+use pgoutput::Position;
 use producer::Record;
 use rdkafka::Message;
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,18 @@ pub async fn read_settled(pipeline: &Pipeline) -> Result<Recorded, Failure> {
     .await
 }
 
+/// The oldest checkpoint that is still there and says that the change at `position` is published. Older
+/// ones have been compacted away.
+pub async fn read_first_covering(
+    pipeline: &Pipeline,
+    position: Position,
+) -> Result<Option<Checkpoint>, Failure> {
+    read(pipeline, None, move |reader| {
+        reader.first_covering(position)
+    })
+    .await
+}
+
 /// The newest checkpoint as it looks now, and whose ring it may be to fence.
 pub(super) async fn look(pipeline: &Pipeline) -> Result<Found, Failure> {
     read(pipeline, None, |reader| reader.checkpoint()).await
@@ -271,6 +284,20 @@ impl Reader {
         }
     }
 
+    /// Those that can't be read are passed over: they are of other versions.
+    fn first_covering(&self, position: Position) -> Result<Option<Checkpoint>, Failure> {
+        let range = self.range(CHECKPOINTS)?;
+        let mut first = None;
+        self.scan(&range, range.low, |key, value| {
+            if key != Some(CHECKPOINT_KEY) || first.is_some() {
+                return;
+            }
+            let decoded = Checkpoint::decode(value.unwrap_or_default()).ok();
+            first = decoded.filter(|checkpoint| covers(checkpoint, position));
+        })?;
+        Ok(first)
+    }
+
     /// All of them, for each is the newest of its key.
     fn exceptions(&self) -> Result<Exceptions, Failure> {
         let range = self.range(EXCEPTIONS)?;
@@ -333,6 +360,15 @@ impl Reader {
     fn attempt(&self) -> String {
         format!("reading {}", self.topic)
     }
+}
+
+/// Whether a change is published, by a checkpoint of the same timeline.
+fn covers(checkpoint: &Checkpoint, position: Position) -> bool {
+    checkpoint.position.as_ref().is_some_and(|last| {
+        let is_behind = last.commit_lsn > position.commit_lsn;
+        let is_within = last.commit_lsn == position.commit_lsn && last.index > position.index;
+        is_behind || is_within
+    })
 }
 
 /// The last records of each kind.

@@ -122,6 +122,43 @@ impl Committed {
             .map_err(|e| self.failed(&e))
     }
 
+    /// Partitions at an offset.
+    pub fn list(
+        &self,
+        places: &[(String, i32)],
+        offset: Offset,
+    ) -> Result<TopicPartitionList, Failure> {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in places {
+            let added = list.add_partition_offset(topic, *partition, offset);
+            added.map_err(|e| self.failed(&e))?;
+        }
+        Ok(list)
+    }
+
+    /// Partitions at the first record of a time or later, milliseconds since 1970; at the end, if
+    /// there is none.
+    pub fn at_time(
+        &self,
+        places: &[(String, i32)],
+        millis: i64,
+    ) -> Result<TopicPartitionList, Failure> {
+        let asked = self.list(places, Offset::Offset(millis.max(0)))?;
+        let found = self.consumer.offsets_for_times(asked, REQUEST);
+        let found = found.map_err(|e| self.failed(&e))?;
+        for element in found.elements() {
+            element.error().map_err(|e| self.failed(&e))?;
+        }
+        Ok(found)
+    }
+
+    /// Reads these as well.
+    pub fn follow(&self, more: &TopicPartitionList) -> Result<(), Failure> {
+        self.consumer
+            .incremental_assign(more)
+            .map_err(|e| self.failed(&e))
+    }
+
     /// Looks for the next record.
     pub fn look(&self) -> Result<Look<'_>, Failure> {
         match self.consumer.poll(STEP) {

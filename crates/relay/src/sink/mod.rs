@@ -27,7 +27,9 @@ use crate::failure::Failure;
 
 use prober::Prober;
 
-pub use checkpoints::{PARTITIONS as CHECKPOINT_PARTITIONS, Recorded, read_latest, read_settled};
+pub use checkpoints::{
+    PARTITIONS as CHECKPOINT_PARTITIONS, Recorded, read_first_covering, read_latest, read_settled,
+};
 pub(crate) use committed::{Committed, Look};
 pub use lane::{Command, Lane};
 pub use topics::Directory;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use delivery::{Filter, RecordKey};
-use envelope::rfc3339::{Rfc3339, parse_postgres};
+use envelope::rfc3339::{Rfc3339, parse};
 use pgoutput::PgTimestamp;
 
 use crate::cli::problem::Problem;
@@ -97,12 +97,7 @@ fn before(age: Duration) -> Result<String, Problem> {
 
 /// An instant in the form that dead letters have, so that texts can be compared.
 fn instant(text: &str) -> Result<String, String> {
-    let postgres = text.replacen(['T', 't'], " ", 1);
-    let postgres = match postgres.strip_suffix(['Z', 'z']) {
-        Some(rest) => format!("{rest}+00"),
-        None => postgres,
-    };
-    let read = parse_postgres(&postgres).and_then(Rfc3339::new);
+    let read = parse(text).and_then(Rfc3339::new);
     read.map(|instant| instant.as_str().to_owned())
         .map_err(|_| "a timestamp is written as 2026-01-31T10:00:00Z".to_owned())
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Given, message};
-use crate::config::{Host, HostAddr, Overrides, Postgres, SslMode};
+use crate::config::{Host, HostAddr, Overrides, Postgres, Secret, SslMode, database_by_url};
 
 fn flags(url: &str) -> Overrides {
     Overrides {
@@ -344,4 +344,26 @@ fn secrets_that_cannot_be_had_are_named() {
         "password = '<redacted>'",
         "<redacted> stands for a secret that was not shown",
     );
+}
+
+#[test]
+fn another_database_is_reached_by_its_url_as_the_pipelines_is() {
+    let by_url = |url: &str| database_by_url(url, Some("from env".into()));
+    for url in [
+        "postgres://u@db:5433/app",
+        "postgres://u:p@localhost/app?connect_timeout=3",
+    ] {
+        let (one, other) = (by_url(url).unwrap(), from_url(url));
+        let password = other.password.clone().or(Some(Secret::new("from env")));
+        let same = Postgres { password, ..other };
+        assert_eq!(one, same, "{url}");
+    }
+    for wrong in [
+        "postgres://u:secret@db",
+        "mysql://u:secret@db/app",
+        "postgres:///app",
+    ] {
+        let told = by_url(wrong).unwrap_err();
+        assert!(!told.contains("secret") && !told.is_empty(), "{told}");
+    }
 }

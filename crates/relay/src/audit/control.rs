@@ -1,0 +1,78 @@
+//! What operators have asked of the relay: the rows of `outboxd.control`.
+
+use std::collections::HashSet;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::report::Request;
+use super::rows::Period;
+use crate::failure::Failure;
+use crate::feed::{self, Connection};
+
+/// Requests that are listed; a person writes few.
+const LISTED: i64 = 10_000;
+const COLUMNS: &str = "request_id::text, to_char(requested_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
+                       requested_by, reason, command::text";
+
+/// The requests to a slot's relay in a time, the oldest first.
+pub(super) async fn of_period(
+    connection: &Connection,
+    slot: &str,
+    period: &Period,
+) -> Result<Vec<Request>, Failure> {
+    if !feed::present(connection).await? {
+        return Ok(Vec::new());
+    }
+    let condition = "slot = $1 AND requested_at >= $2::text::timestamptz \
+                     AND requested_at < $3::text::timestamptz";
+    select(
+        connection,
+        condition,
+        &[&slot, &period.since, &period.until],
+    )
+    .await
+}
+
+/// The ids of all requests to a slot's relay; none without schema `outboxd`.
+pub(super) async fn ids(connection: &Connection, slot: &str) -> Result<HashSet<String>, Failure> {
+    if !feed::present(connection).await? {
+        return Ok(HashSet::new());
+    }
+    let sql = "SELECT request_id::text FROM outboxd.control WHERE slot = $1";
+    let rows = connection.rows(sql, &[&slot]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// The requests with these ids, and those whose command names `event_id`, the oldest first.
+pub(crate) async fn about(
+    connection: &Connection,
+    ids: &[String],
+    event_id: &str,
+) -> Result<Vec<Request>, Failure> {
+    let condition = "request_id::text = ANY ($1) OR command->'filter'->'ids' ? $2";
+    select(connection, condition, &[&ids, &event_id]).await
+}
+
+async fn select(
+    connection: &Connection,
+    condition: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Request>, Failure> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM outboxd.control WHERE {condition} ORDER BY requested_at LIMIT {LISTED}"
+    );
+    let rows = connection.rows(&sql, params).await?;
+    Ok(rows.iter().map(request).collect())
+}
+
+fn request(row: &Row) -> Request {
+    let command: String = row.get(4);
+    Request {
+        request: row.get(0),
+        at: row.get(1),
+        by: row.get(2),
+        reason: row.get(3),
+        command: serde_json::from_str(&command).unwrap_or(serde_json::Value::String(command)),
+    }
+}
