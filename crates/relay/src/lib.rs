@@ -11,6 +11,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod dead_letters;
+pub mod decryption;
 pub mod failure;
 pub mod feed;
 pub mod pipeline;

@@ -24,6 +24,7 @@ use error::{Fault, Faults};
 use field::Sources;
 
 pub use dead_letter::{DeadLetterBounds, DeadLetterSpec};
+pub use decrypt::{Decrypt, KeyringSource};
 pub use delivery::WriteBack;
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use flags::Overrides;
@@ -42,6 +43,7 @@ mod choice;
 mod connection;
 mod connection_url;
 mod dead_letter;
+mod decrypt;
 mod draft;
 mod environment;
 mod error;

@@ -6,6 +6,7 @@ use delivery::RetryPolicy;
 use envelope::{TableSpec, TopicPolicy};
 
 use super::dead_letter::{DeadLetterBounds, DeadLetterSpec};
+use super::decrypt::Decrypt;
 use super::kafka::Kafka;
 use super::postgres::Postgres;
 use super::write_back::{Retention, StateSpec, WriteBackBounds};
@@ -31,6 +32,8 @@ pub struct Pipeline {
     pub states: Vec<StateSpec>,
     /// Topics that routing may use. The checkpoint topics of all pipelines are always denied.
     pub topics: TopicPolicy,
+    /// What is published in the clear though its row is encrypted.
+    pub decrypt: Option<Decrypt>,
     /// When a window closes.
     pub batch: Batch,
     /// Bounds of one event.
@@ -71,6 +74,7 @@ impl Default for Pipeline {
                 ..TopicPolicy::default()
             },
             kafka,
+            decrypt: None,
             batch: Batch::default(),
             event: Event::default(),
             retry: Retry::default(),

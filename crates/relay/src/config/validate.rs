@@ -10,6 +10,7 @@ use envelope::{HeaderColumn, TableSpec, TopicPattern, TopicPolicy, TopicTemplate
 use super::Config;
 use super::connection;
 use super::dead_letter::DeadLetterSpec;
+use super::decrypt;
 use super::draft::{Draft, PipelineDraft, PipelineScope, Scope, TableDraft};
 use super::error::{Fault, Faults};
 use super::field::Sources;
@@ -70,6 +71,7 @@ fn pipeline(scope: &PipelineScope, sources: &Sources<'_>, faults: &mut Faults) -
             .map(|table| table.draft.state.clone())
             .collect(),
         topics: topic_policy(settings, faults),
+        decrypt: decrypt::resolve(settings, faults),
         batch: draft.batch.clone(),
         event: draft.event.clone(),
         retry: draft.retry.clone(),
@@ -212,27 +214,40 @@ fn later<'a>(scope: &Scope<PipelineDraft>, first: &'a str, second: &'a str) -> &
 
 fn topic_policy(scope: &Scope<PipelineDraft>, faults: &mut Faults) -> TopicPolicy {
     let path = "topics.allow";
-    let mut report = |fault| scope.fault(scope.place(path), path, fault, faults);
-    let mut allow = Vec::new();
-    for pattern in &scope.draft.topics.allow {
-        match pattern.parse::<TopicPattern>() {
-            Ok(pattern) => allow.push(pattern),
-            Err(error) => report(Fault::new(
-                error.to_string(),
-                "write topic names with * for any characters, such as \"transfers.*\"",
-            )),
-        }
-    }
+    let allow = topic_patterns(scope, path, &scope.draft.topics.allow, faults);
     if scope.draft.topics.allow.is_empty() {
-        report(Fault::new(
+        let fault = Fault::new(
             "allows no topic",
             "list patterns, or [\"*\"] to allow every topic",
-        ));
+        );
+        scope.fault(scope.place(path), path, fault, faults);
     }
     TopicPolicy {
         allow,
         deny: scope.draft.topics.deny.iter().cloned().collect(),
     }
+}
+
+/// Reads patterns of topics, which `path` holds.
+pub(super) fn topic_patterns(
+    scope: &Scope<PipelineDraft>,
+    path: &str,
+    given: &[String],
+    faults: &mut Faults,
+) -> Vec<TopicPattern> {
+    let mut patterns = Vec::with_capacity(given.len());
+    for pattern in given {
+        match pattern.parse() {
+            Ok(pattern) => patterns.push(pattern),
+            Err(error) => {
+                let error: envelope::TopicPatternError = error;
+                let remedy = "write topic names with * for any characters, such as \"transfers.*\"";
+                let fault = Fault::new(error.to_string(), remedy);
+                scope.fault(scope.place(path), path, fault, faults);
+            }
+        }
+    }
+    patterns
 }
 
 fn table_spec(scope: &Scope<TableDraft>, faults: &mut Faults) -> TableSpec {
