@@ -37,6 +37,7 @@ test: deps lint build-all ## formatting, lints, unit tests, and short simulation
 lint: deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --locked --quiet --no-deps -p event -p outbox -p inbox --all-features
 
 .PHONY: demo
 demo: deps build-all ## Postgres, Kafka, outboxd, a service and a reader; DEMO_SECONDS=20 ends it by itself
