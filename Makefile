@@ -20,12 +20,16 @@ help: ## this list
 deps: ## installs the system packages that building and testing need
 	@bash .ci/deps
 
+.PHONY: deps-examples
+deps-examples: ## the same, and what examples in Python and Node need
+	@bash .ci/deps examples
+
 .PHONY: build
 build: deps ## builds target/release/outboxd
 	$(CARGO) build --release --locked -p outboxd
 
 .PHONY: test
-test: deps lint build-all ## formatting, lints, unit tests, and short simulation, scenarios and chaos
+test: deps-examples lint build-all ## formatting, lints, unit tests, and short simulation, scenarios and chaos
 	$(CARGO) test --release --locked --workspace --quiet
 	$(MAKE) --no-print-directory sim SEEDS=2000
 	$(MAKE) --no-print-directory scenarios-short PARTS='$(PARTS)'
@@ -48,7 +52,7 @@ scenario: deps build-all ## runs one end-to-end check on real servers: NAME=idle
 	@target/release/scenario $(or $(NAME),--list)
 
 .PHONY: scenarios
-scenarios: deps build-all ## runs all of them
+scenarios: deps-examples build-all ## runs all of them
 	@target/release/scenario --all
 
 .PHONY: scenarios-short
@@ -56,7 +60,7 @@ scenarios-short: deps build-all
 	@target/release/scenario --short
 
 .PHONY: scenarios-proof
-scenarios-proof: deps build-all ## every fault of docs/guarantees.md that is not one of chaos, some at a time
+scenarios-proof: deps-examples build-all ## every fault of docs/guarantees.md that is not one of chaos, some at a time
 	@target/release/scenario --proof
 
 .PHONY: chaos

@@ -152,8 +152,8 @@ impl Delivery {
 
     /// Why it can't be decrypted.
     fn open_last(&mut self, index: usize, now: Instant) -> Option<Verdict> {
-        let record = self.window.batch.get(index)?;
-        match self.opener.as_ref()?.open(&record)? {
+        let opener = self.opener.as_ref()?;
+        match opener.open(&self.window.batch.get(index)?)? {
             Ok(Opened { value, without }) => {
                 self.window.batch.open_last(&value, without);
                 None

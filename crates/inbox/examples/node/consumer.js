@@ -1,6 +1,8 @@
 // A consumer that handles each event once, as docs/consumers.md describes, and decrypts payloads as
 // docs/encryption.md does.
 //
+// npm ci && node consumer.js
+//
 // Needs sql/inbox.sql and crates/inbox/examples/ledger.sql in its database, and these variables:
 // KAFKA_BROKERS and KAFKA_TOPICS (separated by commas), DATABASE_URL, CONSUMER (its name in the inbox,
 // and its consumer group), and OUTBOX_KEYRING_FILE.
@@ -56,7 +58,7 @@ const consumer = kafka.consumer({
   // After this time another process takes over from one that was killed.
   sessionTimeout: 6000,
   heartbeatInterval: 1500,
-  // kafkajs would begin again by itself, with the database as the error has left it.
+  // kafkajs tries an event that fails a few times; then this process ends, and another one begins.
   retry: { restartOnFailure: async () => false },
 });
 consumer.on(consumer.events.CRASH, ({ payload }) => {

@@ -1,5 +1,7 @@
 """A consumer that handles each event once, as docs/consumers.md describes.
 
+pip install -r requirements.txt && python3 consumer.py
+
 Needs sql/inbox.sql and crates/inbox/examples/ledger.sql in its database, and these variables:
 KAFKA_BROKERS, KAFKA_TOPICS (separated by commas), DATABASE_URL, and CONSUMER, its name in the inbox
 and its consumer group.
