@@ -10,6 +10,10 @@ RUN := $(CARGO) run --release --locked --quiet
 PARTS := -p outboxd -p scenarios --bins
 test: PARTS := --workspace --bins --tests --examples
 
+# What documentation is made of. With examples, features are united as for clippy: otherwise cargo would look
+# at many dependencies a second time.
+DOCUMENTED := --lib --examples
+
 # A target with `## words` behind it is listed by `make help`.
 
 .PHONY: help
@@ -41,7 +45,7 @@ test: deps-examples lint build-all ## formatting, lints, unit tests, and short s
 lint: deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets --quiet -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --locked --quiet --no-deps -p event -p outbox -p inbox --all-features
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --locked --quiet --workspace --no-deps $(DOCUMENTED)
 
 .PHONY: demo
 demo: deps build-all ## Postgres, Kafka, outboxd, a service and a reader; DEMO_SECONDS=20 ends it by itself
