@@ -2,7 +2,7 @@
 
 use crate::config::KeyringSource;
 
-use super::{Given, LEAST, check, from_toml, message, messages};
+use super::{Given, KEYRING, LEAST, check, from_toml, message, messages};
 
 #[test]
 fn keys_that_contradict_each_other_are_refused() {
@@ -78,12 +78,10 @@ fn what_is_decrypted_needs_one_keyring() {
         "the keyring is no JWK Set: line 1, column 2: a member is missing or of another type",
         "make it with `outboxd keys generate`, and give its whole text",
     );
-    let keyring = r#"{"keys": [{"kty": "oct", "kid": "k", "alg": "dir",
-                     "k": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}"#;
     let toml = format!("{LEAST}decrypt = {{ topics = ['recon.*'], keyring = {{ env = 'K' }} }}\n");
     let config = Given {
         toml: Some(&toml),
-        env: &[("K", keyring)],
+        env: &[("K", KEYRING)],
         ..Given::default()
     };
     let decrypt = config.load().unwrap().pipelines.remove(0).decrypt.unwrap();
@@ -91,7 +89,7 @@ fn what_is_decrypted_needs_one_keyring() {
     let KeyringSource::Text(text) = decrypt.keyring else {
         panic!("{decrypt:?}");
     };
-    assert_eq!(text.expose(), keyring);
+    assert_eq!(text.expose(), KEYRING);
 }
 
 #[test]
