@@ -10,6 +10,10 @@ RUN := $(CARGO) run --release --locked --quiet
 PARTS := -p outboxd -p scenarios --bins
 test: PARTS := --workspace --bins --tests --examples
 
+# What documentation is made of. With examples, features are united as for clippy: otherwise cargo would look
+# at many dependencies a second time.
+DOCUMENTED := --lib --examples
+
 # A target with `## words` behind it is listed by `make help`.
 
 .PHONY: help
@@ -20,12 +24,16 @@ help: ## this list
 deps: ## installs the system packages that building and testing need
 	@bash .ci/deps
 
+.PHONY: deps-examples
+deps-examples: ## the same, and what examples in Python and Node need
+	@bash .ci/deps examples
+
 .PHONY: build
 build: deps ## builds target/release/outboxd
 	$(CARGO) build --release --locked -p outboxd
 
 .PHONY: test
-test: deps lint build-all ## formatting, lints, unit tests, and short simulation, scenarios and chaos
+test: deps-examples lint build-all ## formatting, lints, unit tests, and short simulation, scenarios and chaos
 	$(CARGO) test --release --locked --workspace --quiet
 	$(MAKE) --no-print-directory sim SEEDS=2000
 	$(MAKE) --no-print-directory scenarios-short PARTS='$(PARTS)'
@@ -38,6 +46,7 @@ lint: deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets --quiet -- -D warnings
 	@bash .ci/manifests
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --locked --quiet --workspace --no-deps $(DOCUMENTED)
 
 .PHONY: demo
 demo: deps build-all ## Postgres, Kafka, outboxd, a service and a reader; DEMO_SECONDS=20 ends it by itself
@@ -48,7 +57,7 @@ scenario: deps build-all ## runs one end-to-end check on real servers: NAME=idle
 	@target/release/scenario $(or $(NAME),--list)
 
 .PHONY: scenarios
-scenarios: deps build-all ## runs all of them
+scenarios: deps-examples build-all ## runs all of them
 	@target/release/scenario --all
 
 .PHONY: scenarios-short
@@ -56,7 +65,7 @@ scenarios-short: deps build-all
 	@target/release/scenario --short
 
 .PHONY: scenarios-proof
-scenarios-proof: deps build-all ## every fault of docs/guarantees.md that is not one of chaos, some at a time
+scenarios-proof: deps-examples build-all ## every fault of docs/guarantees.md that is not one of chaos, some at a time
 	@target/release/scenario --proof
 
 .PHONY: chaos

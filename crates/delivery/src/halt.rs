@@ -226,6 +226,7 @@ impl Halt {
             Self::Mapping(_) => "mapping",
             Self::Refused { verdict, .. } => match verdict.class {
                 Class::Mapping(_) | Class::Refused | Class::Parked => "unpublishable-event",
+                Class::Encryption => "undecryptable-event",
                 Class::TooLarge => "event-too-large",
                 Class::TopicMissing => "topic-missing",
                 Class::TopicDenied => "topic-denied",

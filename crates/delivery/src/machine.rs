@@ -7,6 +7,7 @@ mod serving;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use envelope::{RecordBatch, TableSpec, TopicPolicy};
@@ -26,8 +27,8 @@ use crate::transaction::OpenTransaction;
 use crate::window::{Cut, OpenWindow};
 use crate::write_back::WriteBacks;
 use crate::{
-    Action, Answer, DeadRow, Exception, Fed, Front, Halt, Lessons, Marks, MarksId, Progress,
-    Recording, Refusal, RefusalCause, Resume, Settings, Tables, WindowId,
+    Action, Answer, DeadRow, Exception, Fed, Front, Halt, Lessons, Marks, MarksId, Opener,
+    Progress, Recording, Refusal, RefusalCause, Resume, Settings, Tables, WindowId,
 };
 
 /// How many emptied buffers of each kind are kept for the next windows.
@@ -42,6 +43,8 @@ pub struct Delivery {
     clock: Clock,
     lessons: Lessons,
     tables: Tables,
+    /// What is published in the clear.
+    opener: Option<Arc<dyn Opener>>,
     skipper: Skipper,
     transaction: Option<OpenTransaction>,
     window: OpenWindow,
@@ -140,6 +143,7 @@ impl Delivery {
         let revived = resume.exceptions.revived;
         let mut delivery = Self {
             tables: Tables::new(specs, policy),
+            opener: None,
             skipper,
             transaction: None,
             window: OpenWindow::new(start),
@@ -204,6 +208,11 @@ impl Delivery {
     /// What the next session need not learn again.
     pub fn into_lessons(self) -> Lessons {
         self.lessons
+    }
+
+    /// From here on events are decrypted with these keys. What was taken in before stays as it is.
+    pub fn handle_keys(&mut self, opener: Arc<dyn Opener>) {
+        self.opener = Some(opener);
     }
 
     /// A pgoutput message has come.

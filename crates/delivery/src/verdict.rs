@@ -36,6 +36,8 @@ impl Verdict {
 pub enum Class {
     /// The row can't become an event; the mapper's code.
     Mapping(&'static str),
+    /// It is to be published in the clear, and its payload can't be decrypted.
+    Encryption,
     /// The event is larger than `event.max_bytes` or than its topic allows.
     TooLarge,
     /// The topic does not exist.
@@ -53,6 +55,7 @@ impl Class {
     pub fn name(self) -> String {
         match self {
             Self::Mapping(code) => format!("{UNMAPPABLE}{code}"),
+            Self::Encryption => "encryption".into(),
             Self::TooLarge => "too-large".into(),
             Self::TopicMissing => "topic-missing".into(),
             Self::TopicDenied => "topic-denied".into(),

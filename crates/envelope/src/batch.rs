@@ -40,6 +40,15 @@ pub struct RecordBatch {
 struct StoredRecord {
     start: Start,
     fields: RecordFields,
+    opened: Option<Opened>,
+}
+
+/// What is published in the place of a record that was opened.
+#[derive(Clone, Copy, Debug)]
+struct Opened {
+    value: Text,
+    /// So many of its headers are those that it was written with; the others are published.
+    written_headers: usize,
 }
 
 /// Where a record starts in each arena; it ends where the next one starts.
@@ -208,7 +217,7 @@ impl RecordBatch {
                     binary: record.start.binary - old.binary + new.binary,
                     headers: record.start.headers - old.headers + new.headers,
                 },
-                fields: record.fields,
+                ..*record
             }));
         self.truncate(from);
     }
@@ -218,9 +227,7 @@ impl RecordBatch {
         let Some(record) = other.stored.get(index) else {
             return;
         };
-        let start = record.start;
-        let next = other.stored.get(index + 1);
-        let end = next.map_or_else(|| other.end(), |next| next.start);
+        let (start, end) = (record.start, other.end_of(index));
         let new = self.end();
         self.text.push_str(&other.text[start.text..end.text]);
         self.binary
@@ -229,17 +236,39 @@ impl RecordBatch {
             .extend_from_slice(&other.headers[start.headers..end.headers]);
         self.stored.push(StoredRecord {
             start: new,
-            fields: record.fields,
+            ..*record
         });
     }
 
-    /// The record at `index`, counted from 0.
+    /// The record at `index`, counted from 0, as it is to be published.
     pub fn get(&self, index: usize) -> Option<Record<'_>> {
-        let StoredRecord { start, fields } = *self.stored.get(index)?;
-        let end = self
-            .stored
-            .get(index + 1)
-            .map_or_else(|| self.end(), |next| next.start);
+        let StoredRecord { fields, opened, .. } = self.stored.get(index)?;
+        let headers = self.headers_of(index)?;
+        match opened {
+            None => self.read(index, fields.value, headers),
+            Some(opened) => {
+                let published = &headers[opened.written_headers..];
+                self.read(index, Some(Data::Text(opened.value)), published)
+            }
+        }
+    }
+
+    /// The record at `index` as its row has it: encrypted, if it is published in the clear.
+    pub fn as_written(&self, index: usize) -> Option<Record<'_>> {
+        let StoredRecord { fields, opened, .. } = self.stored.get(index)?;
+        let headers = self.headers_of(index)?;
+        let written = opened.map_or(headers.len(), |opened| opened.written_headers);
+        self.read(index, fields.value, &headers[..written])
+    }
+
+    fn read<'a>(
+        &'a self,
+        index: usize,
+        value: Option<Data>,
+        headers: &'a [Header],
+    ) -> Option<Record<'a>> {
+        let StoredRecord { start, fields, .. } = *self.stored.get(index)?;
+        let end = self.end_of(index);
         let arena = Arena {
             text: &self.text[start.text..end.text],
             binary: &self.binary[start.binary..end.binary],
@@ -247,7 +276,7 @@ impl RecordBatch {
         Some(Record {
             topic: arena.text(fields.topic),
             key: fields.key.map(|key| arena.data(key)),
-            value: fields.value.map(|value| arena.data(value)),
+            value: value.map(|value| arena.data(value)),
             timestamp_ms: fields.timestamp_ms,
             event_id: arena.text(fields.event_id),
             event_type: arena.text(fields.event_type),
@@ -258,8 +287,19 @@ impl RecordBatch {
             commit_time: fields.commit_time,
             xid: fields.xid,
             fate: fields.fate,
-            headers: Headers::stored(&self.headers[start.headers..end.headers], arena),
+            headers: Headers::stored(headers, arena),
         })
+    }
+
+    fn headers_of(&self, index: usize) -> Option<&[Header]> {
+        let start = self.stored.get(index)?.start.headers;
+        Some(&self.headers[start..self.end_of(index).headers])
+    }
+
+    /// Where the record at `index` ends in each arena.
+    fn end_of(&self, index: usize) -> Start {
+        let next = self.stored.get(index + 1);
+        next.map_or_else(|| self.end(), |next| next.start)
     }
 
     /// What each record means for its row, in order.
@@ -298,7 +338,7 @@ impl RecordBatch {
         copy.finish(fields);
     }
 
-    /// Gives the record added last one more header.
+    /// Gives the record added last one more header; not behind [`open_last`](Self::open_last).
     pub fn add_header_to_last(&mut self, name: &'static str, value: &str) {
         let Some(last) = self.stored.last() else {
             return;
@@ -309,6 +349,36 @@ impl RecordBatch {
         self.headers.push(Header {
             name: HeaderName::Static(name),
             value: Some(Data::Text(Text(Span { start, end }))),
+        });
+    }
+
+    /// Publishes the record added last with another value, and without headers of some names. As it was
+    /// written it stays there too ([`as_written`](Self::as_written)), for it may become a dead letter.
+    pub fn open_last(&mut self, value: &str, without: &[&str]) {
+        let Some(index) = self.len().checked_sub(1) else {
+            return;
+        };
+        let Some(written) = self.as_written(index).map(|record| record.headers()) else {
+            return;
+        };
+        let written_headers = written.len();
+        let kept: Vec<_> = written
+            .enumerate()
+            .filter(|(_, (name, _))| !without.contains(name))
+            .map(|(at, _)| at)
+            .collect();
+        let record = &mut self.stored[index];
+        let first = record.start.headers;
+        self.headers.truncate(first + written_headers);
+        for at in kept {
+            self.headers.push(self.headers[first + at]);
+        }
+        let start = self.text.len() - record.start.text;
+        self.text.push_str(value);
+        let end = self.text.len() - record.start.text;
+        record.opened = Some(Opened {
+            value: Text(Span { start, end }),
+            written_headers,
         });
     }
 
@@ -429,6 +499,7 @@ impl RecordBuilder<'_> {
         self.batch.stored.push(StoredRecord {
             start: self.start,
             fields,
+            opened: None,
         });
         self.is_finished = true;
     }

@@ -72,6 +72,22 @@ pub struct Envelope {
 impl Envelope {
     /// Reads an event from a record whose value has that format.
     ///
+    /// ```
+    /// use event::envelope::{Envelope, Format, Record};
+    ///
+    /// let value = br#"{"eventId":"0198-1","type":"transfers.settled",
+    ///     "occurredAt":"2026-11-23T10:51:19.123456Z","transferId":"tr-1","payload":{"amount_cents":1250}}"#;
+    /// let record = Record {
+    ///     value: Some(value[..].into()),
+    ///     ..Record::default()
+    /// };
+    /// let event = Envelope::read(record, Format::Envelope)?;
+    /// assert_eq!(event.transfer_id.as_deref(), Some("tr-1"));
+    /// let payload: serde_json::Value = event.payload.parse()?;
+    /// assert_eq!(payload["amount_cents"], 1250);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// [`Format::Envelope`] takes everything from the value; headers that say otherwise are an
     /// error. [`Format::Payload`] takes id and type from the headers, the record's timestamp for the
     /// event time, and its key for the transfer id, unless the key is the event id.

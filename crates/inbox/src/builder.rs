@@ -19,6 +19,27 @@ use crate::settings::Settings;
 use crate::work::{Letters, Once, Worker};
 
 /// Makes a [`Consumer`].
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use inbox::{Consumer, Handlers, Pool, Retention, Retry};
+///
+/// # fn build(pool: Pool, handlers: Handlers) -> Result<Consumer, inbox::Error> {
+/// let day = Duration::from_secs(24 * 3600);
+/// Consumer::builder("ledger")
+///     .brokers("kafka-1:9093,kafka-2:9093")
+///     .property("security.protocol", "ssl")
+///     .topics(["transfers.settled", "transfers.reversed"])
+///     .database(pool)
+///     .handlers(handlers)
+///     .batch(100)
+///     .concurrency(4)
+///     .retry(Retry::attempts(10).backoff(Duration::from_millis(50), Duration::from_secs(60)))
+///     .retention(Retention::keep(14 * day).replay_horizon(7 * day))
+///     .build()
+/// # }
+/// ```
 #[must_use]
 #[derive(Debug)]
 pub struct ConsumerBuilder {
@@ -108,14 +129,14 @@ impl ConsumerBuilder {
         self
     }
 
-    /// At most so many events in one transaction. With 1, the default, each has its own. More are
+    /// At most so many events in one transaction, at least 1. With 1, the default, each has its own. More are
     /// handled together if more are at hand; nothing waits for a batch to fill.
     pub fn batch(mut self, events: usize) -> Self {
         self.settings.batch = events;
         self
     }
 
-    /// At most so many transactions at the same time, of different keys. 4 if it is not said.
+    /// At most so many transactions at the same time, of different keys, at least 1. 4 if it is not said.
     pub fn concurrency(mut self, transactions: usize) -> Self {
         self.settings.concurrency = transactions;
         self

@@ -15,6 +15,23 @@ type Source = Box<dyn StdError + Send + Sync>;
 /// Where the failure comes from the database being away or from another transaction (a lost
 /// connection, a deadlock, a serialization failure), the event is tried again without end: that is
 /// not its fault. It is recognised by the [`tokio_postgres::Error`] among the sources of the error.
+///
+/// ```
+/// use inbox::Failure;
+///
+/// fn amount(text: &str) -> Result<i64, Failure> {
+///     // Tried again, in vain: then it is a dead letter.
+///     let amount = text.parse()?;
+///     if amount == 0 {
+///         // A dead letter at once.
+///         return Err(Failure::permanent("nothing was transferred"));
+///     }
+///     Ok(amount)
+/// }
+///
+/// assert_eq!(amount("0").unwrap_err().to_string(), "nothing was transferred");
+/// assert!(amount("x").is_err());
+/// ```
 #[derive(Debug)]
 pub struct Failure {
     pub(crate) kind: Kind,

@@ -53,6 +53,26 @@ pub trait Handler<T>: Send + Sync + 'static {
 /// Handles many events at once, in their order: for instance with one `INSERT … SELECT unnest(…)`.
 ///
 /// If it fails, its events are divided until the one that is at fault is alone.
+///
+/// ```
+/// use inbox::{Event, Failure, Handlers, Transaction};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Settled {
+///     amount: i64,
+/// }
+///
+/// async fn post(events: &[Event<Settled>], tx: &Transaction<'_>) -> Result<(), Failure> {
+///     let ids: Vec<_> = events.iter().map(|event| event.transfer_id()).collect();
+///     let amounts: Vec<_> = events.iter().map(|event| event.payload.amount).collect();
+///     let sql = "INSERT INTO entries (transfer_id, amount) \
+///                SELECT * FROM unnest($1::text[], $2::bigint[])";
+///     tx.execute(sql, &[&ids, &amounts]).await?;
+///     Ok(())
+/// }
+///
+/// let handlers = Handlers::new().on_batch("transfers.settled", post);
+/// ```
 pub trait BatchHandler<T>: Send + Sync + 'static {
     /// Handles the events on the transaction.
     ///

@@ -14,15 +14,21 @@
 //!     Ok(())
 //! }
 //!
-//! # async fn run(pool: Pool) -> Result<(), inbox::Error> {
-//! let consumer = Consumer::builder("ledger")
-//!     .brokers("localhost:9092")
-//!     .topics(["transfers.settled"])
-//!     .database(pool)
-//!     .handlers(Handlers::new().on("transfers.settled", post))
-//!     .build()?;
-//! consumer.run().await
-//! # }
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let database = "postgres://ledger@localhost/ledger".parse()?;
+//!     let manager = deadpool_postgres::Manager::new(database, tokio_postgres::NoTls);
+//!     let pool = Pool::builder(manager).max_size(5).build()?;
+//!     let consumer = Consumer::builder("ledger")
+//!         .brokers("localhost:9092")
+//!         .topics(["transfers.settled"])
+//!         .database(pool)
+//!         .handlers(Handlers::new().on("transfers.settled", post))
+//!         .build()?;
+//!     // Until SIGTERM.
+//!     consumer.run().await?;
+//!     Ok(())
+//! }
 //! ```
 //!
 //! The database needs the table of `sql/inbox.sql`, and Kafka a topic for dead letters, here
@@ -50,6 +56,19 @@
 //! With [`batch`] above 1, what is at hand is handled in one transaction. If it fails, the event that is
 //! at fault is found and put alone, and the others are handled without it. A [`BatchHandler`] gets the
 //! events of a batch at once, for one statement.
+//!
+//! # Errors
+//!
+//! A handler's errors become a [`Failure`] by `?`; what follows, its documentation says. [`Consumer::run`]
+//! itself ends with an [`Error`] only where a person has to act: a table or topic is missing, a setting is
+//! wrong. Databases and brokers that are away are waited for.
+//!
+//! # Features
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `encryption` | encrypted payloads are opened: `Handlers::keys` |
+//! | `opentelemetry` | the span of an event is linked to the one in which it was written |
 //!
 //! [`batch`]: ConsumerBuilder::batch
 //! [`concurrency`]: ConsumerBuilder::concurrency

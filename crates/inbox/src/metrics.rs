@@ -122,6 +122,17 @@ impl Metrics {
 ///
 /// It is exactly 0 when everything is handled up to the end of each partition; the markers that
 /// transactions leave there do not count.
+///
+/// ```no_run
+/// # async fn run(consumer: inbox::Consumer) -> Result<(), inbox::Error> {
+/// let lag = consumer.lag();
+/// let running = consumer.run();
+/// // Elsewhere, meanwhile:
+/// let is_late = lag.of("transfers.settled").is_some_and(|lag| lag.as_secs() > 30);
+/// # let _ = is_late;
+/// # running.await
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Lag(Arc<Mutex<ByPartition>>);
 

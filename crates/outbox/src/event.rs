@@ -37,7 +37,8 @@ pub(crate) enum Payload {
 }
 
 impl Event {
-    /// An event of a type, such as `transfers.settled`, which by default is its topic, too.
+    /// An event of a type, such as `transfers.settled`, which by default is its topic, too: then it has 1
+    /// to 249 of the characters `a-z A-Z 0-9 . _ -`.
     pub fn new(event_type: impl Into<Cow<'static, str>>) -> Self {
         Self {
             id: Uuid::now_v7(),
@@ -60,6 +61,7 @@ impl Event {
     }
 
     /// What the event is about. Events with the same one keep their order: it is the key of the record.
+    /// Without one, the event's id is the key.
     pub fn transfer_id(mut self, transfer_id: impl Into<String>) -> Self {
         self.transfer_id = Some(transfer_id.into());
         self
@@ -74,7 +76,8 @@ impl Event {
         self
     }
 
-    /// A header of the record. Of two with one name the last one counts.
+    /// A header of the record. Of two with one name the last one counts. Names that outboxd sets itself
+    /// (`eventId`, `type`, `content-type`, `position`, and those of encryption) are refused by `emit`.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.set_header(name.into(), value.into().into());
         self

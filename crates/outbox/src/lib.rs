@@ -33,6 +33,34 @@
 //!   would dead-letter is an error here, in the transaction that would have caused it ([`Refusal`]).
 //! * **Traces** (feature `opentelemetry`): the current span's `traceparent` goes with the event.
 //!
+//! # Errors
+//!
+//! [`EmitError::Refused`] comes before the database is asked: the transaction is intact, and may go on
+//! without the event. After any other error it must be rolled back.
+//!
+//! ```no_run
+//! use outbox::{EmitError, Event, Outbox, Refusal, Transaction};
+//!
+//! /// Notes are sent if they fit.
+//! async fn note(tx: impl Transaction, outbox: &Outbox, text: &str) -> Result<(), EmitError> {
+//!     let event = Event::new("compliance.noted").payload(text);
+//!     match outbox.emit(tx, event).await {
+//!         Err(EmitError::Refused { refusal: Refusal::TooLarge { .. }, .. }) => Ok(()),
+//!         written => written.map(drop),
+//!     }
+//! }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `tokio-postgres` (default), `deadpool`, `sqlx` | the driver's transactions |
+//! | `encryption` | payloads, or fields of them, as JWE: `EncryptionPolicy` |
+//! | `opentelemetry` | the current span's `traceparent` |
+//!
+//! # The table
+//!
 //! The table is made by `outboxd init`, or by [`MIGRATIONS`]. Other languages call the SQL function
 //! `outbox_emit` of those migrations.
 

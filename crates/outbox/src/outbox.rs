@@ -90,7 +90,7 @@ impl Outbox {
         self
     }
 
-    /// `event.max_bytes` of the relay. How large a record becomes is known to within a few bytes;
+    /// `event.max_bytes` of the relay: bytes of key, value and headers together. How large a record becomes is known to within a few bytes;
     /// numbers with exponents may make it larger.
     pub fn max_bytes(mut self, max_bytes: usize) -> Self {
         self.rules.max_bytes = max_bytes;

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod consumer_lag;
 pub mod dead_letters;
+pub mod decryption;
 #[cfg(test)]
 mod documents;
 pub mod failure;

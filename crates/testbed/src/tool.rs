@@ -15,6 +15,8 @@ fn remedy(tool: &str) -> &'static str {
         "java" => "install a Java runtime, 17 or newer (Debian: openjdk-17-jre-headless)",
         "mvn" => "install Maven (Debian: maven)",
         "setpriv" => "install util-linux",
+        "npm" => "install Node.js with npm (Debian: npm)",
+        "python3" => "install Python 3 with venv (Debian: python3-venv)",
         "tar" => "install tar",
         "xz" => "install xz (Debian: xz-utils)",
         "openssl" => "install OpenSSL's command (Debian: openssl)",

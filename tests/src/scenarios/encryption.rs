@@ -29,7 +29,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 /// In every encrypted value, and nowhere else.
-const MARKER: &str = "plaintext-marker-b1946ac9";
+pub(super) const MARKER: &str = "plaintext-marker-b1946ac9";
 /// In a payload that is not encrypted: what a search would find.
 const CONTROL: &str = "control-marker-5f3759df";
 /// Each with its whole payload or a field of it encrypted, or dead-lettered.
@@ -62,12 +62,13 @@ async fn run(figures: &mut Figures) -> Result<()> {
     ];
     for (name, folder) in &places {
         let (control, marker) = (files_with(CONTROL, folder)?, files_with(MARKER, folder)?);
+        let control = control.len();
         // The relay logs no payload at all.
         ensure!(
             control > 0 || *name == "log",
             "a search of {name} finds nothing"
         );
-        ensure!(marker == 0, "plaintext is in {marker} files of {name}");
+        ensure!(marker.is_empty(), "plaintext is in {marker:?}");
         figures.add(&format!("{name}_control_files"), control);
     }
 
@@ -147,7 +148,7 @@ fn dead_letters(stage: &Stage) -> Result<Vec<(String, Envelope)>> {
 }
 
 /// `outboxd keys`.
-fn keys(command: &[&str], file: &Path, kid: &str) -> Result<()> {
+pub(super) fn keys(command: &[&str], file: &Path, kid: &str) -> Result<()> {
     let mut outboxd = Command::new(stage::outboxd()?);
     let output = outboxd
         .arg("keys")
@@ -182,18 +183,18 @@ async fn emit(stage: &Stage, keys: Keyring) -> Result<()> {
     Ok(())
 }
 
-fn payload() -> Value {
+pub(super) fn payload() -> Value {
     json!({"amount_cents": 1250, "customer": {"name": MARKER}})
 }
 
-fn folder_of(file: &Path) -> Result<std::path::PathBuf> {
+pub(super) fn folder_of(file: &Path) -> Result<std::path::PathBuf> {
     file.parent()
         .map(Path::to_owned)
         .context("a file without a folder")
 }
 
-/// How many files hold the text.
-fn files_with(text: &str, folder: &Path) -> Result<usize> {
+/// The files that hold the text.
+pub(super) fn files_with(text: &str, folder: &Path) -> Result<Vec<String>> {
     let grep = Command::new("grep")
         .args([
             "--recursive",
@@ -206,7 +207,10 @@ fn files_with(text: &str, folder: &Path) -> Result<usize> {
         .output()?;
     match grep.status.code() {
         // Files come and go while servers run: 2 says that one was gone, beside what was found.
-        Some(0..=2) => Ok(String::from_utf8_lossy(&grep.stdout).lines().count()),
+        Some(0..=2) => {
+            let files = String::from_utf8_lossy(&grep.stdout);
+            Ok(files.lines().map(str::to_owned).collect())
+        }
         _ => bail!("grep failed: {grep:?}"),
     }
 }
@@ -232,7 +236,7 @@ fn records(stage: &Stage) -> Result<Vec<Envelope>> {
     Ok(records)
 }
 
-fn record(message: &BorrowedMessage<'_>) -> Result<Record> {
+pub(super) fn record(message: &BorrowedMessage<'_>) -> Result<Record> {
     let headers = message.headers().context("a record without headers")?;
     let headers = headers.iter().map(|header| {
         let value = header.value.map(Bytes::copy_from_slice);

@@ -13,6 +13,7 @@ mod checkpoints;
 mod consumer_lag;
 mod consumer_throughput;
 mod dead_peer;
+mod decrypted;
 mod dlq;
 mod dlq_denied;
 mod duplicate_flood;
@@ -22,6 +23,7 @@ mod exceptions_lost;
 mod fast_stop;
 mod feed_lost;
 mod feeds;
+mod foreign_consumers;
 mod foreign_relay;
 mod idle_slot;
 mod keepalive_in_flight;
@@ -112,6 +114,7 @@ pub static ALL: &[Scenario] = &[
     tuning::SCENARIO,
     logs::SCENARIO,
     encryption::SCENARIO,
+    decrypted::SCENARIO,
     tls::SCENARIO,
     latency::SCENARIO,
     large_transaction::SCENARIO,
@@ -153,4 +156,5 @@ pub static ALL: &[Scenario] = &[
     consumer_throughput::SCENARIO,
     consumer_lag::SCENARIO,
     alerts::SCENARIO,
+    foreign_consumers::SCENARIO,
 ];

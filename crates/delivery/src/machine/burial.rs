@@ -57,7 +57,9 @@ impl Delivery {
                         let origin = dead_letter::text(resolution, dead_letter::ORIGIN);
                         (record.fate == Fate::Revived && !origin.is_empty()).then_some(origin)
                     });
-                    let found = (&record, &verdict, origin);
+                    // What dies is the event as it was written, and not what is decrypted of it.
+                    let written = rest.as_written(offset).unwrap_or_else(|| record.clone());
+                    let found = (&written, &verdict, origin);
                     let buried = self.bury_one(found, &mut batch, &mut exceptions, now);
                     buried.map_err(|halt| (record.position, halt))?;
                 }

@@ -12,7 +12,7 @@ use crate::topics::Judgement;
 use crate::transaction::OpenTransaction;
 use crate::verdict::{Class, Verdict};
 use crate::write_back::Floor;
-use crate::{Action, Exception, Halt, Mark, Marks, OnDeadLetter, Outcome, Recording};
+use crate::{Action, Exception, Halt, Mark, Marks, OnDeadLetter, Opened, Outcome, Recording};
 
 /// So many rows that were published before are written back at a time.
 const SKIPPED_ROWS: usize = 1000;
@@ -129,7 +129,7 @@ impl Delivery {
         self.judge(unmappable.as_ref(), now)
     }
 
-    /// Looks whether the record added last can be published as it is.
+    /// Decrypts the record added last, if it is to be, and looks whether it can be published.
     pub(super) fn judge(
         &mut self,
         unmappable: Option<&MapError>,
@@ -143,10 +143,13 @@ impl Delivery {
                 error.to_string(),
                 self.clock.at(now),
             )),
-            None => match self.judge_at(index, now) {
-                Judgement::Fine => return Ok(()),
-                Judgement::Open => None,
-                Judgement::Certain(verdict) => Some(verdict),
+            None => match self.open_last(index, now) {
+                Some(undecryptable) => Some(undecryptable),
+                None => match self.judge_at(index, now) {
+                    Judgement::Fine => return Ok(()),
+                    Judgement::Open => None,
+                    Judgement::Certain(verdict) => Some(verdict),
+                },
             },
         };
         if let Some(verdict) = &verdict {
@@ -155,6 +158,21 @@ impl Delivery {
         }
         self.window.suspects.insert(index, verdict);
         Ok(())
+    }
+
+    /// Why it can't be decrypted.
+    fn open_last(&mut self, index: usize, now: Instant) -> Option<Verdict> {
+        let opener = self.opener.as_ref()?;
+        match opener.open(&self.window.batch.get(index)?)? {
+            Ok(Opened { value, without }) => {
+                self.window.batch.open_last(&value, without);
+                None
+            }
+            Err(reason) => {
+                let wall = self.clock.at(now);
+                Some(Verdict::certain(Class::Encryption, reason, wall))
+            }
+        }
     }
 
     fn judge_at(&mut self, index: usize, now: Instant) -> Judgement {

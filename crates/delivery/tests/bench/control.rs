@@ -57,6 +57,15 @@ impl Bench {
         self.try_redeliver_entry(entry, offset, dropped).unwrap();
     }
 
+    /// Hands a dead letter with that value in.
+    pub fn redeliver_value(&mut self, entry: Entry<'static>, offset: i64, value: &str) {
+        let letter = Redelivered {
+            value: Some(value.as_bytes()),
+            ..letter_of(&entry, offset)
+        };
+        self.hand_in(&letter).unwrap();
+    }
+
     fn try_redeliver_entry(
         &mut self,
         entry: Entry<'static>,
@@ -64,16 +73,14 @@ impl Bench {
         dropped: bool,
     ) -> Result<(), Halt> {
         let letter = Redelivered {
-            entry: &entry,
-            topic: DEAD_LETTERS,
-            partition: 0,
-            offset,
-            key: Some(b"t1"),
-            value: Some(b"{}"),
-            timestamp_ms: 1,
             dropped,
+            ..letter_of(&entry, offset)
         };
-        self.delivery.handle_redelivered(&letter, self.now)?;
+        self.hand_in(&letter)
+    }
+
+    fn hand_in(&mut self, letter: &Redelivered<'_>) -> Result<(), Halt> {
+        self.delivery.handle_redelivered(letter, self.now)?;
         self.poll();
         Ok(())
     }
@@ -88,5 +95,18 @@ pub fn entry(topic: &'static str) -> Entry<'static> {
         position: "0/10:1",
         headers: vec![("eventId", Some(b"e1"))],
         ..Entry::default()
+    }
+}
+
+fn letter_of<'a>(entry: &'a Entry<'static>, offset: i64) -> Redelivered<'a> {
+    Redelivered {
+        entry,
+        topic: DEAD_LETTERS,
+        partition: 0,
+        offset,
+        key: Some(b"t1"),
+        value: Some(b"{}"),
+        timestamp_ms: 1,
+        dropped: false,
     }
 }

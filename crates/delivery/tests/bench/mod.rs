@@ -27,6 +27,10 @@ pub struct Bench {
     pub confirmed: Vec<u64>,
     /// Everything produced: topic, key, class of a dead letter.
     pub events: Vec<(String, String, String)>,
+    /// Its values.
+    pub values: Vec<String>,
+    /// Names of its headers.
+    pub headers: Vec<Vec<String>>,
     /// Of every dead letter: where its event was dead for the first time.
     pub origins: Vec<String>,
     pub exceptions: Vec<Exception>,
@@ -115,6 +119,8 @@ impl Bench {
             records: Vec::new(),
             confirmed: Vec::new(),
             events: Vec::new(),
+            values: Vec::new(),
+            headers: Vec::new(),
             origins: Vec::new(),
             exceptions: Vec::new(),
             asked: Vec::new(),
@@ -246,10 +252,17 @@ impl Bench {
                     exceptions,
                 } => {
                     self.produced.push((window, batch.len(), checkpoint));
+                    let text = |bytes: Option<&[u8]>| {
+                        String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+                    };
+                    self.values
+                        .extend(batch.iter().map(|record| text(record.value)));
+                    let names = |record: Record<'_>| {
+                        let names = record.headers().map(|(name, _)| name.to_owned());
+                        names.collect()
+                    };
+                    self.headers.extend(batch.iter().map(names));
                     self.events.extend(batch.iter().map(|record| {
-                        let text = |bytes: Option<&[u8]>| {
-                            String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
-                        };
                         let class = text(record.header(dead_letter::CLASS));
                         (record.topic.to_owned(), text(record.key), class)
                     }));

@@ -190,3 +190,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_record_that_was_opened_is_published_so_and_stays_as_it_was_written() {
+    let mut batch = batch_of([1]);
+    push(&mut batch, 2);
+    batch.open_last("in the clear", &["eventId"]);
+    push(&mut batch, 4);
+    let mut moved = batch_of([7]);
+    batch.clone().move_tail(1, &mut moved);
+    let mut copied = batch_of([7]);
+    copied.push_from(&batch, 1);
+    for (batch, neighbour) in [(&batch, 1), (&moved, 7), (&copied, 7)] {
+        let fresh = batch_of([neighbour, 2]);
+        let (published, written) = (batch.get(1).unwrap(), batch.as_written(1).unwrap());
+        assert_eq!(Some(written), fresh.get(1));
+        assert_eq!(published.value, Some(&b"in the clear"[..]));
+        let headers: Vec<_> = published.headers().collect();
+        assert_eq!(headers, [("éé2", None)]);
+        assert_eq!(batch.get(0), fresh.get(0));
+        assert_eq!(batch.as_written(0), fresh.get(0));
+    }
+    assert_eq!(batch.get(2), batch_of([4]).get(0));
+}
+
+#[test]
+fn a_record_opened_twice_is_published_as_it_was_opened_last() {
+    let mut batch = batch_of([2]);
+    batch.open_last("once", &["eventId"]);
+    batch.open_last("twice", &[]);
+    let published = batch.get(0).unwrap();
+    assert_eq!(published.value, Some(&b"twice"[..]));
+    assert_eq!(published.headers().len(), 2);
+    assert_eq!(batch.as_written(0), batch_of([2]).get(0));
+}

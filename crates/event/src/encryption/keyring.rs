@@ -19,6 +19,19 @@ use super::{Key, KeyAlgorithm, error::KeyError};
 /// ```
 ///
 /// `Debug` shows names and algorithms only.
+///
+/// ```
+/// use event::encryption::{Key, KeyAlgorithm, Keyring};
+///
+/// let mut keys = Keyring::new(Key::generate("2026-01", KeyAlgorithm::A256Kw)?);
+/// keys.add(Key::generate("2026-02", KeyAlgorithm::A256Kw)?)?;
+/// assert_eq!(keys.current().kid(), "2026-01");
+/// keys.make_current("2026-02")?;
+///
+/// let read = Keyring::from_json(&keys.to_json())?;
+/// assert_eq!(read.current().kid(), "2026-02");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Keyring {
     /// Never empty.

@@ -18,6 +18,16 @@ const EACH: &str = "*";
 ///
 /// It must be there, in every element that a `*` stands for; an array may be empty. A `?` at the end lets
 /// it be missing. A member whose name has a dot can't be named.
+///
+/// ```
+/// use event::encryption::FieldPath;
+///
+/// let path: FieldPath = "payload.note?".parse()?;
+/// assert!(path.may_be_missing());
+/// assert_eq!(path.to_string(), "payload.note");
+/// assert!("note".parse::<FieldPath>().is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldPath {
     /// Behind [`ROOT`]; never empty.

@@ -8,6 +8,13 @@ use delivery::{Backoff, RetryPolicy};
 ///
 /// The wait is uniform between nothing and a bound (full jitter), which grows from `initial_backoff` by
 /// `multiplier` up to `max_backoff`.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let retry = inbox::Retry::attempts(8).backoff(Duration::from_millis(50), Duration::from_secs(60));
+/// assert_eq!((retry.max_attempts, retry.multiplier), (8, 2.0));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Retry {
@@ -17,7 +24,7 @@ pub struct Retry {
     pub initial_backoff: Duration,
     /// Bound of every wait.
     pub max_backoff: Duration,
-    /// Growth of the bound, at least 1.
+    /// Growth of the bound, at least 1 and below 1000.
     pub multiplier: f64,
 }
 

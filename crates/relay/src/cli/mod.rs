@@ -25,6 +25,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::problem::Problem;
 use crate::config::{self, Config, ConfigErrors, Overrides, Pipeline};
+use crate::decryption;
 use crate::failure::CODES;
 use crate::sink::kafka;
 
@@ -245,6 +246,12 @@ pub fn main() -> Exit {
 
 fn check(settings: &Settings) -> Result<(), Exit> {
     let config = settings.load()?;
+    for pipeline in &config.pipelines {
+        decryption::read(pipeline).map_err(|failure| {
+            Problem::from(failure).report();
+            Exit::Config
+        })?;
+    }
     println!(
         "the configuration is valid: {} pipeline(s)",
         config.pipelines.len()

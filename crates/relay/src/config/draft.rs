@@ -10,6 +10,7 @@ use envelope::{ColumnMap, Format, TableSpec, TopicPolicy};
 use super::Config;
 use super::consumers::{ConsumerLag, ConsumerSpec, OffsetReset};
 use super::dead_letter::{DeadLetterBounds, DeadLetterSpec};
+use super::decrypt::DecryptDraft;
 use super::error::{Fault, Faults, Place};
 use super::field::Sources;
 use super::kafka::{Kafka, Property, TopicDefaults};
@@ -161,6 +162,7 @@ pub(super) struct PipelineDraft {
     pub postgres: PostgresDraft,
     pub kafka: KafkaDraft,
     pub topics: TopicsDraft,
+    pub decrypt: DecryptDraft,
     pub batch: Batch,
     pub event: Event,
     pub retry: Retry,
@@ -296,6 +298,7 @@ impl From<&Pipeline> for PipelineDraft {
             postgres: PostgresDraft::from(&pipeline.postgres),
             kafka: KafkaDraft::from(&pipeline.kafka),
             topics: TopicsDraft::from(&pipeline.topics),
+            decrypt: DecryptDraft::from(pipeline.decrypt.as_ref()),
             batch: pipeline.batch.clone(),
             event: pipeline.event.clone(),
             retry: pipeline.retry.clone(),

@@ -7,6 +7,7 @@ use envelope::{TableSpec, TopicPolicy};
 
 use super::consumers::{ConsumerLag, ConsumerSpec};
 use super::dead_letter::{DeadLetterBounds, DeadLetterSpec};
+use super::decrypt::Decrypt;
 use super::kafka::Kafka;
 use super::postgres::Postgres;
 use super::write_back::{Retention, StateSpec, WriteBackBounds};
@@ -32,6 +33,8 @@ pub struct Pipeline {
     pub states: Vec<StateSpec>,
     /// Topics that routing may use. The checkpoint topics of all pipelines are always denied.
     pub topics: TopicPolicy,
+    /// What is published in the clear though its row is encrypted.
+    pub decrypt: Option<Decrypt>,
     /// When a window closes.
     pub batch: Batch,
     /// Bounds of one event.
@@ -76,6 +79,7 @@ impl Default for Pipeline {
                 ..TopicPolicy::default()
             },
             kafka,
+            decrypt: None,
             batch: Batch::default(),
             event: Event::default(),
             retry: Retry::default(),

@@ -13,6 +13,7 @@ use super::Config;
 use super::connection;
 use super::consumers::ConsumerSpec;
 use super::dead_letter::DeadLetterSpec;
+use super::decrypt;
 use super::draft::{ConsumerDraft, Draft, PipelineDraft, PipelineScope, Scope, TableDraft};
 use super::error::{Fault, Faults};
 use super::field::Sources;
@@ -74,6 +75,7 @@ fn pipeline(scope: &PipelineScope, sources: &Sources<'_>, faults: &mut Faults) -
             .map(|table| table.draft.state.clone())
             .collect(),
         topics: topic_policy(settings, faults),
+        decrypt: decrypt::resolve(settings, faults),
         batch: draft.batch.clone(),
         event: draft.event.clone(),
         retry: draft.retry.clone(),
@@ -278,22 +280,21 @@ fn topic_policy(scope: &Scope<PipelineDraft>, faults: &mut Faults) -> TopicPolic
     }
 }
 
-fn patterns<T>(
+/// Reads patterns of topics, which `path` holds.
+pub(super) fn patterns<T>(
     given: &[String],
     path: &str,
     scope: &Scope<T>,
     faults: &mut Faults,
 ) -> Vec<TopicPattern> {
-    let mut patterns = Vec::new();
+    let mut patterns = Vec::with_capacity(given.len());
     for pattern in given {
         match pattern.parse() {
             Ok(pattern) => patterns.push(pattern),
             Err(error) => {
                 let error: TopicPatternError = error;
-                let fault = Fault::new(
-                    error.to_string(),
-                    "write topic names with * for any characters, such as \"transfers.*\"",
-                );
+                let remedy = "write topic names with * for any characters, such as \"transfers.*\"";
+                let fault = Fault::new(error.to_string(), remedy);
                 scope.fault(scope.place(path), path, fault, faults);
             }
         }

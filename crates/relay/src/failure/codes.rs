@@ -318,6 +318,12 @@ pub static CODES: &[Code] = &[
         "An audit could not write down or read back what it compares.",
         "Set TMPDIR to a folder with room: it takes about 250 bytes for each row and each record of the time. Or audit a shorter time.",
     ),
+    // Keys.
+    stopped(
+        "keyring",
+        "The keyring for decrypt.topics can't be read, or is no keyring.",
+        "Correct decrypt.keyring_file, or let outboxd's user read the file; `outboxd keys check FILE` says what is wrong with its content. outboxd then goes on by itself.",
+    ),
     // Rows.
     stopped(
         "mapping",
@@ -328,6 +334,11 @@ pub static CODES: &[Code] = &[
         "unpublishable-event",
         "A row can't become an event.",
         "Correct the mapping, topics.allow or the row's producer. Or set on_dead_letter of the table to continue or park-key: the event then goes to the dead letters.",
+    ),
+    stopped(
+        "undecryptable-event",
+        "An event is to be published in the clear (decrypt.topics), and its payload can't be decrypted: the keyring lacks its key, or the ciphertext is not what was written for it.",
+        "Give the relay a keyring with the key that the message names: outboxd then goes on by itself. Or set on_dead_letter of the table to continue or park-key: the event then goes to the dead letters, encrypted as it is.",
     ),
     stopped(
         "event-too-large",

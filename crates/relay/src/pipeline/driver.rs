@@ -2,9 +2,10 @@
 //! happened in, and what is to be done out.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use delivery::{Action, Answer, Delivery, MarksId, WindowId};
+use delivery::{Action, Answer, Delivery, MarksId, Opener, WindowId};
 use envelope::RecordBatch;
 use pgoutput::Lsn;
 use tokio::sync::watch as signal;
@@ -14,6 +15,7 @@ use super::open::{Opened, open};
 use super::service::{Served, Service, hand_in};
 use super::watch::{Sighting, Watcher};
 use super::{Backlog, Context, Memory};
+use crate::decryption::Keys;
 use crate::failure::Failure;
 use crate::feed::{self, Fed};
 use crate::sink::{Report, Sink};
@@ -52,6 +54,7 @@ pub(super) async fn session(
         write_back,
         retention: _retention,
         delivery,
+        keys,
     } = opened;
     context.vitals.enter(State::Streaming);
     context.metrics.session();
@@ -65,6 +68,7 @@ pub(super) async fn session(
         service: None,
         discarding: JoinSet::new(),
         delivery,
+        keys,
         memory,
         halted: None,
         flight: VecDeque::new(),
@@ -103,6 +107,7 @@ struct Driver<'a> {
     /// Deletes the list of a feed; ends with the session.
     discarding: JoinSet<()>,
     delivery: Delivery,
+    keys: Option<Keys>,
     memory: &'a mut Memory,
     /// Why the state machine wants the session to end.
     halted: Option<Failure>,
@@ -138,6 +143,7 @@ enum Turn {
     WrittenBack(Done),
     Served(Result<Served, Failure>),
     Discarded,
+    Keys(Arc<dyn Opener>),
     Due,
     Shutdown,
 }
@@ -201,6 +207,10 @@ impl Driver<'_> {
                 self.delivery.handle_discarded(Instant::now());
                 Ok(())
             }
+            Turn::Keys(opener) => {
+                self.delivery.handle_keys(opener);
+                Ok(())
+            }
             Turn::Due => self.due().map_err(End::Source),
             Turn::Shutdown => Err(End::Shutdown),
         }
@@ -227,6 +237,7 @@ impl Driver<'_> {
             frame = self.stream.next(), if listening => Turn::Frame(frame),
             served = next_of(&mut self.service), if serving => Turn::Served(served),
             Some(_) = self.discarding.join_next() => Turn::Discarded,
+            opener = changed(&mut self.keys) => Turn::Keys(opener),
             () = tokio::time::sleep_until(due.into()) => Turn::Due,
         }
     }
@@ -533,6 +544,14 @@ impl Driver<'_> {
 async fn next_of(service: &mut Option<Service>) -> Result<Served, Failure> {
     match service {
         Some(service) => service.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What decrypts once the keyring has changed; nothing while there is none.
+async fn changed(keys: &mut Option<Keys>) -> Arc<dyn Opener> {
+    match keys {
+        Some(keys) => keys.changed().await,
         None => std::future::pending().await,
     }
 }

@@ -11,6 +11,7 @@ use pgoutput::{Lsn, PgTimestamp};
 use super::watch::{Sighting, Watcher};
 use super::{Backlog, Context, Memory, create};
 use crate::config::{Mode, Pipeline, SinkKind};
+use crate::decryption::Keys;
 use crate::failure::Failure;
 use crate::feed;
 use crate::retention::Retention;
@@ -30,6 +31,8 @@ pub(super) struct Opened {
     /// Works while it is there.
     pub retention: Option<Retention>,
     pub delivery: Delivery,
+    /// What changes while the session runs.
+    pub keys: Option<Keys>,
 }
 
 /// Opens a session: the same steps in the same order at start, reconnect and takeover.
@@ -39,6 +42,8 @@ pub(super) async fn open(
     memory: &mut Memory,
 ) -> Result<Opened, Failure> {
     let pipeline = &context.pipeline;
+    // Before the slot is held: another relay may have the keys.
+    let keys = Keys::open(pipeline)?;
     let mut session = source::connect(pipeline).await?;
     feed::held(&session.catalog, &pipeline.slot_name()).await?;
     writeback::check(&session.catalog, pipeline).await?;
@@ -69,7 +74,10 @@ pub(super) async fn open(
     let (tables, topics) = (pipeline.tables.clone(), pipeline.topics.clone());
     let lessons = memory.take_lessons(&pipeline.retry);
     let now = Instant::now();
-    let delivery = Delivery::new(settings, tables, topics, resume, lessons, verified, now);
+    let mut delivery = Delivery::new(settings, tables, topics, resume, lessons, verified, now);
+    if let Some(keys) = &keys {
+        delivery.handle_keys(keys.opener());
+    }
     Ok(Opened {
         stream,
         watcher,
@@ -77,6 +85,7 @@ pub(super) async fn open(
         write_back: WriteBack::start(context, server.clone()),
         retention: Retention::start(context, server),
         delivery,
+        keys,
     })
 }
 

@@ -19,6 +19,7 @@ use super::database::{self, Visit};
 use super::problem::Problem;
 use super::{Exit, Settings};
 use crate::config::{Config, Pipeline, SinkKind};
+use crate::decryption;
 use crate::failure::Failure;
 use crate::sink::kafka;
 use crate::source::catalog::Catalog;
@@ -76,6 +77,7 @@ async fn examine(config: &Config, named: &[String], report: &mut Report) {
 async fn examine_pipeline(pipeline: &Pipeline, named: &[String]) -> Vec<Check> {
     let visits = database::visit(&pipeline.postgres).await;
     let mut checks = server::check_hosts(&visits);
+    checks.extend(check_keyring(pipeline));
     let catalog = primary(visits);
     let mut has_walsender = false;
     if let Some(catalog) = &catalog {
@@ -93,6 +95,15 @@ async fn examine_pipeline(pipeline: &Pipeline, named: &[String]) -> Vec<Check> {
         checks.push(Check::ok("replication", detail));
     }
     checks
+}
+
+/// Whether what is published in the clear can be decrypted.
+fn check_keyring(pipeline: &Pipeline) -> Option<Check> {
+    match decryption::read(pipeline) {
+        Ok(None) => None,
+        Ok(Some(decryption)) => Some(Check::ok("keyring", decryption.describe())),
+        Err(failure) => Some(Check::fail("keyring", failure)),
+    }
 }
 
 /// A failure that has been told by its own check is not told again.

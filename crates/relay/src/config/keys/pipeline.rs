@@ -242,6 +242,30 @@ pub(in super::super) static PIPELINE: &[Key<PipelineDraft>] = &[
          them.",
     ),
     key(
+        "decrypt.topics",
+        |p| Field::List(&mut p.decrypt.topics),
+        Allowed::NonEmpty,
+        "Topics whose events are published in the clear if their payload, or fields of it, are \
+         encrypted; `*` stands for any characters. Everything else passes through as it is.",
+    ),
+    open_key(
+        "decrypt.keyring_file",
+        |p| Field::MaybePath(&mut p.decrypt.keyring_file),
+        Allowed::NonEmpty,
+        "File of the keyring for that (`outboxd keys generate`). A change of the file takes effect \
+         within about a second.",
+        "required with `decrypt.topics`, unless `decrypt.keyring` is given",
+        "\"/run/secrets/outbox-keyring.json\"",
+    ),
+    open_key(
+        "decrypt.keyring",
+        |p| Field::MaybeSecret(&mut p.decrypt.keyring),
+        Allowed::Anything,
+        "The keyring itself, in the place of a file.",
+        "none",
+        "{ env = \"OUTBOX_KEYRING\" }",
+    ),
+    key(
         "batch.max_events",
         |p| Field::Whole(&mut p.batch.max_events),
         Allowed::Whole(1, 1_000_000),

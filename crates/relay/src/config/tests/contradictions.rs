@@ -1,6 +1,8 @@
 //! Settings that are right alone and wrong together, or not enough.
 
-use super::{Given, LEAST, check, from_toml, message, messages};
+use crate::config::KeyringSource;
+
+use super::{Given, KEYRING, LEAST, check, from_toml, message, messages};
 
 #[test]
 fn keys_that_contradict_each_other_are_refused() {
@@ -46,6 +48,48 @@ fn keys_that_contradict_each_other_are_refused() {
         "is given twice: here and in postgres.url",
         "keep one of the two",
     );
+}
+
+#[test]
+fn what_is_decrypted_needs_one_keyring() {
+    check(
+        "decrypt.topics = ['recon.*']",
+        "decrypt.topics",
+        "needs a keyring",
+        "give decrypt.keyring_file, or decrypt.keyring = { env = \"NAME\" }",
+    );
+    let unused = "list topics in decrypt.topics, or remove the keyring: the relay needs none to pass \
+                  ciphertext through";
+    check(
+        "decrypt.keyring_file = '/k'",
+        "decrypt.keyring_file",
+        "nothing is to be decrypted",
+        unused,
+    );
+    check(
+        "decrypt = { topics = ['recon.*'], keyring_file = '/k', keyring = '{}' }",
+        "decrypt.keyring",
+        "the keyring is given twice",
+        "remove decrypt.keyring or decrypt.keyring_file",
+    );
+    check(
+        "decrypt = { topics = ['recon.*'], keyring = '{}' }",
+        "decrypt.keyring",
+        "the keyring is no JWK Set: line 1, column 2: a member is missing or of another type",
+        "make it with `outboxd keys generate`, and give its whole text",
+    );
+    let toml = format!("{LEAST}decrypt = {{ topics = ['recon.*'], keyring = {{ env = 'K' }} }}\n");
+    let config = Given {
+        toml: Some(&toml),
+        env: &[("K", KEYRING)],
+        ..Given::default()
+    };
+    let decrypt = config.load().unwrap().pipelines.remove(0).decrypt.unwrap();
+    assert!(decrypt.topics[0].matches("recon.matched"));
+    let KeyringSource::Text(text) = decrypt.keyring else {
+        panic!("{decrypt:?}");
+    };
+    assert_eq!(text.expose(), KEYRING);
 }
 
 #[test]

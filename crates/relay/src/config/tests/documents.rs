@@ -1,6 +1,8 @@
 //! The reference page, the annotated example and `config print` say what is true.
 
-use super::{Given, LEAST, from_toml};
+use std::path::PathBuf;
+
+use super::{Given, KEYRING, LEAST, from_toml};
 use crate::config::keys::{CONSUMER, GLOBAL, Key, PIPELINE, TABLE};
 use crate::config::{Config, example, print, reference};
 use crate::documents::check_document;
@@ -56,13 +58,20 @@ fn every_example_of_a_key_without_default_loads() {
                 "postgres.database" => "postgres.hosts = ['h']",
                 "postgres.sslcert" => "postgres.url = 'postgres://h/d'\npostgres.sslkey = '/k'",
                 "postgres.sslkey" => "postgres.url = 'postgres://h/d'\npostgres.sslcert = '/c'",
+                "decrypt.keyring_file" | "decrypt.keyring" => {
+                    "postgres.url = 'postgres://h/d'\ndecrypt.topics = ['recon.*']"
+                }
                 _ => "postgres.url = 'postgres://h/d'",
             };
             let toml = format!(
                 "[[pipelines]]\nsink = 'stdout'\n{rest}\n{header}\n{} = {}\n",
                 key.path, open.example
             );
-            let env: &[_] = &[("DB_PASSWORD", "x"), ("KAFKA_PASSWORD", "x")];
+            let env: &[_] = &[
+                ("DB_PASSWORD", "x"),
+                ("KAFKA_PASSWORD", "x"),
+                ("OUTBOX_KEYRING", KEYRING),
+            ];
             let files: &[_] = &[("/run/secrets/outboxd-password", "x")];
             let loaded = Given {
                 toml: Some(&toml),
@@ -91,6 +100,9 @@ fn what_is_printed_reads_back_as_the_same_configuration() {
          [pipelines.retry]\n\
          multiplier = 1.5\n\
          max_backoff = '90s'\n\
+         [pipelines.decrypt]\n\
+         topics = ['recon.*', 'compliance.flagged']\n\
+         keyring_file = '/run/keyring.json'\n\
          [pipelines.kafka.properties]\n\
          linger.ms = 5\n\
          'client.id' = 'quote \" and \\ and ü'\n\

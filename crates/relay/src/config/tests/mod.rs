@@ -19,6 +19,10 @@ const LEAST: &str = "[[pipelines]]\n\
                      postgres.url = 'postgres://relay@localhost/app'\n\
                      kafka.bootstrap = 'localhost:9092'\n";
 
+/// A keyring with a key of zeros.
+const KEYRING: &str = r#"{"keys": [{"kty": "oct", "kid": "k", "alg": "dir",
+                          "k": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}"#;
+
 /// Sources of one load. The file is called `outboxd.toml`.
 #[derive(Default)]
 struct Given<'a> {

@@ -6,7 +6,7 @@ use crate::config::{Overrides, print};
 const SECRET: &str = "hunter2";
 
 /// Lines that hold a secret where one belongs, or where somebody could put one by mistake.
-const LINES: [&str; 27] = [
+const LINES: [&str; 31] = [
     "postgres.password = 'hunter2'",
     "postgres.password = ['hunter2']",
     "postgres.password = { hunter2 = 'hunter2' }",
@@ -33,6 +33,10 @@ const LINES: [&str; 27] = [
     "kafka.properties.ssl.key.password = { env = 'SECRET' }",
     "kafka.properties.client.id = { file = '/secret' }",
     "kafka.properties.ssl.key.pem = 'hunter2'",
+    "decrypt = { topics = ['recon.*'], keyring = 'hunter2' }",
+    "decrypt = { topics = ['recon.*'], keyring = { env = 'SECRET' } }",
+    "decrypt = { topics = ['recon.*'], keyring = ['hunter2'] }",
+    "decrypt = { topics = ['recon.*'], keyring = '{\"keys\":[{\"kty\":\"oct\",\"kid\":\"a\",\"alg\":\"dir\",\"k\":\"hunter2\"}]}' }",
     "kafka.properties.sasl.oauthbearer.token.endpoint.url = 'https://me:hunter2@idp/token'",
 ];
 
@@ -70,6 +74,7 @@ fn a_secret_in_a_variable_or_flag_never_appears() {
     for name in [
         "OUTBOXD_POSTGRES_PASSWORD",
         "OUTBOXD_POSTGRES_PASSWRD",
+        "OUTBOXD_DECRYPT_KEYRING",
         "OUTBOXD_KAFKA_PROPERTIES_SASL_PASSWORD",
         "OUTBOXD_KAFKA_PROPERTIES_SASL_PASWORD",
         "PGPASSWORD",

@@ -13,6 +13,8 @@ impl Api {
     pub const LIST_OFFSETS: Api = Api(2);
     /// Metadata.
     pub const METADATA: Api = Api(3);
+    /// OffsetCommit.
+    pub const OFFSET_COMMIT: Api = Api(8);
     /// OffsetFetch.
     pub const OFFSET_FETCH: Api = Api(9);
     /// FindCoordinator.
@@ -51,6 +53,7 @@ impl fmt::Display for Api {
             Api::FETCH => "Fetch",
             Api::LIST_OFFSETS => "ListOffsets",
             Api::METADATA => "Metadata",
+            Api::OFFSET_COMMIT => "OffsetCommit",
             Api::OFFSET_FETCH => "OffsetFetch",
             Api::FIND_COORDINATOR => "FindCoordinator",
             Api::API_VERSIONS => "ApiVersions",
