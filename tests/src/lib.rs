@@ -6,6 +6,7 @@
 //!                                  └────────────────► oracle ◄────────────────────────┘
 //! ```
 
+pub mod bank;
 pub mod chaos;
 pub mod cluster;
 pub mod consumers;
@@ -19,5 +20,6 @@ pub mod relay;
 pub mod scenario;
 pub mod scenarios;
 pub mod stage;
+pub mod supervised;
 pub mod wait;
 pub mod writer;

@@ -49,7 +49,7 @@ mod rows;
 mod trace;
 mod transaction;
 
-pub use ::event::EventType;
+pub use ::event::{EventType, Migration};
 #[cfg(feature = "encryption")]
 pub use ::event::encryption;
 pub use envelope::{TopicPattern, TopicPolicy, TopicRefusal, TopicTemplate};
@@ -58,7 +58,7 @@ pub use envelope::{TopicPattern, TopicPolicy, TopicRefusal, TopicTemplate};
 pub use encrypt::{EncryptionPolicy, PolicyError};
 pub use error::{DatabaseError, EmitError, Refusal};
 pub use event::Event;
-pub use migrations::{MIGRATIONS, Migration};
+pub use migrations::MIGRATIONS;
 pub use outbox::{Outbox, emit, emit_all};
 pub use rows::Rows;
 pub use transaction::Transaction;

@@ -28,6 +28,7 @@ mod large_row;
 mod large_transaction;
 mod late_commit;
 mod latency;
+mod ledger;
 mod live_while_draining;
 mod logs;
 mod misconfiguration;
@@ -135,4 +136,6 @@ pub static ALL: &[Scenario] = &[
     duplicate_flood::SCENARIO,
     consumer_throughput::SCENARIO,
     consumer_lag::SCENARIO,
+    ledger::SCENARIO,
+    ledger::SHORT,
 ];
