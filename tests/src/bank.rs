@@ -142,8 +142,17 @@ impl Books {
         let numbers: Option<Vec<i64>> = row.into_iter().map(|n| n?.parse().ok()).collect();
         let numbers = numbers.context("a number is missing")?;
         let numbers = <[i64; 9]>::try_from(numbers).ok().context("nine numbers")?;
-        let [settled, moved, entries, booked, doubled, differing, initiated, screened, screened_twice] =
-            numbers;
+        let [
+            settled,
+            moved,
+            entries,
+            booked,
+            doubled,
+            differing,
+            initiated,
+            screened,
+            screened_twice,
+        ] = numbers;
         Ok(Self {
             settled,
             moved,

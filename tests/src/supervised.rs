@@ -88,8 +88,7 @@ impl Supervised {
     pub fn stop(self) -> Result<String> {
         let name = self.launch.binary.display();
         let ended = self.program.terminate(STOP_WITHIN);
-        let (status, took) =
-            ended.with_context(|| format!("{name} did not end after SIGTERM"))?;
+        let (status, took) = ended.with_context(|| format!("{name} did not end after SIGTERM"))?;
         let (ending, log) = (ending(status), self.log_text());
         ensure!(status.success(), "{name} ended with {ending}\n{log}");
         Ok(format!("{ending} after {} ms", took.as_millis()))

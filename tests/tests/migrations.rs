@@ -12,10 +12,8 @@ use testbed::{Postgres, Row, RunFolder};
 use tokio_postgres::NoTls;
 
 /// The folder of each library below `sql/migrations`, and what it gives to tools from memory.
-const SETS: [(&str, &[Migration]); 2] = [
-    ("outbox", outbox::MIGRATIONS),
-    ("inbox", inbox::MIGRATIONS),
-];
+const SETS: [(&str, &[Migration]); 2] =
+    [("outbox", outbox::MIGRATIONS), ("inbox", inbox::MIGRATIONS)];
 /// Columns, constraints, indexes, storage and functions, but for what a tool keeps of itself.
 const SHAPE: &str = "\
     WITH ours AS (SELECT oid, relname FROM pg_class WHERE relkind = 'r' \
@@ -71,7 +69,10 @@ async fn by_sqlx(postgres: &Postgres, database: &str, folder: &Path) {
         .unwrap();
     let mut migrator = Migrator::new(folder).await.unwrap();
     migrator.set_ignore_missing(true);
-    assert_eq!(migrator.iter().count(), fs::read_dir(folder).unwrap().count());
+    assert_eq!(
+        migrator.iter().count(),
+        fs::read_dir(folder).unwrap().count()
+    );
     migrator.run(&pool).await.unwrap();
     migrator.run(&pool).await.unwrap();
 }
@@ -91,7 +92,10 @@ async fn by_refinery(postgres: &Postgres, database: &str, history: &str, all: &[
     let applied = postgres.sql(database, &applied).unwrap();
     let applied: Vec<_> = applied.into_iter().flatten().flatten().collect();
     let expected: Vec<_> = all.iter().map(|(name, _)| name[1..].to_owned()).collect();
-    assert_eq!(applied, expected, "a version that does not fit is another one");
+    assert_eq!(
+        applied, expected,
+        "a version that does not fit is another one"
+    );
 }
 
 fn of_refinery(set: &'static [Migration]) -> Vec<(String, &'static str)> {
@@ -159,7 +163,13 @@ async fn refinery_takes_them_between_a_services_own() {
     let postgres = databases(&["by_refinery"]);
     let own = [("V1__accounts", OWN[0].1), ("V2__accounts", OWN[1].1)];
     let own = own.map(|(name, sql)| (name.to_owned(), sql));
-    by_refinery(&postgres, "by_refinery", "refinery_schema_history", &own[..1]).await;
+    by_refinery(
+        &postgres,
+        "by_refinery",
+        "refinery_schema_history",
+        &own[..1],
+    )
+    .await;
     for (name, set) in SETS {
         let history = format!("{name}_migrations");
         by_refinery(&postgres, "by_refinery", &history, &of_refinery(set)).await;
@@ -209,6 +219,9 @@ fn versions_are_dates_and_can_not_meet() {
     for version in versions {
         let (day, month) = (version / 100 % 100, version / 10_000 % 100);
         assert!((2026..2100).contains(&(version / 1_000_000)), "{version}");
-        assert!((1..=12).contains(&month) && (1..=31).contains(&day), "{version}");
+        assert!(
+            (1..=12).contains(&month) && (1..=31).contains(&day),
+            "{version}"
+        );
     }
 }

@@ -18,9 +18,7 @@ use std::{env, io};
 
 use anyhow::{Context, Result};
 use deadpool_postgres::Manager;
-use inbox::{
-    Consumer, Event, EventType, Failure, Handler, Handlers, Pool, Retry, Transaction,
-};
+use inbox::{Consumer, Event, EventType, Failure, Handler, Handlers, Pool, Retry, Transaction};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::NoTls;
 
@@ -100,7 +98,8 @@ impl SanctionsList {
 async fn main() -> Result<()> {
     tracing_subscriber::fmt().init();
     let url = variable("DATABASE_URL", "postgres://postgres:postgres@localhost/app");
-    let pool = Pool::builder(Manager::new(url.parse()?, NoTls)).build()?;
+    let manager = Manager::new(url.parse()?, NoTls);
+    let pool = Pool::builder(manager).max_size(8).build()?;
     pool.get().await?.batch_execute(TABLE).await?;
 
     let fail_percent = variable("FAIL_PERCENT", "20").parse();

@@ -60,7 +60,8 @@ async fn book(event: Event<Settled>, tx: &Transaction<'_>) -> Result<(), Failure
     let transfer = transfer.ok_or_else(|| Failure::permanent("it is about no transfer"))?;
     let Settled { from, to, cents } = &event.payload;
 
-    let sql = "INSERT INTO entries (transfer_id, account, cents) VALUES ($1, $2, -$4), ($1, $3, $4)";
+    let sql = "INSERT INTO entries (transfer_id, account, cents)
+        VALUES ($1, $2, -$4::bigint), ($1, $3, $4)";
     let statement = tx.prepare_cached(sql).await?;
     tx.execute(&statement, &[&transfer, from, to, cents])
         .await?;
@@ -78,7 +79,8 @@ async fn book(event: Event<Settled>, tx: &Transaction<'_>) -> Result<(), Failure
 async fn main() -> Result<()> {
     tracing_subscriber::fmt().init();
     let url = variable("DATABASE_URL", "postgres://postgres:postgres@localhost/app");
-    let pool = Pool::builder(Manager::new(url.parse()?, NoTls)).build()?;
+    let manager = Manager::new(url.parse()?, NoTls);
+    let pool = Pool::builder(manager).max_size(8).build()?;
     pool.get().await?.batch_execute(TABLE).await?;
 
     let mut consumer = Consumer::builder("ledger")

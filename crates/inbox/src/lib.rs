@@ -76,10 +76,10 @@ pub mod testing;
 mod trace;
 mod work;
 
-pub use ::event::{EventType, Migration};
 #[cfg(feature = "encryption")]
 pub use ::event::encryption;
 pub use ::event::envelope::{Format, Headers, Payload};
+pub use ::event::{EventType, Migration};
 pub use deadpool_postgres::{Pool, Transaction};
 
 pub use crate::builder::ConsumerBuilder;

@@ -86,14 +86,15 @@ async fn initiate(tx: &Transaction<'_>, number: u64) -> Result<i64> {
 
 /// Moves the money of a transfer.
 async fn settle(tx: &Transaction<'_>, id: i64) -> Result<()> {
-    let sql = "UPDATE transfers SET is_settled = true WHERE id = $1 RETURNING debtor, creditor, cents";
+    let sql =
+        "UPDATE transfers SET is_settled = true WHERE id = $1 RETURNING debtor, creditor, cents";
     let row = tx.query_one(sql, &[&id]).await?;
     let settled = Settled {
         from: row.get(0),
         to: row.get(1),
         cents: row.get(2),
     };
-    let sql = "UPDATE accounts SET cents = cents + CASE id WHEN $1 THEN -$3 ELSE $3 END
+    let sql = "UPDATE accounts SET cents = cents + CASE id WHEN $1 THEN -$3::bigint ELSE $3 END
         WHERE id IN ($1, $2)";
     tx.execute(sql, &[&settled.from, &settled.to, &settled.cents])
         .await?;

@@ -49,9 +49,9 @@ mod rows;
 mod trace;
 mod transaction;
 
-pub use ::event::{EventType, Migration};
 #[cfg(feature = "encryption")]
 pub use ::event::encryption;
+pub use ::event::{EventType, Migration};
 pub use envelope::{TopicPattern, TopicPolicy, TopicRefusal, TopicTemplate};
 
 #[cfg(feature = "encryption")]

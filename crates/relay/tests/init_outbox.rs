@@ -77,12 +77,18 @@ fn a_table_that_exists_gets_its_function_if_that_can_write_to_it() {
     let postgres = Postgres::builder().start().unwrap();
     let [table, _] = MIGRATIONS;
     assert!(emit_made(&postgres, "of_this_shape", table));
-    let call = "SELECT outbox_emit('transfers.settled', 't-1', '{}'); SELECT event_type FROM outbox";
+    let call =
+        "SELECT outbox_emit('transfers.settled', 't-1', '{}'); SELECT event_type FROM outbox";
     let rows = postgres.sql("of_this_shape", call).unwrap();
-    assert_eq!(rows.last().unwrap()[0].as_deref(), Some("transfers.settled"));
+    assert_eq!(
+        rows.last().unwrap()[0].as_deref(),
+        Some("transfers.settled")
+    );
     assert!(!init(&postgres, "of_this_shape").contains("created function"));
 
-    let more = format!("{table}; ALTER TABLE outbox ADD tenant text, ADD made date NOT NULL DEFAULT now()");
+    let more = format!(
+        "{table}; ALTER TABLE outbox ADD tenant text, ADD made date NOT NULL DEFAULT now()"
+    );
     assert!(emit_made(&postgres, "with_more_columns", &more));
     for (database, change) in [
         ("needs_a_value", "ADD tenant text NOT NULL"),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use inbox::{ConsumerBuilder, Event, Failure, Handlers, Transaction};
 
 use crate::consumers::{self, Running};
@@ -77,14 +77,17 @@ async fn run(figures: &mut Figures) -> Result<()> {
             consumers::produce(&stage, TOPIC, next..last)?;
             next = last;
             let builder = consumer(mode.handlers.clone())?.batch(mode.batch);
-            mode.rates.push(rate(&stage, builder, mode.events).await?);
+            let round = measure(&stage, builder, mode.events).await?;
+            mode.rounds.push(round);
         }
     }
-    let [one, alike, many] = modes.map(|mode| (mode.name, mode.median()));
-    for (name, rate) in [one, alike, many] {
-        figures.add(&format!("{name}_per_s"), rate.round());
+    for mode in &modes {
+        let name = mode.name;
+        figures.add(&format!("{name}_per_s"), mode.median().round());
+        figures.add(&format!("{name}_cpu_us"), mode.cpu());
     }
-    let ratio = many.1 / one.1;
+    let [one, _, many] = modes.each_ref().map(Mode::median);
+    let ratio = many / one;
     figures.add("ratio", format!("{ratio:.1}"));
     ensure!(
         ratio >= RATIO_MIN,
@@ -99,29 +102,56 @@ struct Mode {
     handlers: Handlers,
     batch: usize,
     events: u32,
-    rates: Vec<f64>,
+    rounds: Vec<Round>,
+}
+
+/// What one round has shown, from the first event that is handled to the last.
+#[derive(Clone, Copy, Default)]
+struct Round {
+    events: f64,
+    seconds: f64,
+    /// CPU seconds of this process, with the consumer in it.
+    consumer_cpu: f64,
+    /// CPU seconds of Postgres.
+    server_cpu: f64,
+}
+
+impl Round {
+    fn rate(&self) -> f64 {
+        self.events / self.seconds
+    }
 }
 
 impl Mode {
     fn new(name: &'static str, handlers: Handlers, batch: usize, events: u32) -> Self {
-        let rates = Vec::new();
+        let rounds = Vec::new();
         Self {
             name,
             handlers,
             batch,
             events,
-            rates,
+            rounds,
         }
     }
 
-    fn median(mut self) -> f64 {
-        self.rates.sort_by(f64::total_cmp);
-        self.rates.get(ROUNDS / 2).copied().unwrap_or_default()
+    fn median(&self) -> f64 {
+        let mut rates: Vec<_> = self.rounds.iter().map(Round::rate).collect();
+        rates.sort_by(f64::total_cmp);
+        rates.get(ROUNDS / 2).copied().unwrap_or_default()
+    }
+
+    /// CPU microseconds per event.
+    fn cpu(&self) -> String {
+        let sum = |part: fn(&Round) -> f64| self.rounds.iter().map(part).sum::<f64>();
+        let per_event = |part| sum(part) * 1e6 / sum(|round| round.events);
+        let consumer = per_event(|round| round.consumer_cpu);
+        let server = per_event(|round| round.server_cpu);
+        format!("consumer:{consumer:.1},postgres:{server:.1}")
     }
 }
 
-/// Events per second, from the first one that is handled to the last.
-async fn rate(stage: &Stage, builder: ConsumerBuilder, events: u32) -> Result<f64> {
+/// Runs a consumer until it has handled these events.
+async fn measure(stage: &Stage, builder: ConsumerBuilder, events: u32) -> Result<Round> {
     stage.postgres.sql(DATABASE, "TRUNCATE entries")?;
     let running = Running::start(builder)?;
     let count =
@@ -130,13 +160,25 @@ async fn rate(stage: &Stage, builder: ConsumerBuilder, events: u32) -> Result<f6
         Ok(count().await? > 0)
     })
     .await?;
-    let (began, before) = (Instant::now(), count().await?);
+    let (before, began, cpu) = (count().await?, Instant::now(), cpu(stage)?);
     wait::until("everything is handled", HANDLED_WITHIN, async || {
         Ok(count().await? >= events)
     })
     .await?;
-    let rate = f64::from(events - before) / began.elapsed().as_secs_f64();
+    let (seconds, cpu_after) = (began.elapsed().as_secs_f64(), self::cpu(stage)?);
     running.stop().await?;
     ensure!(count().await? == events, "handled more than once");
-    Ok(rate)
+    Ok(Round {
+        events: f64::from(events - before),
+        seconds,
+        consumer_cpu: cpu_after.0 - cpu.0,
+        server_cpu: cpu_after.1 - cpu.1,
+    })
+}
+
+/// CPU seconds of this process and of Postgres.
+fn cpu(stage: &Stage) -> Result<(f64, f64)> {
+    let server = stage.postgres.pid().context("Postgres does not run")?;
+    let own = testbed::cpu_seconds(std::process::id())?;
+    Ok((own, testbed::family_cpu_seconds(server)?))
 }

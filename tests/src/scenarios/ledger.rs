@@ -80,7 +80,10 @@ async fn run(figures: &mut Figures, faults: Duration) -> Result<()> {
     figures.add("seed", seed);
 
     let builder = Stage::builder().brokers(BROKERS).bare();
-    let stage = builder.kafka(|kafka| kafka.heap_mb(HEAP_MB)).start().await?;
+    let stage = builder
+        .kafka(|kafka| kafka.heap_mb(HEAP_MB))
+        .start()
+        .await?;
     let topics: Vec<_> = TOPICS.iter().flat_map(|topic| ["--topic", topic]).collect();
     stage.init(&topics)?;
     bank::prepare(&stage).await?;
@@ -117,7 +120,11 @@ fn each_row_once(stage: &Stage) -> Result<()> {
     })?;
     let rows: usize = stage.value("SELECT count(*) FROM outbox")?.parse()?;
     let once = records == rows && ids.len() == rows;
-    ensure!(once, "{rows} rows, {records} records of {} events", ids.len());
+    ensure!(
+        once,
+        "{rows} rows, {records} records of {} events",
+        ids.len()
+    );
     Ok(())
 }
 
@@ -169,7 +176,10 @@ impl Siege<'_> {
     async fn kill_broker(&mut self) -> Result<()> {
         self.broker_is_back().await?;
         self.kills.broker += 1;
-        let broker = self.random.choice(&self.stage.brokers).context("no broker")?;
+        let broker = self
+            .random
+            .choice(&self.stage.brokers)
+            .context("no broker")?;
         let broker = Arc::clone(broker);
         let restart = move || broker.kill9().and_then(|()| broker.start_again());
         self.returning = Some(tokio::task::spawn_blocking(restart));
@@ -211,7 +221,11 @@ impl Siege<'_> {
 
     fn logs(&self) -> String {
         let Consumers { ledger, compliance } = &self.consumers;
-        let logs = [self.relay.log_text(), ledger.log_text(), compliance.log_text()];
+        let logs = [
+            self.relay.log_text(),
+            ledger.log_text(),
+            compliance.log_text(),
+        ];
         logs.join("\n")
     }
 }

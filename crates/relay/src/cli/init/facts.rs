@@ -108,8 +108,10 @@ const TABLE: &str = "SELECT n.oid IS NOT NULL, c.oid IS NOT NULL, coalesce(c.rel
          ON x.attname = e.name AND x.atttypid = e.type::regtype \
          WHERE x.attrelid = c.oid AND x.attidentity = '' AND x.attgenerated = '') \
        AND NOT EXISTS (SELECT 1 FROM pg_attribute x WHERE x.attrelid = c.oid AND x.attnum > 0 \
-         AND NOT x.attisdropped AND x.attnotnull AND NOT x.atthasdef AND x.attidentity = '' \
-         AND x.attname NOT IN ('id', 'event_type', 'payload')) \
+         AND NOT x.attisdropped AND x.attnotnull AND CASE \
+           WHEN x.attname IN ('id', 'event_type', 'payload') THEN false \
+           WHEN x.attname IN ('transfer_id', 'headers') THEN true \
+           ELSE NOT x.atthasdef AND x.attidentity = '' END) \
      FROM (SELECT 1) one LEFT JOIN pg_namespace n ON n.nspname = $1 \
      LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = $2 AND c.relkind IN ('r', 'p') \
      LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $4 AND NOT a.attisdropped \

@@ -139,7 +139,9 @@ fn one_thing_that_is_missing_is_one_step() {
 #[test]
 fn a_table_of_another_shape_gets_no_function() {
     let mut facts = complete();
-    existing(&mut facts, |t| (t.has_emit, t.takes_emitted) = (false, false));
+    existing(&mut facts, |t| {
+        (t.has_emit, t.takes_emitted) = (false, false)
+    });
     assert_eq!(steps(&Pipeline::default(), &facts), [""; 0]);
 }
 
