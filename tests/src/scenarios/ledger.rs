@@ -74,7 +74,7 @@ impl fmt::Display for Kills {
 }
 
 async fn run(figures: &mut Figures, faults: Duration) -> Result<()> {
-    let seed = std::env::var("SEED").ok().map(|seed| seed.parse());
+    let seed = std::env::var("SEED").ok().map(|seed| seed.parse::<u64>());
     let seed = seed.transpose().context("SEED")?;
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     figures.add("seed", seed);
