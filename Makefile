@@ -5,9 +5,10 @@ CARGO := cargo
 BUILD := $(CARGO) build --release --locked --quiet
 RUN := $(CARGO) run --release --locked --quiet
 
-# What is built. `test` selects its tests at once: cargo unites the features of what is selected, and with another
-# selection would compile most dependencies a second time.
-PARTS := -p outboxd -p scenarios --bins
+# What is built. All of the workspace is selected, also where only some of it is needed: cargo unites the features of
+# what is selected, and with another selection would compile most dependencies a second time. Examples are services
+# of the demo.
+PARTS := --workspace --bins --examples
 test: PARTS := --workspace --bins --tests --examples
 
 # What documentation is made of. With examples, features are united as for clippy: otherwise cargo would look

@@ -1,1 +1,1 @@
-migrations/0001_outbox.sql
+migrations/outbox/2026112501_outbox.sql

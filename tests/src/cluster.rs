@@ -46,6 +46,9 @@ pub async fn create_compacted(bootstrap: &str, topic: &str) -> Result<()> {
     create_topic(bootstrap, topic, 2, &[("cleanup.policy", "compact")]).await
 }
 
+/// The replicas that the brokers have as their default: as many as there are brokers.
+const REPLICAS: TopicReplication<'_> = TopicReplication::Fixed(-1);
+
 /// Makes a topic.
 pub async fn create_topic(
     bootstrap: &str,
@@ -54,7 +57,7 @@ pub async fn create_topic(
     settings: &[(&str, &str)],
 ) -> Result<()> {
     let admin = admin(bootstrap)?;
-    let plan = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let plan = NewTopic::new(topic, partitions, REPLICAS);
     let plan = settings.iter().fold(plan, |plan, (k, v)| plan.set(k, v));
     let options = AdminOptions::new().operation_timeout(Some(WITHIN));
     for outcome in admin.create_topics([&plan], &options).await? {

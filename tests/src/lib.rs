@@ -6,6 +6,7 @@
 //!                                  └────────────────► oracle ◄────────────────────────┘
 //! ```
 
+pub mod bank;
 pub mod browser;
 pub mod chaos;
 pub mod cluster;
@@ -26,5 +27,6 @@ pub mod runbook;
 pub mod scenario;
 pub mod scenarios;
 pub mod stage;
+pub mod supervised;
 pub mod wait;
 pub mod writer;

@@ -309,10 +309,17 @@ fn point_at(postgres: &str, kafka: &str) -> Vec<String> {
 
 /// The binary under test, built beside this program with the same profile.
 pub fn outboxd() -> Result<PathBuf> {
+    built("outboxd")
+}
+
+/// An example of one of the libraries.
+pub fn example(name: &str) -> Result<PathBuf> {
+    built(&format!("examples/{name}"))
+}
+
+fn built(program: &str) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let folder = own
-        .ancestors()
-        .find(|folder| folder.join("outboxd").is_file());
-    let folder = folder.context("outboxd is not built: run cargo build --release -p outboxd")?;
-    Ok(folder.join("outboxd"))
+    let mut candidates = own.ancestors().map(|folder| folder.join(program));
+    let found = candidates.find(|path| path.is_file());
+    found.with_context(|| format!("{program} is not built: run make build-all"))
 }

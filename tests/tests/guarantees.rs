@@ -127,6 +127,7 @@ fn what_make_test_leaves_out_is_known() {
         "restored-busy",
         "write-back-cost",
         "consumer-throughput",
+        "ledger",
     ];
     assert_eq!(left_out, known);
 }

@@ -31,8 +31,8 @@
 //! }
 //! ```
 //!
-//! The database needs the table of `sql/inbox.sql`, and Kafka a topic for dead letters, here
-//! `ledger.dead-letter`.
+//! The database needs the table of `sql/inbox.sql`, which is one of the [`MIGRATIONS`], and Kafka a topic
+//! for dead letters, here `ledger.dead-letter`.
 //!
 //! # What it promises
 //!
@@ -86,6 +86,7 @@ mod handler;
 mod handlers;
 mod kafka;
 mod metrics;
+mod migrations;
 mod opener;
 mod order;
 mod retention;
@@ -94,10 +95,10 @@ pub mod testing;
 mod trace;
 mod work;
 
-pub use ::event::EventType;
 #[cfg(feature = "encryption")]
 pub use ::event::encryption;
 pub use ::event::envelope::{Format, Headers, Payload};
+pub use ::event::{EventType, Migration};
 pub use deadpool_postgres::{Pool, Transaction};
 
 pub use crate::builder::ConsumerBuilder;
@@ -108,6 +109,7 @@ pub use crate::failure::Failure;
 pub use crate::handler::{BatchHandler, Handler};
 pub use crate::handlers::{Handlers, Unknown};
 pub use crate::metrics::Lag;
+pub use crate::migrations::MIGRATIONS;
 pub use crate::order::Retry;
 pub use crate::retention::Retention;
 pub use crate::work::Once;

@@ -77,16 +77,16 @@ mod rows;
 mod trace;
 mod transaction;
 
-pub use ::event::EventType;
 #[cfg(feature = "encryption")]
 pub use ::event::encryption;
+pub use ::event::{EventType, Migration};
 pub use envelope::{TopicPattern, TopicPolicy, TopicRefusal, TopicTemplate};
 
 #[cfg(feature = "encryption")]
 pub use encrypt::{EncryptionPolicy, PolicyError};
 pub use error::{DatabaseError, EmitError, Refusal};
 pub use event::Event;
-pub use migrations::{MIGRATIONS, Migration};
+pub use migrations::MIGRATIONS;
 pub use outbox::{Outbox, emit, emit_all};
 pub use rows::Rows;
 pub use transaction::Transaction;

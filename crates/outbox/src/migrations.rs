@@ -1,18 +1,10 @@
-//! The tables and functions, as versioned migrations.
+//! The table and its function, as versioned migrations.
 
-/// A migration: what `sql/migrations` holds, for tools that take it from memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Migration {
-    /// Its number, from 1.
-    pub version: u32,
-    /// What it makes, such as `outbox`.
-    pub name: &'static str,
-    /// Its statements.
-    pub sql: &'static str,
-}
+use event::Migration;
 
-/// All migrations, in order. The files are named as sqlx reads them, and psql runs them as they are;
-/// refinery wants other names for files, so it is given them from here:
+/// All migrations, in order: the files of `sql/migrations/outbox`. They are named as sqlx reads them, and
+/// psql runs them as they are. refinery wants other names, so it is given them from here; it takes no
+/// version below the newest one, so they keep a history of their own:
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,8 +12,8 @@ pub struct Migration {
 ///     let name = format!("V{}__{}", migration.version, migration.name);
 ///     refinery::Migration::unapplied(&name, migration.sql)
 /// });
-/// let runner = refinery::Runner::new(&migrations.collect::<Result<Vec<_>, _>>()?);
-/// # let _ = runner;
+/// let mut runner = refinery::Runner::new(&migrations.collect::<Result<Vec<_>, _>>()?);
+/// runner.set_migration_table_name("outbox_migrations");
 /// # Ok(())
 /// # }
 /// ```
@@ -29,13 +21,13 @@ pub struct Migration {
 /// What is needed besides them (publication, slot, topics, rights of the relay), `outboxd init` makes.
 pub const MIGRATIONS: &[Migration] = &[
     Migration {
-        version: 1,
+        version: 2026112501,
         name: "outbox",
-        sql: include_str!("../../../sql/migrations/0001_outbox.sql"),
+        sql: include_str!("../../../sql/migrations/outbox/2026112501_outbox.sql"),
     },
     Migration {
-        version: 2,
+        version: 2026112502,
         name: "outbox_emit",
-        sql: include_str!("../../../sql/migrations/0002_outbox_emit.sql"),
+        sql: include_str!("../../../sql/migrations/outbox/2026112502_outbox_emit.sql"),
     },
 ];

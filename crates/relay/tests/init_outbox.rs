@@ -6,8 +6,8 @@ use std::process::Command;
 use testbed::{Postgres, Row};
 
 const MIGRATIONS: [&str; 2] = [
-    include_str!("../../../sql/migrations/0001_outbox.sql"),
-    include_str!("../../../sql/migrations/0002_outbox_emit.sql"),
+    include_str!("../../../sql/migrations/outbox/2026112501_outbox.sql"),
+    include_str!("../../../sql/migrations/outbox/2026112502_outbox_emit.sql"),
 ];
 const SHAPE: &str = "\
     SELECT table_name || '.' || column_name, concat_ws(' ', ordinal_position, data_type, \
@@ -61,5 +61,41 @@ fn init_and_migrations_make_the_same_in_either_order() {
     assert!(!made.contains("public.outbox_emit"), "{made}");
     for database in ["init_first", "migrations_first"] {
         assert_eq!(shape(&postgres, database), expected);
+    }
+}
+
+/// Creates a database with this table; what `init` says of its function.
+fn emit_made(postgres: &Postgres, database: &str, table: &str) -> bool {
+    let create = format!("CREATE DATABASE {database}");
+    postgres.sql("postgres", &create).unwrap();
+    postgres.sql(database, table).unwrap();
+    init(postgres, database).contains("created function public.outbox_emit")
+}
+
+#[test]
+fn a_table_that_exists_gets_its_function_if_that_can_write_to_it() {
+    let postgres = Postgres::builder().start().unwrap();
+    let [table, _] = MIGRATIONS;
+    assert!(emit_made(&postgres, "of_this_shape", table));
+    let call =
+        "SELECT outbox_emit('transfers.settled', 't-1', '{}'); SELECT event_type FROM outbox";
+    let rows = postgres.sql("of_this_shape", call).unwrap();
+    assert_eq!(
+        rows.last().unwrap()[0].as_deref(),
+        Some("transfers.settled")
+    );
+    assert!(!init(&postgres, "of_this_shape").contains("created function"));
+
+    let more = format!(
+        "{table}; ALTER TABLE outbox ADD tenant text, ADD made date NOT NULL DEFAULT now()"
+    );
+    assert!(emit_made(&postgres, "with_more_columns", &more));
+    for (database, change) in [
+        ("needs_a_value", "ADD tenant text NOT NULL"),
+        ("without_headers", "DROP headers"),
+        ("of_another_type", "ALTER payload TYPE text"),
+    ] {
+        let other = format!("{table}; ALTER TABLE outbox {change}");
+        assert!(!emit_made(&postgres, database, &other), "{database}");
     }
 }

@@ -32,6 +32,7 @@ mod large_row;
 mod large_transaction;
 mod late_commit;
 mod latency;
+mod ledger;
 mod live_while_draining;
 mod logs;
 mod many_pipelines;
@@ -157,4 +158,6 @@ pub static ALL: &[Scenario] = &[
     consumer_lag::SCENARIO,
     alerts::SCENARIO,
     foreign_consumers::SCENARIO,
+    ledger::SCENARIO,
+    ledger::SHORT,
 ];

@@ -92,8 +92,10 @@ fn links_lead_to_files() {
         "SECURITY.md",
         "docs/architecture.md",
         "docs/configuration.md",
+        "docs/consumers.md",
         "docs/encryption.md",
         "docs/operations.md",
+        "docs/performance.md",
     ] {
         let path = root().join(document);
         let text = fs::read_to_string(&path).unwrap();

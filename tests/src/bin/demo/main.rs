@@ -1,5 +1,6 @@
-//! Shows outboxd at work: Postgres, Kafka, the relay, a service that writes events and a reader
-//! that prints them. In the middle the relay is killed; at the end table and topics are compared.
+//! Shows outboxd at work: Postgres, Kafka, the relay, the examples of both libraries (a service that moves
+//! money, a ledger that books it, compliance that screens it), and a reader that prints the events. The
+//! relay is killed, and the ledger; at the end table and topics are compared, and the books of both sides.
 //!
 //! `DEMO_SECONDS` ends it by itself, `DEMO_RATE` sets the transactions a second, `PG` the version
 //! of Postgres.
@@ -7,7 +8,6 @@
 mod events;
 mod relay;
 mod screen;
-mod service;
 mod settings;
 mod show;
 

@@ -38,6 +38,10 @@ pub(super) struct Existing {
     pub columns: Vec<String>,
     /// The sequence of the `seq` column: schema and name.
     pub sequence: Option<(String, String)>,
+    /// A function that writes events into it, called as that of `sql/` would be.
+    pub has_emit: bool,
+    /// It takes rows of those columns alone that the function of `sql/` writes.
+    pub takes_emitted: bool,
 }
 
 /// The publication.
@@ -96,7 +100,18 @@ const TABLE: &str = "SELECT n.oid IS NOT NULL, c.oid IS NOT NULL, coalesce(c.rel
          WHERE p.pubname = $3 AND r.prrelid = c.oid), \
        s.nspname::text, s.relname::text, \
        ARRAY(SELECT x.attname::text FROM pg_attribute x WHERE x.attrelid = c.oid \
-         AND x.attnum > 0 AND NOT x.attisdropped) \
+         AND x.attnum > 0 AND NOT x.attisdropped), \
+       EXISTS (SELECT 1 FROM pg_proc f WHERE f.pronamespace = n.oid \
+         AND f.proname = ($2 || '_emit')::name), \
+       (SELECT count(*) = 5 FROM pg_attribute x JOIN (VALUES ('id', 'uuid'), ('event_type', 'text'), \
+           ('transfer_id', 'text'), ('payload', 'jsonb'), ('headers', 'jsonb')) e (name, type) \
+         ON x.attname = e.name AND x.atttypid = e.type::regtype \
+         WHERE x.attrelid = c.oid AND x.attidentity = '' AND x.attgenerated = '') \
+       AND NOT EXISTS (SELECT 1 FROM pg_attribute x WHERE x.attrelid = c.oid AND x.attnum > 0 \
+         AND NOT x.attisdropped AND x.attnotnull AND CASE \
+           WHEN x.attname IN ('id', 'event_type', 'payload') THEN false \
+           WHEN x.attname IN ('transfer_id', 'headers') THEN true \
+           ELSE NOT x.atthasdef AND x.attidentity = '' END) \
      FROM (SELECT 1) one LEFT JOIN pg_namespace n ON n.nspname = $1 \
      LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = $2 AND c.relkind IN ('r', 'p') \
      LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $4 AND NOT a.attisdropped \
@@ -214,6 +229,8 @@ fn existing(row: &Row) -> Existing {
         is_published: row.get(3),
         columns: row.get(6),
         sequence: schema.zip(name),
+        has_emit: row.get(7),
+        takes_emitted: row.get(8),
     }
 }
 

@@ -121,7 +121,10 @@ fn tables(pipeline: &Pipeline, facts: &DatabaseFacts, plan: &mut Plan) {
     let mut schemas = BTreeSet::new();
     for (id, spec, state) in pipeline.outboxes() {
         let table = facts.tables.get(usize::from(id.0));
-        if table.is_some_and(|t| t.table.is_some()) {
+        if let Some(existing) = table.and_then(|t| t.table.as_ref()) {
+            if lacks_emit(existing) && fits_default_shape(spec, state).is_ok() {
+                emit(spec, plan);
+            }
             continue;
         }
         if let Err(problem) = fits_default_shape(spec, state) {
@@ -138,12 +141,21 @@ fn tables(pipeline: &Pipeline, facts: &DatabaseFacts, plan: &mut Plan) {
             format!("table {}", shown(spec)),
             sql::create_table(spec),
         );
-        plan.sql(
-            Verb::Create,
-            format!("function {}", sql::emit_of(spec)),
-            sql::create_emit(spec),
-        );
+        emit(spec, plan);
     }
+}
+
+/// Tables that were made by hand, or before there was such a function.
+fn lacks_emit(existing: &Existing) -> bool {
+    existing.takes_emitted && !existing.has_emit
+}
+
+fn emit(spec: &TableSpec, plan: &mut Plan) {
+    plan.sql(
+        Verb::Create,
+        format!("function {}", sql::emit_of(spec)),
+        sql::create_emit(spec),
+    );
 }
 
 fn shown(spec: &TableSpec) -> String {

@@ -27,6 +27,8 @@ fn complete() -> DatabaseFacts {
                 is_published: true,
                 columns: DEFAULT_COLUMNS.map(|(name, _)| name.to_owned()).into(),
                 sequence: Some(("public".into(), "outbox_seq_seq".into())),
+                has_emit: true,
+                takes_emitted: true,
             }),
         }],
         publication: Some(Published {
@@ -90,6 +92,10 @@ fn one_thing_that_is_missing_is_one_step() {
         "alter publication \"outboxd\": add public.outbox",
     );
     check(
+        &|f| existing(f, |t| t.has_emit = false),
+        "create function public.outbox_emit",
+    );
+    check(
         &|f| {
             f.publication = Some(Published {
                 operations: "update, delete".into(),
@@ -128,6 +134,15 @@ fn one_thing_that_is_missing_is_one_step() {
         },
         "grant CONNECT on database \"outboxd\" to \"outboxd\"",
     );
+}
+
+#[test]
+fn a_table_of_another_shape_gets_no_function() {
+    let mut facts = complete();
+    existing(&mut facts, |t| {
+        (t.has_emit, t.takes_emitted) = (false, false)
+    });
+    assert_eq!(steps(&Pipeline::default(), &facts), [""; 0]);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use envelope::TableSpec;
 
 use crate::cli::database::quote;
 
-const OUTBOX: &str = include_str!("../../../../../sql/migrations/0001_outbox.sql");
-const EMIT: &str = include_str!("../../../../../sql/migrations/0002_outbox_emit.sql");
+const OUTBOX: &str = include_str!("../../../../../sql/migrations/outbox/2026112501_outbox.sql");
+const EMIT: &str = include_str!("../../../../../sql/migrations/outbox/2026112502_outbox_emit.sql");
 const PUBLICATION: &str = include_str!("../../../../../sql/publication.sql");
 const RELAY_ROLE: &str = include_str!("../../../../../sql/relay_role.sql");
 const SERVICE_ROLE: &str = include_str!("../../../../../sql/service_role.sql");
