@@ -19,5 +19,6 @@ pub mod relay;
 pub mod scenario;
 pub mod scenarios;
 pub mod stage;
+pub mod supply;
 pub mod wait;
 pub mod writer;

@@ -11,12 +11,14 @@
 //! stated timeout, and nothing calls back (but for the count of closed connections): events are
 //! fetched by `poll`.
 
+mod acl;
 mod admin;
 mod config;
 mod error;
 mod ffi;
 mod record;
 
+pub use acl::{AclBinding, AclEffect, AclOperation, AclPattern, AclResource};
 pub use admin::{Admin, TopicAccess};
 pub use config::CreateError;
 pub use error::{DeliveryError, ErrorClass, InvalidRecord, TransactionError};

@@ -49,6 +49,7 @@ mod restart_storm;
 mod restored;
 mod retention;
 mod row_shapes;
+mod security;
 mod silent_host;
 mod slot_identity;
 mod slot_lost;
@@ -99,6 +100,7 @@ pub static ALL: &[Scenario] = &[
     logs::SCENARIO,
     encryption::SCENARIO,
     tls::SCENARIO,
+    security::SCENARIO,
     latency::SCENARIO,
     large_transaction::SCENARIO,
     backlog::SCENARIO,

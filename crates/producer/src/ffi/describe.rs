@@ -3,13 +3,13 @@
 use super::*;
 
 /// What an admin call needs, given back in the end.
-struct Request {
+pub(super) struct Request {
     options: NonNull<rd::rd_kafka_AdminOptions_t>,
     queue: NonNull<rd::rd_kafka_queue_t>,
 }
 
 impl Request {
-    fn new(client: &Client, call: rd::rd_kafka_admin_op_t, timeout: Duration) -> Self {
+    pub fn new(client: &Client, call: rd::rd_kafka_admin_op_t, timeout: Duration) -> Self {
         // SAFETY: the handle is alive; librdkafka aborts rather than return null.
         let (options, queue) = unsafe {
             let rk = client.rk.as_ptr();
@@ -33,8 +33,16 @@ impl Request {
         Self { options, queue }
     }
 
+    pub fn options(&self) -> *const rd::rd_kafka_AdminOptions_t {
+        self.options.as_ptr()
+    }
+
+    pub fn queue(&self) -> *mut rd::rd_kafka_queue_t {
+        self.queue.as_ptr()
+    }
+
     /// Waits for the answer, and has it read before it is given back.
-    fn answer<T>(
+    pub fn answer<T>(
         &self,
         timeout: Duration,
         read: impl FnOnce(NonNull<rd::rd_kafka_event_t>) -> T,
@@ -181,7 +189,7 @@ unsafe fn is_writable(topic: *const rd::rd_kafka_TopicDescription_t) -> bool {
 ///
 /// # Safety
 /// It has `count` elements, unless it is null, and lives as long as the slice is used.
-unsafe fn slice<'a, T>(array: *const T, count: usize) -> &'a [T] {
+pub(super) unsafe fn slice<'a, T>(array: *const T, count: usize) -> &'a [T] {
     if array.is_null() {
         return &[];
     }

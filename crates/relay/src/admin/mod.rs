@@ -1,16 +1,23 @@
 //! The admin endpoints: up from the first moment, whatever the pipelines do.
 
+mod access;
+mod server;
+mod tls;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use self::access::Access;
+use crate::config::Admin;
 use crate::telemetry::{Metrics, PipelineMetrics, Readiness, Role, Status, Vitals};
 
 /// What the endpoints show.
@@ -33,16 +40,19 @@ pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves until the process ends.
-pub async fn serve(listener: TcpListener, shown: Shown) -> std::io::Result<()> {
+pub use tls::{Tls, TlsError};
+
+/// Serves until the process ends, to whoever the configuration admits.
+pub async fn serve(listener: TcpListener, shown: Shown, admin: &Admin, tls: Option<Tls>) {
     let router = Router::new()
         .route("/live", get(live))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/version", get(version))
         .route("/status", get(status))
-        .with_state(shown);
-    axum::serve(listener, router).await
+        .with_state(shown)
+        .layer(from_fn_with_state(Access::of(admin), access::check));
+    server::serve(listener, router, tls).await;
 }
 
 /// 200 while the loops turn; a pipeline that waits or is stopped is alive.

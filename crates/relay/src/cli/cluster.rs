@@ -27,6 +27,8 @@ pub(super) struct Cluster {
     admin: AdminClient<DefaultClientContext>,
     /// `host:port` of each.
     pub brokers: Vec<String>,
+    /// The id of each.
+    pub broker_ids: Vec<i32>,
     pub topics: BTreeMap<String, Topic>,
 }
 
@@ -69,6 +71,7 @@ impl Cluster {
         Ok(Self {
             admin,
             brokers: brokers(&metadata),
+            broker_ids: metadata.brokers().iter().map(|b| b.id()).collect(),
             topics: topics(&metadata),
         })
     }

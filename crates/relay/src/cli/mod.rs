@@ -1,5 +1,7 @@
 //! The command line.
 
+mod acl;
+mod admin_client;
 mod cluster;
 mod database;
 mod dlq;
@@ -51,6 +53,8 @@ enum Command {
     Dlq(dlq::DlqArgs),
     /// Remove published rows that are old enough, once.
     Prune(prune::PruneArgs),
+    /// Show who must be allowed what in Kafka; create it with --apply, look for more with --check.
+    Acl(acl::AclArgs),
     /// Make, rotate and check the keyrings that payloads are encrypted with.
     Keys(keys::KeysArgs),
     /// Check or print the configuration.
@@ -207,6 +211,7 @@ pub fn main() -> Exit {
         Command::Replay(args) => replay::replay(&args),
         Command::Dlq(args) => dlq::dlq(&args),
         Command::Prune(args) => prune::prune(&args),
+        Command::Acl(args) => acl::acl(&args),
         Command::Keys(args) => keys::keys(&args),
         Command::Config {
             command: ConfigCommand::Check(settings),

@@ -98,8 +98,13 @@ impl Postgres {
     }
 
     /// The certificate authority that signed the server's certificate, if built with TLS.
-    pub fn ca_path(&self) -> Option<&Path> {
-        self.cluster.ca.as_deref()
+    pub fn ca_path(&self) -> Option<PathBuf> {
+        self.authority().map(Authority::certificate)
+    }
+
+    /// The certificate authority itself, if built with TLS: clients' certificates count as well.
+    pub fn authority(&self) -> Option<&Authority> {
+        self.cluster.authority.as_deref()
     }
 
     /// A connection URL over TCP with [`PASSWORD`]. Both names must be plain identifiers.
