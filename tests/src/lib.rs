@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod consumers;
 pub mod downtime;
 pub mod evidence;
+pub mod https;
 pub mod letters;
 mod load;
 pub mod oracle;

@@ -74,7 +74,11 @@ impl Graph {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "cargo metadata: {said}");
         let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
-        let builds = |edge: &&Edge| edge.dep_kinds.iter().any(|k| k.kind.as_deref() != Some("dev"));
+        let builds = |edge: &&Edge| {
+            edge.dep_kinds
+                .iter()
+                .any(|k| k.kind.as_deref() != Some("dev"))
+        };
         let needs = metadata.resolve.nodes.into_iter().map(|node| {
             let needed = node.deps.iter().filter(builds);
             (node.id, needed.map(|edge| edge.pkg.clone()).collect())
@@ -93,7 +97,9 @@ impl Graph {
 
     /// A package of the workspace, and all that it is built from.
     pub fn closure(&self, name: &str) -> Result<Vec<&Package>> {
-        let root = self.packages().find(|p| p.name == name && p.source.is_none());
+        let root = self
+            .packages()
+            .find(|p| p.name == name && p.source.is_none());
         let mut open = vec![&root.context("no such package")?.id];
         let mut seen = BTreeSet::new();
         while let Some(id) = open.pop() {
@@ -101,7 +107,10 @@ impl Graph {
                 open.extend(self.needs.get(id).into_iter().flatten());
             }
         }
-        Ok(seen.into_iter().filter_map(|id| self.packages.get(id)).collect())
+        Ok(seen
+            .into_iter()
+            .filter_map(|id| self.packages.get(id))
+            .collect())
     }
 
     /// What a package is built from directly.

@@ -62,7 +62,10 @@ fn licences_sources_and_bans_are_kept() {
         if !is_allowed(licence, &rules.licenses.allow) {
             complaints.insert(format!("{what}: licence {licence}"));
         }
-        let registry = package.source.as_deref().map(|s| s.trim_start_matches("registry+"));
+        let registry = package
+            .source
+            .as_deref()
+            .map(|s| s.trim_start_matches("registry+"));
         if registry.is_some_and(|r| !rules.sources.allow_registry.iter().any(|a| a == r)) {
             complaints.insert(format!("{what}: source {registry:?}"));
         }
@@ -76,7 +79,10 @@ fn licences_sources_and_bans_are_kept() {
         let found = versions.get(name.as_str());
         match (deny_multiple_versions, found) {
             (false, Some(found)) => {
-                complaints.insert(format!("{name} {found:?}: {}", reason.clone().unwrap_or_default()));
+                complaints.insert(format!(
+                    "{name} {found:?}: {}",
+                    reason.clone().unwrap_or_default()
+                ));
             }
             (true, Some(found)) if found.len() > 1 => {
                 complaints.insert(format!("{name}: more than one version: {found:?}"));

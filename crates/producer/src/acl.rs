@@ -144,7 +144,10 @@ impl fmt::Display for AclBinding {
         } = self;
         let (effect, operation) = (effect.name(), operation.name());
         let (pattern, resource) = (pattern.name(), resource.name());
-        write!(f, "{principal} {effect} {operation} {pattern} {resource} {name}")?;
+        write!(
+            f,
+            "{principal} {effect} {operation} {pattern} {resource} {name}"
+        )?;
         match host.as_str() {
             "*" => Ok(()),
             host => write!(f, " from {host}"),

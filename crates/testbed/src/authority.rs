@@ -52,8 +52,15 @@ impl Authority {
             folder: folder.to_owned(),
         };
         let mut ca = openssl()?;
-        ca.args(["req", "-x509", "-days", "30", "-subj", "/CN=outboxd testbed"])
-            .args(NEW_KEY);
+        ca.args([
+            "req",
+            "-x509",
+            "-days",
+            "30",
+            "-subj",
+            "/CN=outboxd testbed",
+        ])
+        .args(NEW_KEY);
         ca.arg("-keyout").arg(authority.file("ca.key"));
         ca.arg("-out").arg(authority.certificate());
         tool::run(ca, &authority.file("ca.out"), OPENSSL_WITHIN)?;
@@ -79,8 +86,15 @@ impl Authority {
         let mut ask = openssl()?;
         ask.args(["req", "-new", "-subj", &format!("/CN={common_name}")])
             .args(NEW_KEY);
-        ask.arg("-keyout").arg(&issued.key).arg("-out").arg(&request);
-        tool::run(ask, &self.file(&format!("{file}.request.out")), OPENSSL_WITHIN)?;
+        ask.arg("-keyout")
+            .arg(&issued.key)
+            .arg("-out")
+            .arg(&request);
+        tool::run(
+            ask,
+            &self.file(&format!("{file}.request.out")),
+            OPENSSL_WITHIN,
+        )?;
 
         let extensions = self.file(&format!("{file}.ext"));
         fs::write(&extensions, extensions_of(usage)).on("write", &extensions)?;
@@ -91,7 +105,11 @@ impl Authority {
         sign.arg("-CAkey").arg(self.file("ca.key"));
         sign.arg("-extfile").arg(&extensions);
         sign.arg("-out").arg(&issued.certificate);
-        tool::run(sign, &self.file(&format!("{file}.sign.out")), OPENSSL_WITHIN)?;
+        tool::run(
+            sign,
+            &self.file(&format!("{file}.sign.out")),
+            OPENSSL_WITHIN,
+        )?;
         Ok(issued)
     }
 

@@ -75,7 +75,7 @@ impl Client {
                 }
                 let mut count = 0;
                 let outcomes = rd::rd_kafka_CreateAcls_result_acls(result, &mut count);
-                let outcomes = slice(outcomes.cast_const(), count).iter();
+                let mut outcomes = slice(outcomes.cast_const(), count).iter();
                 let refusal = outcomes.find_map(|outcome| {
                     let error = rd::rd_kafka_acl_result_error(*outcome);
                     (!error.is_null()).then(|| ClientError {
@@ -190,7 +190,10 @@ macro_rules! both_ways {
 }
 
 both_ways!(
-    resource_to, resource_of, AclResource, rd_kafka_ResourceType_t,
+    resource_to,
+    resource_of,
+    AclResource,
+    rd_kafka_ResourceType_t,
     Topic = RD_KAFKA_RESOURCE_TOPIC,
     Group = RD_KAFKA_RESOURCE_GROUP,
     Cluster = RD_KAFKA_RESOURCE_BROKER,
@@ -198,13 +201,19 @@ both_ways!(
 );
 
 both_ways!(
-    pattern_to, pattern_of, AclPattern, rd_kafka_ResourcePatternType_t,
+    pattern_to,
+    pattern_of,
+    AclPattern,
+    rd_kafka_ResourcePatternType_t,
     Literal = RD_KAFKA_RESOURCE_PATTERN_LITERAL,
     Prefixed = RD_KAFKA_RESOURCE_PATTERN_PREFIXED,
 );
 
 both_ways!(
-    operation_to, operation_of, AclOperation, rd_kafka_AclOperation_t,
+    operation_to,
+    operation_of,
+    AclOperation,
+    rd_kafka_AclOperation_t,
     All = RD_KAFKA_ACL_OPERATION_ALL,
     Read = RD_KAFKA_ACL_OPERATION_READ,
     Write = RD_KAFKA_ACL_OPERATION_WRITE,
@@ -219,7 +228,10 @@ both_ways!(
 );
 
 both_ways!(
-    effect_to, effect_of, AclEffect, rd_kafka_AclPermissionType_t,
+    effect_to,
+    effect_of,
+    AclEffect,
+    rd_kafka_AclPermissionType_t,
     Allow = RD_KAFKA_ACL_PERMISSION_TYPE_ALLOW,
     Deny = RD_KAFKA_ACL_PERMISSION_TYPE_DENY,
 );

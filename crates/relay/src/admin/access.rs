@@ -52,7 +52,9 @@ impl Access {
 /// The token of `Bearer TOKEN`; the scheme is not case-sensitive (RFC 9110, section 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(b"Bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| token.trim_ascii())
 }
 
 /// Compares digests in constant time, so that the time tells neither where they differ nor how long the

@@ -69,7 +69,9 @@ async fn connection(socket: TcpStream, router: Router, tls: Option<Arc<Tls>>) {
     let handshake = tls.acceptor().accept(socket);
     match tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await {
         Ok(Ok(socket)) => converse(socket, router).await,
-        Ok(Err(error)) => tracing::debug!(%error, "an admin connection failed in its TLS handshake"),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "an admin connection failed in its TLS handshake")
+        }
         Err(_) => tracing::debug!("an admin connection took too long for its TLS handshake"),
     }
 }

@@ -126,8 +126,7 @@ impl Endpoint {
         };
         let name = ServerName::try_from(host(&self.authority).to_owned())
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-        let connection =
-            ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
+        let connection = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
         self.ask(StreamOwned::new(connection, socket), path)
     }
 
@@ -180,7 +179,10 @@ impl Endpoint {
     /// What answers is something else.
     pub fn stranger(&self) -> Problem {
         Problem::new(
-            format!("what answers on {} is not outboxd's /status", self.authority),
+            format!(
+                "what answers on {} is not outboxd's /status",
+                self.authority
+            ),
             "Say where the relay listens with --url (its admin.listen), with https:// if it has admin.tls_cert.",
         )
     }
@@ -195,7 +197,9 @@ fn malformed() -> Problem {
 
 /// Without port and brackets.
 fn host(authority: &str) -> &str {
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let host = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host);
     host.trim_start_matches('[').trim_end_matches(']')
 }
 

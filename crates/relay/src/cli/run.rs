@@ -119,7 +119,10 @@ fn admin_tls(admin: &Admin) -> Result<Option<Tls>, Exit> {
     let loaded = Tls::load(certificate, key);
     loaded.map(Some).map_err(|error| {
         let error = failure::chain(&error);
-        tracing::error!(error, "the admin endpoints have no certificate: check admin.tls_cert and admin.tls_key");
+        tracing::error!(
+            error,
+            "the admin endpoints have no certificate: check admin.tls_cert and admin.tls_key"
+        );
         Exit::Config
     })
 }

@@ -60,7 +60,10 @@ fn endpoint(args: &StatusArgs) -> Result<Endpoint, Exit> {
     let token = match &args.token_file {
         Some(file) => Some(Secret::read(file).map_err(|error| {
             let message = format!("reading {}: {error}", file.display());
-            usage(Problem::new(message, "Name a file that holds the relay's token."))
+            usage(Problem::new(
+                message,
+                "Name a file that holds the relay's token.",
+            ))
         })?),
         None => None,
     };

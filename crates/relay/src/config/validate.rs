@@ -7,7 +7,6 @@ use std::hash::Hash;
 
 use envelope::{HeaderColumn, TableSpec, TopicPattern, TopicPolicy, TopicTemplate};
 
-use super::{Admin, Config};
 use super::connection;
 use super::dead_letter::DeadLetterSpec;
 use super::draft::{Draft, PipelineDraft, PipelineScope, Scope, TableDraft};
@@ -16,6 +15,7 @@ use super::field::{Sources, secret_file};
 use super::kafka::Kafka;
 use super::keys::is_topic_name;
 use super::pipeline::{Pipeline, SinkKind};
+use super::{Admin, Config};
 
 /// The configuration that `draft` means, as far as there are no faults.
 pub(super) fn finish(draft: &Draft, sources: &Sources<'_>, faults: &mut Faults) -> Config {
@@ -57,16 +57,26 @@ fn admin(scope: &Scope<Config>, sources: &Sources<'_>, faults: &mut Faults) -> A
     match (&admin.tls_cert, &admin.tls_key) {
         (Some(_), None) => report(
             "admin.tls_cert",
-            Fault::new("needs admin.tls_key", "give the certificate's key, or remove it"),
+            Fault::new(
+                "needs admin.tls_key",
+                "give the certificate's key, or remove it",
+            ),
         ),
         (None, Some(_)) => report(
             "admin.tls_key",
-            Fault::new("needs admin.tls_cert", "give the key's certificate, or remove it"),
+            Fault::new(
+                "needs admin.tls_cert",
+                "give the key's certificate, or remove it",
+            ),
         ),
         (Some(_), Some(_)) | (None, None) => {}
     }
     let path = "admin.token_file";
-    match admin.token_file.as_deref().map(|file| secret_file(file, sources)) {
+    match admin
+        .token_file
+        .as_deref()
+        .map(|file| secret_file(file, sources))
+    {
         Some(Ok(token)) if token.expose().trim().chars().count() < TOKEN_CHARS_MIN => report(
             path,
             Fault::new(

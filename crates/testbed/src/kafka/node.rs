@@ -78,7 +78,10 @@ impl Node {
         let secured = self.security.as_deref().map(Security::properties);
         let own: Vec<_> = secured.into_iter().flatten().collect();
         let own = [&own[..], shape.own].concat();
-        let shape = Shape { own: &own, ..*shape };
+        let shape = Shape {
+            own: &own,
+            ..*shape
+        };
         let text = server_properties(self.id, &self.ports, advertised, &data, &shape);
         fs::write(&path, text).on("write", &path)?;
         let mut format = self.distribution.formatter()?;

@@ -24,14 +24,26 @@ fn acl(house: &Household<'_>, extra: &[&str]) -> Result<Said> {
 /// Grants what is needed: missing before, exact behind, and nothing to do any more.
 pub(super) fn grant(house: &Household<'_>) -> Result<()> {
     let printed = acl(house, &[])?;
-    ensure!(printed.succeeded && printed.text.contains("kafka-acls.sh"), "{}", printed.text);
+    ensure!(
+        printed.succeeded && printed.text.contains("kafka-acls.sh"),
+        "{}",
+        printed.text
+    );
     let before = acl(house, &["--check"])?;
     let needed = printed.text.matches("kafka-acls.sh").count();
     let missing = before.text.matches("MISSING").count();
-    ensure!(!before.succeeded && missing == needed, "{needed}: {}", before.text);
+    ensure!(
+        !before.succeeded && missing == needed,
+        "{needed}: {}",
+        before.text
+    );
     let applied = acl(house, &["--apply", "--check"])?;
     ensure!(applied.succeeded, "{}", applied.text);
-    ensure!(applied.text.matches("granted").count() == needed, "{}", applied.text);
+    ensure!(
+        applied.text.matches("granted").count() == needed,
+        "{}",
+        applied.text
+    );
     let again = acl(house, &["--apply"])?;
     ensure!(again.text.contains("nothing to do"), "{}", again.text);
     Ok(())
@@ -66,14 +78,26 @@ pub(super) fn wider_is_found(house: &Household<'_>) -> Result<()> {
 
     let found = acl(house, &["--check"])?;
     ensure!(!found.succeeded, "{}", found.text);
-    ensure!(found.text.matches("WIDER").count() == wider.len(), "{}", found.text);
+    ensure!(
+        found.text.matches("WIDER").count() == wider.len(),
+        "{}",
+        found.text
+    );
     for binding in &wider {
-        ensure!(found.text.contains(&format!("WIDER    {binding}: ")), "{binding}: {}", found.text);
+        ensure!(
+            found.text.contains(&format!("WIDER    {binding}: ")),
+            "{binding}: {}",
+            found.text
+        );
     }
     ensure!(!found.text.contains("MISSING"), "{}", found.text);
     // Whoever may not read the lists is told what that takes.
     let relay = house.outboxd(&["acl", "--principal", "User:outboxd", "--check"], &[])?;
     ensure!(!relay.succeeded, "{}", relay.text);
-    ensure!(relay.text.contains("Run it as an administrator"), "{}", relay.text);
+    ensure!(
+        relay.text.contains("Run it as an administrator"),
+        "{}",
+        relay.text
+    );
     Ok(())
 }

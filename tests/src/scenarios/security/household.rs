@@ -12,7 +12,7 @@ use testbed::{Authority, Issued, KafkaBuilder, Usage};
 use crate::relay::Relay;
 use crate::scenario::Figures;
 use crate::stage::{DATABASE, Stage, outboxd};
-use crate::wait;
+use crate::{https, wait};
 
 pub(super) const RELAY: &str = "outboxd";
 pub(super) const WRITER: &str = "outboxd_write_back";
@@ -92,13 +92,12 @@ impl<'a> Household<'a> {
     pub fn found(stage: &'a Stage) -> Result<Self> {
         let folder = stage.folder().to_owned();
         let secret = |name: &str, secret: &str| SecretFile::new(&folder, name, secret);
-        let [(_, relay), (_, writer), .., (_, _)] = ROLES;
         let authority = Authority::make(&folder.join("admin-ca"))?;
         let brokers = stage.kafka.authority().context("no authority")?;
-        secret("writer", writer)?;
+        secret("writer", ROLES[1].1)?;
         let mut house = Self {
             stage,
-            relay_password: secret("relay", relay)?,
+            relay_password: secret("relay", ROLES[0].1)?,
             kafka_password: secret("kafka", USERS[0].1)?,
             token: secret("token", TOKEN)?,
             admin: authority.issue("admin", "localhost", Usage::Server)?,
@@ -171,16 +170,13 @@ impl<'a> Household<'a> {
     }
 
     /// What a command needs to be given by an operator.
-    pub fn as_operator(&self) -> [(String, String); 2] {
+    pub fn as_operator(&self) -> [(String, String); 1] {
         let url = format!(
             "postgres://{OPERATOR}:{}@localhost:{}/{DATABASE}",
             ROLES[3].1,
             self.stage.postgres.port()
         );
-        [
-            ("OUTBOXD_POSTGRES_URL".to_owned(), url),
-            ("OUTBOXD_POSTGRES_USER".to_owned(), OPERATOR.to_owned()),
-        ]
+        [("OUTBOXD_POSTGRES_URL".to_owned(), url)]
     }
 
     /// Starts a relay with the configuration.
@@ -222,24 +218,18 @@ impl<'a> Household<'a> {
 
     /// Status and body of an admin path, with these lines of a header.
     pub fn ask(&self, relay: &Relay, path: &str, lines: &[&str]) -> Result<(u16, String)> {
-        let mut command = Command::new("curl");
-        command.args(["--silent", "--show-error", "--max-time", "5", "--cacert"]);
-        command.arg(self.authority.certificate());
-        command.args(["--write-out", "\n%{http_code}"]);
-        for line in lines {
-            command.args(["--header", line]);
-        }
-        command.arg(format!("https://localhost:{}{path}", relay.admin().port()));
-        let said = self.run(&mut command)?;
-        let (body, status) = said.text.rsplit_once('\n').context("no answer")?;
-        ensure!(said.succeeded, "{path}: {}", said.text);
-        Ok((status.parse()?, body.to_owned()))
+        let authority = self.authority.certificate();
+        let (status, body) = https::get(relay.admin(), path, &authority, lines)?;
+        self.hear(&body);
+        Ok((status, body))
     }
 
     /// Waits until events can flow.
     pub async fn ready(&self, relay: &Relay) -> Result<()> {
         wait::until("the relay is ready", WITHIN, async || {
-            Ok(self.get(relay, "/ready").is_ok_and(|(status, _)| status == 200))
+            Ok(self
+                .get(relay, "/ready")
+                .is_ok_and(|(status, _)| status == 200))
         })
         .await
         .map(drop)
@@ -271,7 +261,8 @@ impl<'a> Household<'a> {
     pub fn insert(&self, types: &[&str]) -> Result<()> {
         for kind in types {
             let sql = format!(
-                "SET ROLE {SERVICE}; INSERT INTO outbox (event_type, payload) VALUES ('{kind}', '{{}}')"
+                "BEGIN; SET LOCAL ROLE {SERVICE}; \
+                 INSERT INTO outbox (event_type, payload) VALUES ('{kind}', '{{}}'); COMMIT"
             );
             self.stage.postgres.sql(DATABASE, &sql)?;
         }
@@ -295,7 +286,11 @@ impl<'a> Household<'a> {
         ensure!(printed.text.contains("<redacted>"), "{}", printed.text);
         let mut secrets: Vec<String> = ROLES.iter().map(|(_, s)| (*s).to_owned()).collect();
         secrets.extend(USERS.iter().map(|(_, s)| (*s).to_owned()));
-        for text in ["second-relay-password-77aa", "not-the-password-a1b2c3", TOKEN] {
+        for text in [
+            "second-relay-password-77aa",
+            "not-the-password-a1b2c3",
+            TOKEN,
+        ] {
             secrets.push(text.to_owned());
         }
         secrets.push(self.token.read()?);

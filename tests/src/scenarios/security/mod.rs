@@ -53,7 +53,10 @@ async fn run(figures: &mut Figures) -> Result<()> {
     let checked = house.outboxd(&["doctor"], &[])?;
     ensure!(checked.succeeded, "doctor: {}", checked.text);
 
-    figures.add("refused_to_strangers", strangers::get_nowhere(&house).await?);
+    figures.add(
+        "refused_to_strangers",
+        strangers::get_nowhere(&house).await?,
+    );
     new_postgres_password(&house, &relay).await?;
     figures.add("slow_connections", doors::hold(&mut house, &relay).await?);
     house.stop(relay)?;
@@ -94,9 +97,21 @@ async fn letters_come_back(house: &mut Household<'_>, relay: &crate::relay::Rela
     .with_context(|| relay.log_text())?;
     cluster::create_topic(&house.stage.bootstrap(), LATE, 1, &[]).await?;
     let operator = house.as_operator();
-    let replay = ["dlq", "replay", "--all", "--reason", "the topic is there", "--yes"];
+    let replay = [
+        "dlq",
+        "replay",
+        "--all",
+        "--reason",
+        "the topic is there",
+        "--yes",
+    ];
     let replayed = house.outboxd(&replay, &operator)?;
-    ensure!(replayed.succeeded, "replay: {}\n{}", replayed.text, relay.log_text());
+    ensure!(
+        replayed.succeeded,
+        "replay: {}\n{}",
+        replayed.text,
+        relay.log_text()
+    );
     let count = house.metric(relay, PUBLISHED)?;
     ensure!(count >= 3.0, "{count} events are published");
     Ok(())

@@ -28,7 +28,14 @@ pub(super) fn make(house: &Household<'_>) -> Result<()> {
         stage.postgres.port()
     );
     let mut init = std::process::Command::new(crate::stage::outboxd()?);
-    init.args(["init", "--apply", "--role", RELAY, "--write-back-role", WRITER]);
+    init.args([
+        "init",
+        "--apply",
+        "--role",
+        RELAY,
+        "--write-back-role",
+        WRITER,
+    ]);
     init.args(["--service-role", SERVICE, "--operator-role", OPERATOR]);
     // The brokers' administrator comes through the plain listener.
     init.args(["--kafka", &stage.bootstrap()]);
@@ -72,20 +79,59 @@ const FILES: &str = "SELECT pg_read_file('/etc/passwd')";
 
 /// All statements; what a role may do of them is listed, the rest is denied.
 const STATEMENTS: [&str; 22] = [
-    INSERT, EMIT, MARK, FORGE, REMOVE, READ, LOOK, COUNT, ASK, ASK_AS_ANOTHER, UNASK, READ_CONTROL,
-    FEED, UNFEED, STREAM, PUBLISH, ALTER, TRUNCATE, OTHERS, CREATE, ROLE, FILES,
+    INSERT,
+    EMIT,
+    MARK,
+    FORGE,
+    REMOVE,
+    READ,
+    LOOK,
+    COUNT,
+    ASK,
+    ASK_AS_ANOTHER,
+    UNASK,
+    READ_CONTROL,
+    FEED,
+    UNFEED,
+    STREAM,
+    PUBLISH,
+    ALTER,
+    TRUNCATE,
+    OTHERS,
+    CREATE,
+    ROLE,
+    FILES,
 ];
 
 const ALLOWED: [(&str, &[&str]); 5] = [
-    (RELAY, &[READ, LOOK, COUNT, READ_CONTROL, FEED, UNFEED, STREAM]),
+    (
+        RELAY,
+        &[READ, LOOK, COUNT, READ_CONTROL, FEED, UNFEED, STREAM],
+    ),
     (WRITER, &[MARK, LOOK]),
     (SERVICE, &[INSERT, EMIT]),
     (OPERATOR, &[READ, LOOK, ASK, READ_CONTROL, FEED]),
     (
         OWNER,
         &[
-            INSERT, EMIT, MARK, FORGE, REMOVE, READ, LOOK, COUNT, ASK, ASK_AS_ANOTHER, UNASK,
-            READ_CONTROL, FEED, UNFEED, PUBLISH, ALTER, TRUNCATE, CREATE,
+            INSERT,
+            EMIT,
+            MARK,
+            FORGE,
+            REMOVE,
+            READ,
+            LOOK,
+            COUNT,
+            ASK,
+            ASK_AS_ANOTHER,
+            UNASK,
+            READ_CONTROL,
+            FEED,
+            UNFEED,
+            PUBLISH,
+            ALTER,
+            TRUNCATE,
+            CREATE,
         ],
     ),
 ];

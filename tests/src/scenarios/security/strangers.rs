@@ -27,8 +27,16 @@ pub(super) async fn get_nowhere(house: &Household<'_>) -> Result<usize> {
         refused_by(topic, write(&books, topic), topic_denied)?;
         refused += 3;
     }
-    refused_by("ledger", read(&books, "ledger.posted", "books"), topic_denied)?;
-    refused_by("a group", read(&books, "transfers.settled", "spies"), group_denied)?;
+    refused_by(
+        "ledger",
+        read(&books, "ledger.posted", "books"),
+        topic_denied,
+    )?;
+    refused_by(
+        "a group",
+        read(&books, "transfers.settled", "spies"),
+        group_denied,
+    )?;
     for id in ["outboxd.outbox.0", "outboxd.outbox.doctor"] {
         refused_by(id, fence(&mallory, id), id_denied)?;
         refused_by(id, fence(&books, id), id_denied)?;
@@ -72,7 +80,10 @@ fn config(house: &Household<'_>, user: &str, password: &str) -> Result<ClientCon
     let authority = kafka.authority().context("no authority")?.certificate();
     let mut config = ClientConfig::new();
     config
-        .set("bootstrap.servers", kafka.sasl_bootstrap().context("no listener")?)
+        .set(
+            "bootstrap.servers",
+            kafka.sasl_bootstrap().context("no listener")?,
+        )
         .set("security.protocol", "SASL_SSL")
         .set("sasl.mechanism", "SCRAM-SHA-512")
         .set("sasl.username", user)
@@ -121,7 +132,10 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let outcome = result.as_ref().map(drop).map_err(|(error, _)| error.clone());
+        let outcome = result
+            .as_ref()
+            .map(drop)
+            .map_err(|(error, _)| error.clone());
         let _ = self.0.send(outcome);
     }
 }

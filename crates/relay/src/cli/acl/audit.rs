@@ -24,7 +24,10 @@ pub(super) enum Finding {
     /// It is forbidden, whatever allows it.
     Denied { wanted: AclBinding, by: AclBinding },
     /// It allows more than there should be.
-    Wider { binding: AclBinding, why: &'static str },
+    Wider {
+        binding: AclBinding,
+        why: &'static str,
+    },
 }
 
 /// Compares. What is needed comes first, then what is too much.
@@ -64,8 +67,7 @@ fn is_for(found: &AclBinding, wanted: &AclBinding) -> bool {
 /// Whether forbidding the one forbids the other: what describes is needed by all that reads or writes.
 fn hits(denial: &AclBinding, wanted: &AclBinding) -> bool {
     let operation = denial.operation;
-    operation == wanted.operation
-        || matches!(operation, AclOperation::All | AclOperation::Describe)
+    operation == wanted.operation || matches!(operation, AclOperation::All | AclOperation::Describe)
 }
 
 /// Why a binding is more than there should be.
@@ -79,7 +81,10 @@ fn excess(wanted: &Wanted, found: &AclBinding) -> Option<&'static str> {
         let is_open = touches || found.resource == AclResource::Cluster;
         return is_open.then_some("it is for everybody");
     }
-    let is_consumer = wanted.bindings.iter().any(|w| w.principal == found.principal);
+    let is_consumer = wanted
+        .bindings
+        .iter()
+        .any(|w| w.principal == found.principal);
     if found.principal == wanted.relay || is_consumer && touches {
         return (!is_harmless(found)).then_some("the principal does not need it");
     }
@@ -94,10 +99,13 @@ fn excess(wanted: &Wanted, found: &AclBinding) -> Option<&'static str> {
         (AclResource::TransactionalId, All | Write) => Some("it can fence the relay"),
         (_, All) => Some("it allows everything"),
         (_, Write) => Some("only the relay may write there"),
-        (_, Delete | Alter | AlterConfigs) => Some("it can alter or delete what the relay has written"),
-        (_, Create | Describe | DescribeConfigs | Read | ClusterAction | IdempotentWrite | Unknown) => {
-            None
+        (_, Delete | Alter | AlterConfigs) => {
+            Some("it can alter or delete what the relay has written")
         }
+        (
+            _,
+            Create | Describe | DescribeConfigs | Read | ClusterAction | IdempotentWrite | Unknown,
+        ) => None,
     }
 }
 
@@ -164,7 +172,11 @@ mod tests {
 
     /// What is found beside all that is needed.
     fn beside(found: AclBinding) -> Vec<Finding> {
-        let guarded = ["x All topic transfers.*", "x All topic checkpoint", "x All id relay.*"];
+        let guarded = [
+            "x All topic transfers.*",
+            "x All topic checkpoint",
+            "x All id relay.*",
+        ];
         let mut bindings: BTreeSet<_> = NEEDED.iter().map(|text| binding(text)).collect();
         bindings.insert(binding("books Read topic transfers.*"));
         let wanted = Wanted {
@@ -201,7 +213,8 @@ mod tests {
             "* All cluster kafka-cluster",
         ] {
             let findings = beside(binding(wide));
-            let is_wider = matches!(&findings[..], [Finding::Wider { binding: b, .. }] if *b == binding(wide));
+            let is_wider =
+                matches!(&findings[..], [Finding::Wider { binding: b, .. }] if *b == binding(wide));
             assert!(is_wider, "{wide}: {findings:?}");
         }
     }

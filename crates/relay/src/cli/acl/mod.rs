@@ -62,16 +62,16 @@ pub(super) struct AclArgs {
 
 pub(super) fn acl(args: &AclArgs) -> Result<(), Exit> {
     let config = args.settings.load()?;
-    let told = |problem: Problem| {
+    let failed = |problem: Problem| {
         problem.report();
         Exit::Failure
     };
-    let wanted = wanted(&config, args).map_err(told)?;
+    let wanted = wanted(&config, args).map_err(failed)?;
     if !args.apply && !args.check {
         print(&config, &wanted);
         return Ok(());
     }
-    super::block_on(run(&config, args, wanted))?.map_err(told)?
+    super::block_on(run(&config, args, wanted))?.map_err(failed)?
 }
 
 /// What all pipelines need together: they share the principal.
@@ -86,7 +86,9 @@ fn wanted(config: &Config, args: &AclArgs) -> Result<Wanted, Problem> {
     };
     for pipeline in published(config) {
         let ground = Ground::of(pipeline)?;
-        wanted.bindings.extend(ground.relay(&args.principal, repairs));
+        wanted
+            .bindings
+            .extend(ground.relay(&args.principal, repairs));
         wanted.guarded.extend(ground.guarded());
     }
     wanted.bindings.extend(plan::consumers(&args.consumers));
@@ -114,7 +116,8 @@ fn print(config: &Config, wanted: &Wanted) {
 async fn run(config: &Config, args: &AclArgs, wanted: Wanted) -> Result<Result<(), Exit>, Problem> {
     let mut clusters: BTreeMap<&str, &Pipeline> = BTreeMap::new();
     for pipeline in published(config) {
-        clusters.entry(&pipeline.kafka.bootstrap).or_insert(pipeline);
+        let bootstrap = pipeline.kafka.bootstrap.as_str();
+        clusters.entry(bootstrap).or_insert(pipeline);
     }
     let mut agrees = true;
     for pipeline in clusters.into_values() {
@@ -208,7 +211,10 @@ impl Brokers {
         let asked = [ResourceSpecifier::Broker(*broker)];
         let answers = admin.describe_configs(&asked, &cluster::options()).await;
         let described = answers.ok()?.into_iter().next()?.ok()?;
-        let entry = described.entries.into_iter().find(|e| e.name == OPEN_BY_DEFAULT);
+        let entry = described
+            .entries
+            .into_iter()
+            .find(|e| e.name == OPEN_BY_DEFAULT);
         // What is not set is not among the settings of some versions.
         Some(entry.and_then(|e| e.value).as_deref() == Some("true"))
     }

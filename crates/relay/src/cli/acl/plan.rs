@@ -80,10 +80,15 @@ impl Ground {
     pub fn guarded(&self) -> Vec<AclBinding> {
         let own = std::iter::once(&self.checkpoint).chain(&self.dead_letters);
         let own = own.map(|name| (Topic, Literal, name.as_str()));
-        let events = self.events.iter().map(|(p, name)| (Topic, *p, name.as_str()));
+        let events = self
+            .events
+            .iter()
+            .map(|(p, name)| (Topic, *p, name.as_str()));
         let ids = std::iter::once((TransactionalId, Prefixed, self.ids.as_str()));
         let places = own.chain(events).chain(ids);
-        places.map(|place| binding("", place, AclOperation::All)).collect()
+        places
+            .map(|place| binding("", place, AclOperation::All))
+            .collect()
     }
 }
 
@@ -230,7 +235,10 @@ mod tests {
 
     #[test]
     fn consumers_share_what_they_have_in_common() {
-        let named = ["books=User:CN=a,O=b:transfers.", "books=User:CN=a,O=b:ledger."];
+        let named = [
+            "books=User:CN=a,O=b:transfers.",
+            "books=User:CN=a,O=b:ledger.",
+        ];
         let named: Vec<Consumer> = named.iter().map(|text| text.parse().unwrap()).collect();
         let expected = [
             "User:CN=a,O=b may Write literal topic books.dead-letter",

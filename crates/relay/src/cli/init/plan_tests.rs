@@ -94,7 +94,10 @@ fn a_role_for_write_back_has_those_rights_in_the_relays_place() {
         let granted = objects.filter_map(|object| object.strip_suffix(&to));
         granted.map(str::to_owned).collect()
     };
-    let of_relay = ["USAGE on schema public", "SELECT on sequence public.outbox_seq_seq"];
+    let of_relay = [
+        "USAGE on schema public",
+        "SELECT on sequence public.outbox_seq_seq",
+    ];
     assert_eq!(granted("outboxd"), of_relay);
     let of_writer = [
         "USAGE on schema public",

@@ -71,6 +71,9 @@ fn every_example_of_a_key_without_default_loads() {
                 "postgres.database" => "postgres.hosts = ['h']",
                 "postgres.sslcert" => "postgres.url = 'postgres://h/d'\npostgres.sslkey = '/k'",
                 "postgres.sslkey" => "postgres.url = 'postgres://h/d'\npostgres.sslcert = '/c'",
+                "postgres.write_back_password" => {
+                    "postgres.url = 'postgres://h/d'\npostgres.write_back_user = 'w'"
+                }
                 _ => "postgres.url = 'postgres://h/d'",
             };
             let toml = format!(
@@ -78,7 +81,10 @@ fn every_example_of_a_key_without_default_loads() {
                 key.path, open.example
             );
             let env: &[_] = &[("DB_PASSWORD", "x"), ("KAFKA_PASSWORD", "x")];
-            let files: &[_] = &[("/run/secrets/outboxd-password", "x")];
+            let files: &[_] = &[
+                ("/run/secrets/outboxd-password", "x"),
+                ("/run/secrets/outboxd-write-back", "x"),
+            ];
             let loaded = Given {
                 toml: Some(&toml),
                 env,
@@ -91,6 +97,25 @@ fn every_example_of_a_key_without_default_loads() {
     }
     check(PIPELINE, "");
     check(TABLE, "[[pipelines.tables]]");
+    for (key, open) in GLOBAL
+        .iter()
+        .filter_map(|key| Some((key, key.open.as_ref()?)))
+    {
+        let companion = match key.path {
+            "admin.tls_cert" => "admin.tls_key = '/k'",
+            "admin.tls_key" => "admin.tls_cert = '/c'",
+            _ => "",
+        };
+        let (path, example) = (key.path, open.example);
+        let toml = format!("{path} = {example}\n{companion}\n{LEAST}");
+        let loaded = Given {
+            toml: Some(&toml),
+            files: &[("/run/secrets/outboxd-admin", "0123456789abcdef")],
+            ..Given::default()
+        }
+        .load();
+        assert!(loaded.is_ok(), "{toml}\n{loaded:?}");
+    }
 }
 
 #[test]
