@@ -9,6 +9,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsAcceptor;
 
+use crate::failure::chain;
+
 /// The files can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -87,9 +89,8 @@ impl Tls {
                     loaded.acceptor = acceptor;
                 }
                 Err(error) => {
-                    let error: &dyn std::error::Error = &error;
                     tracing::warn!(
-                        error,
+                        error = chain(&error),
                         "the new certificate of the admin endpoints can't be used: the known one is"
                     );
                 }
@@ -120,9 +121,10 @@ impl Files {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        let files = [&self.certificate, &self.key];
-        let digests = files.map(|file| Sha256::digest(file));
-        Sha256::digest(digests.concat()).into()
+        let mut both = Sha256::new();
+        both.update(Sha256::digest(&self.certificate));
+        both.update(Sha256::digest(&self.key));
+        both.finalize().into()
     }
 
     fn acceptor(&self, certificate: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {

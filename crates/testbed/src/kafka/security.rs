@@ -49,9 +49,9 @@ impl Security {
             ),
             ("super.users", "User:ANONYMOUS"),
             ("ssl.keystore.type", "PEM"),
-            ("ssl.keystore.location", &keystore),
+            ("ssl.keystore.location", keystore.as_str()),
             ("ssl.truststore.type", "PEM"),
-            ("ssl.truststore.location", &authority),
+            ("ssl.truststore.location", authority.as_str()),
             ("listener.name.tls.ssl.client.auth", "required"),
             (
                 "ssl.principal.mapping.rules",

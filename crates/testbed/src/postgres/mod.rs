@@ -9,7 +9,7 @@ mod session;
 mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ pub use builder::PostgresBuilder;
 pub use copy::DataCopy;
 pub use session::Row;
 
+use crate::authority::Authority;
 use crate::error::{Error, Result};
 use crate::process::ServerProcess;
 use crate::tool;

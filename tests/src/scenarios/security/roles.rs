@@ -51,7 +51,6 @@ pub(super) fn make(house: &Household<'_>) -> Result<()> {
     Ok(())
 }
 
-const DENIED: Option<&SqlState> = Some(&SqlState::INSUFFICIENT_PRIVILEGE);
 const INSERT: &str = "INSERT INTO outbox (event_type, payload) VALUES ('transfers.settled', '{}')";
 const EMIT: &str = "SELECT outbox_emit('transfers.settled', 't', '{}')";
 const MARK: &str = "UPDATE outbox SET state = 'SENT', attempts = 1, last_error = NULL";
@@ -142,13 +141,11 @@ pub(super) async fn judge(house: &Household<'_>) -> Result<usize> {
     for (role, allowed) in ALLOWED {
         let client = connect(house, role).await?;
         for statement in STATEMENTS {
-            let expected = match allowed.contains(&statement) {
-                true => None,
-                false => DENIED,
-            };
+            let is_denied = !allowed.contains(&statement);
+            let expected = is_denied.then_some(SqlState::INSUFFICIENT_PRIVILEGE);
             let found = attempt(&client, statement).await?;
             ensure!(
-                found.as_ref() == expected,
+                found == expected,
                 "{role}: {statement}: {found:?} in the place of {expected:?}"
             );
             tried += 1;
