@@ -93,11 +93,6 @@ impl Endpoint {
         Ok((scheme, authority))
     }
 
-    /// Where it is.
-    pub fn authority(&self) -> &str {
-        &self.authority
-    }
-
     /// The body at a path.
     ///
     /// # Errors
