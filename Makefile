@@ -86,6 +86,17 @@ chaos-night: ## chaos for a night: every version of Postgres, one broker and thr
 	    CHAOS_SECONDS=$(or $(CHAOS_SECONDS),3600) OUTAGE_SECONDS=600 EACH=1 || exit 1; \
 	done; done
 
+.PHONY: audit-deps
+audit-deps: ## asks the advisory database about the dependencies; needs the internet, installs cargo-deny
+	@cargo deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --locked check --config .ci/deny.toml
+
+.PHONY: sbom
+sbom: deps ## writes target/outboxd.cdx.json, a bill of materials (CycloneDX)
+	@mkdir -p target
+	@$(RUN) -p scenarios --bin sbom > target/outboxd.cdx.json
+	@echo 'target/outboxd.cdx.json'
+
 SEEDS ?= 1000
 
 .PHONY: sim

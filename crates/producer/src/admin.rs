@@ -1,9 +1,9 @@
-//! What the brokers say of a topic, without producing to it.
+//! What the brokers say of a topic, without producing to it; access control lists.
 
 use std::ffi::CString;
 use std::time::Duration;
 
-use crate::{ClientError, CreateError, config, ffi};
+use crate::{AclBinding, ClientError, CreateError, config, ffi};
 
 /// Asks about topics. It never creates one.
 pub struct Admin {
@@ -53,6 +53,27 @@ impl Admin {
             Some((UNKNOWN_TOPIC | INVALID_TOPIC, _)) | None => TopicAccess::Missing,
             Some((code, _)) => TopicAccess::Unready(code),
         })
+    }
+
+    /// Every binding of the brokers' access control lists; blocks for up to about twice the timeout.
+    ///
+    /// It takes DESCRIBE on the cluster. Brokers without an authorizer answer
+    /// `SECURITY_DISABLED` (54).
+    pub fn acls(&self, timeout: Duration) -> Result<Vec<AclBinding>, ClientError> {
+        self.client.acls(timeout)
+    }
+
+    /// Creates bindings; those that are there already stay as they are. It takes ALTER on the cluster.
+    pub fn create_acls(
+        &self,
+        bindings: &[AclBinding],
+        timeout: Duration,
+    ) -> Result<(), ClientError> {
+        // librdkafka refuses an empty request.
+        if bindings.is_empty() {
+            return Ok(());
+        }
+        self.client.create_acls(bindings, timeout)
     }
 
     fn max_message_bytes(

@@ -12,6 +12,7 @@
 //! stated timeout, and nothing calls back (but for the count of closed connections): events are
 //! fetched by `poll`.
 
+mod acl;
 mod admin;
 mod config;
 mod error;
@@ -19,6 +20,7 @@ mod ffi;
 mod groups;
 mod record;
 
+pub use acl::{AclBinding, AclEffect, AclOperation, AclPattern, AclResource};
 pub use admin::{Admin, TopicAccess};
 pub use config::CreateError;
 pub use error::{DeliveryError, ErrorClass, InvalidRecord, TransactionError};

@@ -18,6 +18,7 @@
 //! set; then its path is printed.
 
 mod account;
+mod authority;
 mod cache;
 mod client;
 mod error;
@@ -34,6 +35,7 @@ mod run_folder;
 mod tool;
 mod wait;
 
+pub use authority::{Authority, Issued, Usage};
 pub use client::Program;
 pub use error::{Error, Result};
 pub use kafka::{KAFKA_VERSION, Kafka, KafkaBuilder, KafkaCluster};

@@ -57,6 +57,7 @@ mod retention;
 mod rolling_upgrade;
 mod row_shapes;
 mod runbooks;
+mod security;
 mod silent_host;
 mod slot_identity;
 mod slot_lost;
@@ -117,6 +118,7 @@ pub static ALL: &[Scenario] = &[
     encryption::SCENARIO,
     decrypted::SCENARIO,
     tls::SCENARIO,
+    security::SCENARIO,
     latency::SCENARIO,
     large_transaction::SCENARIO,
     backlog::SCENARIO,

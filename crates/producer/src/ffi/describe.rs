@@ -33,6 +33,14 @@ impl Request {
         Self { options, queue }
     }
 
+    pub fn options(&self) -> *const rd::rd_kafka_AdminOptions_t {
+        self.options.as_ptr()
+    }
+
+    pub fn queue(&self) -> *mut rd::rd_kafka_queue_t {
+        self.queue.as_ptr()
+    }
+
     /// Waits for the answer, and has it read before it is given back.
     pub fn answer<T>(
         &self,

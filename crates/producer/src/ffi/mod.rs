@@ -5,6 +5,7 @@
 //! [`Client::next_event`] returns. [`Topic`]s must be dropped before their [`Client`], which
 //! `Producer::drop` sees to.
 
+mod acl;
 mod describe;
 mod groups;
 

@@ -1,12 +1,16 @@
 //! The admin endpoints: up from the first moment, whatever the pipelines do.
 
+mod access;
 mod page;
+mod server;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -14,6 +18,8 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use self::access::Access;
+use crate::config::Admin;
 use crate::telemetry::{Metrics, PipelineMetrics, Readiness, Role, Status, Vitals};
 
 /// What the endpoints show.
@@ -47,8 +53,10 @@ pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves until the process ends.
-pub async fn serve(listener: TcpListener, shown: Shown) -> std::io::Result<()> {
+pub use tls::{Tls, TlsError};
+
+/// Serves until the process ends, to whoever the configuration admits.
+pub async fn serve(listener: TcpListener, shown: Shown, admin: &Admin, tls: Option<Tls>) {
     tokio::spawn(page::count_steps(shown.clone()));
     let router = Router::new()
         .route("/", get(page::page))
@@ -58,8 +66,9 @@ pub async fn serve(listener: TcpListener, shown: Shown) -> std::io::Result<()> {
         .route("/metrics", get(metrics))
         .route("/version", get(version))
         .route("/status", get(status))
-        .with_state(shown);
-    axum::serve(listener, router).await
+        .with_state(shown)
+        .layer(from_fn_with_state(Access::of(admin), access::check));
+    server::serve(listener, router, tls).await;
 }
 
 /// 200 while the loops turn; a pipeline that waits or is stopped is alive.

@@ -1,32 +1,29 @@
 //! The Kafka cluster as the operator commands see it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::ClientContext;
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{Metadata, MetadataTopic};
-use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
 use crate::config::Pipeline;
 use crate::failure::Failure;
-use crate::sink::kafka;
+use crate::sink::{complaints, kafka};
 
 /// How long the brokers may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the client's own complaints are waited for once a request has failed.
-const COMPLAINTS: Duration = Duration::from_millis(200);
 
 /// The brokers and their topics as of one look.
 pub(super) struct Cluster {
     admin: AdminClient<DefaultClientContext>,
     /// `host:port` of each.
     pub brokers: Vec<String>,
+    /// The id of each.
+    pub broker_ids: Vec<i32>,
     pub topics: BTreeMap<String, Topic>,
 }
 
@@ -52,23 +49,14 @@ impl Cluster {
         let admin = config
             .create()
             .map_err(|e| kafka::failure("creating a Kafka client", &e))?;
-        let asking = tokio::task::spawn_blocking(move || {
-            let listener = Listener::default();
-            let client: BaseProducer<Listener> = config
-                .create_with_context(listener.clone())
-                .map_err(|e| kafka::failure("creating a Kafka client", &e))?;
-            let metadata = client.client().fetch_metadata(None, PATIENCE);
-            metadata.map_err(|e| {
-                client.poll(COMPLAINTS);
-                listener.explain("asking the brokers for their topics", &e)
-            })
-        });
+        let asking = tokio::task::spawn_blocking(move || complaints::metadata(&config, PATIENCE));
         let metadata = asking
             .await
             .map_err(|e| Failure::caused("internal", "asking the brokers", &e))??;
         Ok(Self {
             admin,
             brokers: brokers(&metadata),
+            broker_ids: metadata.brokers().iter().map(|b| b.id()).collect(),
             topics: topics(&metadata),
         })
     }
@@ -141,46 +129,4 @@ fn topic(topic: &MetadataTopic) -> Topic {
         in_sync: partitions.iter().map(|p| p.isr().len()).min().unwrap_or(0),
         leaderless: partitions.iter().filter(|p| p.leader() < 0).count(),
     }
-}
-
-/// Keeps what the client complains about: a request that times out does not say why.
-#[derive(Clone, Default)]
-struct Listener {
-    complaint: Arc<Mutex<Option<(KafkaError, String)>>>,
-}
-
-impl Listener {
-    fn explain(&self, attempt: &str, error: &KafkaError) -> Failure {
-        let complaint = self
-            .complaint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match &*complaint {
-            Some((cause, reason)) => {
-                let code = kafka::failure(attempt, cause).code;
-                Failure {
-                    code,
-                    message: format!("{attempt}: {reason}"),
-                }
-            }
-            None => kafka::failure(attempt, error),
-        }
-    }
-}
-
-impl ClientContext for Listener {
-    fn error(&self, error: KafkaError, reason: &str) {
-        let mut complaint = self
-            .complaint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        // The first one names the broker; later ones only say that all of them are down.
-        complaint.get_or_insert_with(|| (error, reason.to_owned()));
-    }
-}
-
-impl ProducerContext for Listener {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, _: &rdkafka::producer::DeliveryResult<'_>, (): Self::DeliveryOpaque) {}
 }

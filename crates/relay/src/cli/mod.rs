@@ -1,5 +1,7 @@
 //! The command line.
 
+mod acl;
+mod admin_client;
 mod audit;
 mod cluster;
 mod database;
@@ -63,6 +65,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Remove published rows that are old enough, once.
     Prune(prune::PruneArgs),
+    /// Show who must be allowed what in Kafka; create it with --apply, look for more with --check.
+    Acl(acl::AclArgs),
     /// Make, rotate and check the keyrings that payloads are encrypted with.
     Keys(keys::KeysArgs),
     /// Check or print the configuration.
@@ -226,6 +230,7 @@ pub fn main() -> Exit {
         Command::Trace(args) => trace::trace(&args),
         Command::Audit(args) => audit::audit(&args),
         Command::Prune(args) => prune::prune(&args),
+        Command::Acl(args) => acl::acl(&args),
         Command::Keys(args) => keys::keys(&args),
         Command::Config {
             command: ConfigCommand::Check(settings),

@@ -113,8 +113,9 @@ async fn prune_pipeline(
         accepts_earlier_rows: args.accept_earlier_rows,
     };
     // Only the catalog knows which of the hosts is the primary.
-    let primary = source::primary(&pipeline.postgres).await?;
-    let link = Link::connect(&pipeline.postgres, primary.host(), retention::PURPOSE).await?;
+    let postgres = pipeline.postgres.for_write_back();
+    let primary = source::primary(&postgres).await?;
+    let link = Link::connect(&postgres, primary.host(), retention::PURPOSE).await?;
     let progress = Progress::start("looking for rows that may go");
     let recorded = retention::recorded(pipeline);
     retention::run(&link.client, pipeline, order, recorded, |reached| {

@@ -10,8 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{Exit, Settings};
-use crate::admin::{self, Shown};
-use crate::config::{Config, SinkKind};
+use crate::admin::{self, Shown, Tls};
+use crate::config::{Admin, Config, SinkKind};
+use crate::failure;
 use crate::pipeline::{self, Context};
 use crate::telemetry::{Metrics, Spans, Vitals, init_logging};
 
@@ -98,6 +99,8 @@ async fn serve(config: &Config, consent: Consent, spans: Option<Spans>) -> Resul
 
 async fn start_admin(config: &Config, shown: Shown) -> Result<(), Exit> {
     let address = config.admin.listen;
+    let tls = admin_tls(&config.admin)?;
+    warn_of_open_doors(&config.admin);
     let listener = admin::listen(address).await.map_err(|e| {
         tracing::error!(%address, error = %e, "the admin address can't be listened on: change admin.listen");
         Exit::Failure
@@ -105,12 +108,40 @@ async fn start_admin(config: &Config, shown: Shown) -> Result<(), Exit> {
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "admin endpoints are up");
     }
-    tokio::spawn(async move {
-        if let Err(e) = admin::serve(listener, shown).await {
-            tracing::error!(error = %e, "the admin endpoints ended");
-        }
-    });
+    let admin = config.admin.clone();
+    tokio::spawn(async move { admin::serve(listener, shown, &admin, tls).await });
     Ok(())
+}
+
+fn admin_tls(admin: &Admin) -> Result<Option<Tls>, Exit> {
+    let (Some(certificate), Some(key)) = (&admin.tls_cert, &admin.tls_key) else {
+        return Ok(None);
+    };
+    let loaded = Tls::load(certificate, key);
+    loaded.map(Some).map_err(|error| {
+        let error = failure::chain(&error);
+        tracing::error!(
+            error,
+            "the admin endpoints have no certificate: check admin.tls_cert and admin.tls_key"
+        );
+        Exit::Config
+    })
+}
+
+/// Endpoints that others can reach are somebody's decision, but worth a line.
+fn warn_of_open_doors(admin: &Admin) {
+    let is_reachable = !admin.listen.ip().is_loopback();
+    if is_reachable && admin.token.is_none() {
+        tracing::warn!(
+            address = %admin.listen,
+            "everybody who reaches the admin endpoints may read them: set admin.token_file"
+        );
+    } else if is_reachable && admin.tls_cert.is_none() {
+        tracing::warn!(
+            address = %admin.listen,
+            "the token of the admin endpoints travels in plain text: set admin.tls_cert and admin.tls_key"
+        );
+    }
 }
 
 fn start_pipelines(

@@ -1,50 +1,44 @@
 //! `outboxd status`: asks a running relay.
 
 use std::fmt::Write as _;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
 
 use super::Exit;
+use super::admin_client::{Endpoint, Scheme};
 use super::problem::Problem;
-use crate::config::{self, Overrides};
-
-const PATIENCE: Duration = Duration::from_secs(5);
-/// A relay's answer takes less than a kilobyte per pipeline.
-const ANSWER_BYTES: u64 = 4 << 20;
-const HTTP_PORT: u16 = 80;
+use crate::config::{self, Admin, Overrides, Secret};
 
 #[derive(Args)]
 pub(super) struct StatusArgs {
     /// TOML file with the relay's admin.listen; also OUTBOXD_CONFIG.
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where the relay's admin endpoints listen, such as http://localhost:8080, instead of what the
-    /// configuration says.
+    /// Where the relay's admin endpoints listen, such as http://localhost:8080 or
+    /// https://relay.internal:8443, instead of what the configuration says.
     #[arg(long, value_name = "URL", conflicts_with = "config")]
     url: Option<String>,
+    /// File of the relay's token; by default that of the configuration.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// PEM file of who signed the relay's certificate, where that is no public authority.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// Print the relay's answer as it is.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn status(args: &StatusArgs) -> Result<(), Exit> {
-    let authority = match &args.url {
-        Some(url) => authority(url).map_err(|problem| {
-            problem.report();
-            Exit::Usage
-        })?,
-        None => configured(args.config.clone())?.to_string(),
-    };
-    let answer = ask(&authority).and_then(|body| {
+    let endpoint = endpoint(args)?;
+    let answer = endpoint.get("/status").and_then(|body| {
         let parsed = serde_json::from_str::<Value>(&body);
         parsed
             .map(|status| (body, status))
-            .map_err(|_| stranger(&authority))
+            .map_err(|_| endpoint.stranger())
     });
     match answer {
         Ok((body, _)) if args.json => println!("{body}"),
@@ -57,9 +51,40 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Where the configured relay listens. Only that matters here, so what `run` also needs may be
+/// Where the relay is: as the flags say, else as the configuration does.
+fn endpoint(args: &StatusArgs) -> Result<Endpoint, Exit> {
+    let usage = |problem: Problem| {
+        problem.report();
+        Exit::Usage
+    };
+    let token = match &args.token_file {
+        Some(file) => Some(Secret::read(file).map_err(|error| {
+            let message = format!("reading {}: {error}", file.display());
+            usage(Problem::new(
+                message,
+                "Name a file that holds the relay's token.",
+            ))
+        })?),
+        None => None,
+    };
+    let ca = args.ca_file.as_deref();
+    if let Some(url) = &args.url {
+        let (scheme, authority) = Endpoint::parse(url).map_err(usage)?;
+        return Endpoint::new(scheme, authority, ca, token).map_err(usage);
+    }
+    let admin = configured(args.config.clone())?;
+    let scheme = match admin.tls_cert {
+        Some(_) => Scheme::Https,
+        None => Scheme::Http,
+    };
+    let authority = reachable(admin.listen).to_string();
+    let roots = ca.or(admin.tls_cert.as_deref());
+    Endpoint::new(scheme, authority, roots, token.or(admin.token)).map_err(usage)
+}
+
+/// How the configured relay listens. Only that matters here, so what `run` also needs may be
 /// missing.
-fn configured(file: Option<PathBuf>) -> Result<SocketAddr, Exit> {
+fn configured(file: Option<PathBuf>) -> Result<Admin, Exit> {
     let overrides = Overrides {
         config: file,
         postgres: Some("postgres://localhost/unused".to_owned()),
@@ -70,7 +95,7 @@ fn configured(file: Option<PathBuf>) -> Result<SocketAddr, Exit> {
         eprintln!("{errors}");
         Exit::Config
     })?;
-    Ok(reachable(config.admin.listen))
+    Ok(config.admin)
 }
 
 /// One that listens on all addresses is asked on loopback.
@@ -81,73 +106,6 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, listen.port())
-}
-
-/// `host:port` of an URL; a path behind it is dropped.
-fn authority(url: &str) -> Result<String, Problem> {
-    let rest = url.strip_prefix("http://").unwrap_or(url);
-    let authority = rest.split('/').next().unwrap_or_default();
-    if rest.contains("://") || authority.is_empty() || authority.contains('@') {
-        return Err(Problem::new(
-            "--url is not a plain http URL",
-            "Write it as http://host:port; the admin endpoints speak neither TLS nor passwords.",
-        ));
-    }
-    let has_port = authority
-        .rsplit_once(':')
-        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    Ok(match has_port {
-        true => authority.to_owned(),
-        false => format!("{authority}:{HTTP_PORT}"),
-    })
-}
-
-fn ask(authority: &str) -> Result<String, Problem> {
-    let answer = exchange(authority).map_err(|error| silent(authority, &error))?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .ok_or_else(|| stranger(authority))?;
-    let status = head.lines().next().and_then(|line| line.split(' ').nth(1));
-    match status {
-        Some("200") => Ok(body.to_owned()),
-        Some(_) | None => Err(stranger(authority)),
-    }
-}
-
-/// HTTP/1.0, so that the answer comes in one piece and the connection ends behind it.
-fn exchange(authority: &str) -> io::Result<String> {
-    let mut stream = connect(authority)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET /status HTTP/1.0\r\nHost: {authority}\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.take(ANSWER_BYTES).read_to_string(&mut answer)?;
-    Ok(answer)
-}
-
-fn connect(authority: &str) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in authority.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn silent(authority: &str, error: &io::Error) -> Problem {
-    Problem::new(
-        format!("no relay answers on {authority}: {error}"),
-        "Start `outboxd run`, or say where it listens with --url (its admin.listen).",
-    )
-}
-
-fn stranger(authority: &str) -> Problem {
-    Problem::new(
-        format!("what answers on {authority} is not outboxd's /status"),
-        "Say where the relay listens with --url (its admin.listen).",
-    )
 }
 
 const HEADINGS: [&str; 7] = [
@@ -304,24 +262,6 @@ mod tests {
     fn an_answer_of_another_shape_is_shown_as_far_as_it_goes() {
         assert!(table(&json!({})).starts_with("outboxd ?\nPIPELINE"));
         assert!(table(&json!({ "pipelines": [1] })).contains("\n-         -"));
-    }
-
-    #[test]
-    fn urls_are_taken_with_and_without_scheme_path_and_port() {
-        let cases = [
-            ("http://relay:8080", "relay:8080"),
-            ("http://relay:8080/status", "relay:8080"),
-            ("relay:8080", "relay:8080"),
-            ("http://relay", "relay:80"),
-            ("http://[::1]:8080/", "[::1]:8080"),
-            ("http://[::1]", "[::1]:80"),
-        ];
-        for (url, expected) in cases {
-            assert_eq!(authority(url).unwrap(), expected, "{url}");
-        }
-        for url in ["https://relay:8080", "http://", "http://me:pw@relay"] {
-            assert!(authority(url).is_err(), "{url}");
-        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::connection_url::{ConnectionUrl, parse_host};
 use super::draft::{PipelineDraft, Scope};
 use super::error::{Fault, Faults};
 use super::field::{Sources, secret_file};
-use super::postgres::{Host, HostAddr, Postgres, SslMode};
+use super::postgres::{Host, HostAddr, Login, Postgres, SslMode};
 use super::secret::Secret;
 
 const URL: &str = "postgres.url";
@@ -33,6 +33,7 @@ pub(super) fn resolve(
     let application_name = join.either("postgres.application_name", url.application_name, name);
     let connect_timeout = join.either("postgres.connect_timeout", url.connect_timeout, timeout);
     let password = join.password(url.password, sources);
+    let write_back = join.write_back();
     let sslmode = join.either("postgres.sslmode", url.sslmode, draft.sslmode);
     let (rootcert, cert, key) = (&draft.sslrootcert, &draft.sslcert, &draft.sslkey);
     let sslrootcert = join.either("postgres.sslrootcert", url.sslrootcert, rootcert.clone());
@@ -51,6 +52,7 @@ pub(super) fn resolve(
         hosts,
         user: user.unwrap_or(default.user),
         password,
+        write_back,
         database,
         application_name: application_name.unwrap_or(default.application_name),
         sslrootcert,
@@ -184,6 +186,28 @@ impl Join<'_> {
         }
     }
 
+    /// A role of its own for what is written, if one is given.
+    fn write_back(&mut self) -> Option<Login> {
+        let draft = &self.scope.draft.postgres;
+        match (&draft.write_back_user, &draft.write_back_password) {
+            (Some(user), password) => Some(Login {
+                user: user.clone(),
+                password: password.clone(),
+            }),
+            (None, Some(_)) => {
+                let path = "postgres.write_back_password";
+                let fault = Fault::new(
+                    "needs postgres.write_back_user",
+                    "name the role that the password is for, or remove it",
+                );
+                self.scope
+                    .fault(self.scope.place(path), path, fault, self.faults);
+                None
+            }
+            (None, None) => None,
+        }
+    }
+
     fn read_password(
         &mut self,
         path: &'static str,
@@ -191,7 +215,7 @@ impl Join<'_> {
         sources: &Sources<'_>,
     ) -> Option<Secret> {
         match secret_file(file, sources) {
-            Ok(password) => Some(Secret::new(password)),
+            Ok(password) => Some(password),
             Err(fault) => {
                 self.scope
                     .fault(self.scope.place(path), path, fault, self.faults);

@@ -182,6 +182,8 @@ pub(super) struct PostgresDraft {
     pub user: Option<String>,
     pub password: Option<Secret>,
     pub password_file: Option<PathBuf>,
+    pub write_back_user: Option<String>,
+    pub write_back_password: Option<Secret>,
     pub database: Option<String>,
     pub application_name: Option<String>,
     pub sslmode: Option<SslMode>,
@@ -314,12 +316,15 @@ impl From<&Pipeline> for PipelineDraft {
 
 impl From<&Postgres> for PostgresDraft {
     fn from(postgres: &Postgres) -> Self {
+        let writer = postgres.write_back.as_ref();
         Self {
             url: None,
             hosts: postgres.hosts.iter().map(Host::to_string).collect(),
             user: Some(postgres.user.clone()),
             password: postgres.password.clone(),
             password_file: None,
+            write_back_user: writer.map(|login| login.user.clone()),
+            write_back_password: writer.and_then(|login| login.password.clone()),
             database: Some(postgres.database.clone()),
             application_name: Some(postgres.application_name.clone()),
             sslmode: Some(postgres.sslmode),

@@ -342,25 +342,25 @@ fn list(value: Value, allowed: &Allowed) -> Result<Vec<String>, Fault> {
 
 fn secret(value: Value, sources: &Sources<'_>) -> Result<Secret, Fault> {
     let secret = match value {
-        Value::Untyped(text) | Value::Text(text) => text,
+        Value::Untyped(text) | Value::Text(text) => Secret::new(text),
         Value::Map(entries) => referenced(&entries, sources)?,
         other => return Err(mismatch(&other, SECRET_FORM)),
     };
-    if secret == REDACTED {
+    if secret.expose() == REDACTED {
         return Err(Fault::new(
             format!("{REDACTED} stands for a secret that was not shown"),
             "put the secret back, or a reference to it",
         ));
     }
-    Ok(Secret::new(secret))
+    Ok(secret)
 }
 
 const SECRET_FORM: &str = "a string, { env = \"NAME\" } or { file = \"/path\" }";
 
-fn referenced(entries: &[(String, Value)], sources: &Sources<'_>) -> Result<String, Fault> {
+fn referenced(entries: &[(String, Value)], sources: &Sources<'_>) -> Result<Secret, Fault> {
     match entries {
         [(kind, Value::Text(name))] if kind == "env" => {
-            sources.env.get(name).cloned().ok_or_else(|| {
+            sources.env.get(name).map(Secret::new).ok_or_else(|| {
                 Fault::new(
                     format!("the environment variable {name} is not set"),
                     "set it, or name another",
@@ -375,18 +375,15 @@ fn referenced(entries: &[(String, Value)], sources: &Sources<'_>) -> Result<Stri
     }
 }
 
-/// The content of a secret's file without the line end that editors leave behind.
-pub(super) fn secret_file(path: &Path, sources: &Sources<'_>) -> Result<String, Fault> {
+/// The secret that a file holds.
+pub(super) fn secret_file(path: &Path, sources: &Sources<'_>) -> Result<Secret, Fault> {
     let text = (sources.read_file)(path).map_err(|error| {
         Fault::new(
             format!("cannot read {}: {error}", path.display()),
             "check that the file exists and that the relay's user may read it",
         )
     })?;
-    Ok(text
-        .strip_suffix('\n')
-        .map_or(text.as_str(), |t| t.trim_end_matches('\r'))
-        .to_string())
+    Ok(Secret::of_file(&text, path))
 }
 
 fn property(name: &str, value: Value, sources: &Sources<'_>) -> Result<Property, Fault> {

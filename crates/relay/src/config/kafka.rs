@@ -46,6 +46,14 @@ pub enum Property {
 }
 
 impl Property {
+    /// The value to hand to a new client: a secret that stands in a file is read again.
+    pub fn current(&self) -> String {
+        match self {
+            Self::Plain(text) => text.clone(),
+            Self::Secret(secret) => secret.current().expose().to_owned(),
+        }
+    }
+
     /// The value to hand to librdkafka.
     pub fn expose(&self) -> &str {
         match self {

@@ -34,7 +34,7 @@ pub use kafka::{Kafka, Property, TopicDefaults};
 pub use pipeline::{
     Backfill, Batch, Event, Mode, Pipeline, Retry, Rows, SinkKind, Sla, is_timestamp,
 };
-pub use postgres::{Host, HostAddr, Postgres, SslMode};
+pub use postgres::{Host, HostAddr, Login, Postgres, SslMode};
 pub use print::print;
 pub use reference::{example, reference};
 pub use secret::{REDACTED, Secret};
@@ -184,12 +184,27 @@ impl Default for Config {
 pub struct Admin {
     /// Where they listen.
     pub listen: SocketAddr,
+    /// PEM file of their certificate; given together with `tls_key`. Without, they speak plain HTTP.
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file of its key.
+    pub tls_key: Option<PathBuf>,
+    /// File of the token that whoever asks must give.
+    pub token_file: Option<PathBuf>,
+    /// What that file holds.
+    pub token: Option<Secret>,
+    /// Whether `/live` and `/ready` answer without a token.
+    pub open_probes: bool,
 }
 
 impl Default for Admin {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            tls_cert: None,
+            tls_key: None,
+            token_file: None,
+            token: None,
+            open_probes: true,
         }
     }
 }

@@ -15,6 +15,8 @@ pub struct Postgres {
     pub user: String,
     /// Its password, if it needs one.
     pub password: Option<Secret>,
+    /// Who writes states back and removes old rows, if it is not `user`.
+    pub write_back: Option<Login>,
     /// Database that holds the outbox tables.
     pub database: String,
     /// Name under which the sessions appear in `pg_stat_activity`.
@@ -39,12 +41,40 @@ pub struct Postgres {
     pub wal_sender_timeout: Duration,
 }
 
+/// A role that connects, and its password, if it needs one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The role.
+    pub user: String,
+    /// Its password.
+    pub password: Option<Secret>,
+}
+
+impl Postgres {
+    /// For connections that change rows of the outbox: with the role that is meant for that.
+    pub fn for_write_back(&self) -> Self {
+        let mut writing = self.clone();
+        if let Some(Login { user, password }) = &self.write_back {
+            writing.user = user.clone();
+            writing.password = password.clone();
+        }
+        writing
+    }
+
+    /// The password as it is now; empty without one.
+    pub fn current_password(&self) -> Secret {
+        let known = self.password.as_ref();
+        known.map_or_else(|| Secret::new(""), Secret::current)
+    }
+}
+
 impl Default for Postgres {
     fn default() -> Self {
         Self {
             hosts: vec![Host::default()],
             user: "outboxd".into(),
             password: None,
+            write_back: None,
             database: "outboxd".into(),
             application_name: "outboxd".into(),
             sslmode: SslMode::Disable,

@@ -9,17 +9,17 @@ use envelope::{
     HeaderColumn, TableSpec, TopicPattern, TopicPatternError, TopicPolicy, TopicTemplate,
 };
 
-use super::Config;
 use super::connection;
 use super::consumers::ConsumerSpec;
 use super::dead_letter::DeadLetterSpec;
 use super::decrypt;
 use super::draft::{ConsumerDraft, Draft, PipelineDraft, PipelineScope, Scope, TableDraft};
 use super::error::{Fault, Faults};
-use super::field::Sources;
+use super::field::{Sources, secret_file};
 use super::kafka::Kafka;
 use super::keys::is_topic_name;
 use super::pipeline::{Pipeline, SinkKind};
+use super::{Admin, Config};
 
 /// The configuration that `draft` means, as far as there are no faults.
 pub(super) fn finish(draft: &Draft, sources: &Sources<'_>, faults: &mut Faults) -> Config {
@@ -48,8 +48,52 @@ pub(super) fn finish(draft: &Draft, sources: &Sources<'_>, faults: &mut Faults) 
     }
     Config {
         pipelines,
+        admin: admin(&draft.global, sources, faults),
         ..draft.global.draft.clone()
     }
+}
+
+/// Shorter tokens can be guessed.
+const TOKEN_CHARS_MIN: usize = 16;
+
+fn admin(scope: &Scope<Config>, sources: &Sources<'_>, faults: &mut Faults) -> Admin {
+    let mut admin = scope.draft.admin.clone();
+    let mut report = |path, fault| scope.fault(scope.place(path), path, fault, faults);
+    match (&admin.tls_cert, &admin.tls_key) {
+        (Some(_), None) => report(
+            "admin.tls_cert",
+            Fault::new(
+                "needs admin.tls_key",
+                "give the certificate's key, or remove it",
+            ),
+        ),
+        (None, Some(_)) => report(
+            "admin.tls_key",
+            Fault::new(
+                "needs admin.tls_cert",
+                "give the key's certificate, or remove it",
+            ),
+        ),
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    let path = "admin.token_file";
+    match admin
+        .token_file
+        .as_deref()
+        .map(|file| secret_file(file, sources))
+    {
+        Some(Ok(token)) if token.expose().trim().chars().count() < TOKEN_CHARS_MIN => report(
+            path,
+            Fault::new(
+                "the file holds no token of 16 characters or more",
+                "write one there, such as the output of: openssl rand -hex 32",
+            ),
+        ),
+        Some(Ok(token)) => admin.token = Some(token),
+        Some(Err(fault)) => report(path, fault),
+        None => {}
+    }
+    admin
 }
 
 fn pipeline(scope: &PipelineScope, sources: &Sources<'_>, faults: &mut Faults) -> Pipeline {

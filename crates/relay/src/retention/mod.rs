@@ -97,7 +97,8 @@ impl Keeper {
         let Some(period) = self.pipeline.retention.period else {
             return Ok(Vec::new());
         };
-        let link = Link::connect(&self.pipeline.postgres, &self.server.host, PURPOSE).await?;
+        let postgres = self.pipeline.postgres.for_write_back();
+        let link = Link::connect(&postgres, &self.server.host, PURPOSE).await?;
         let mut removed = 0;
         let order = Order {
             period,

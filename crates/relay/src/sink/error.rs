@@ -19,7 +19,7 @@ fn by_code(code: i32) -> Option<&'static str> {
         10 | 18 => "event-too-large",
         // The last one: another record in its batch is invalid.
         32 | 87 | -138 => "unpublishable-event",
-        33 | 34 | 58 | -169 => "kafka-auth",
+        33 | 34 | 58 | -169 | -181 => "kafka-auth",
         -144 | 47 | 90 | 48 | 59 => "kafka-fenced",
         -195 | -193 | -187 | -185 | -192 | -180 => "kafka-unreachable",
         _ => return None,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use producer::{ClientError, GroupReader, Producer};
+use producer::{Admin, ClientError, GroupReader, Producer};
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
@@ -21,7 +21,7 @@ pub fn client_config(pipeline: &Pipeline) -> ClientConfig {
     }
     for (name, value) in &pipeline.kafka.properties {
         if !is_producer_only(name) {
-            config.set(name, value.expose());
+            config.set(name, value.current());
         }
     }
     config
@@ -47,7 +47,7 @@ pub(crate) fn producer_config<'a>(
     properties.extend(defaults.map(|(name, value)| (name, value.to_owned())));
     properties.push(("message.max.bytes", largest_message(pipeline).to_string()));
     for (name, value) in &pipeline.kafka.properties {
-        properties.push((name, value.expose().to_owned()));
+        properties.push((name, value.current()));
     }
     properties.push(("enable.idempotence", "true".to_owned()));
     // A topic that was deleted is a failure; one made by accident has other partitions and copies.
@@ -87,6 +87,22 @@ pub(crate) fn trouble(error: &ClientError) -> Failure {
 /// A Kafka error of a command.
 pub(crate) fn failure(attempt: &str, error: &KafkaError) -> Failure {
     error::client(attempt, error)
+}
+
+/// A client for questions about topics and access control lists.
+pub(crate) fn admin(pipeline: &Pipeline) -> Result<Admin, Failure> {
+    let properties = producer_config(pipeline, &[]);
+    let borrowed = properties
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()));
+    Admin::new(borrowed).map_err(|e| error::create(&e))
+}
+
+/// An error of that client.
+pub(crate) fn trouble(attempt: &str, error: &ClientError) -> Failure {
+    let failure = error::trouble(error);
+    let message = format!("{attempt}: {}", failure.message);
+    Failure { message, ..failure }
 }
 
 /// Has librdkafka judge the value of each property. Its reason is shown only where the value may

@@ -3,6 +3,7 @@
 
 mod checkpoints;
 mod committed;
+pub(crate) mod complaints;
 mod error;
 mod fencing;
 mod idempotent;

@@ -79,7 +79,7 @@ fn run(pipeline: &Pipeline, questions: &mpsc::Receiver<String>, reports: &Unboun
     while let Some(topic) = next(questions, &mut admin) {
         let admin = match &admin {
             Some(admin) => admin,
-            None => match connect(pipeline) {
+            None => match kafka::admin(pipeline) {
                 Ok(connected) => &*admin.insert(connected),
                 Err(failure) => {
                     let _ = reports.send(Report::Failed(failure));
@@ -110,14 +110,6 @@ fn next(questions: &mpsc::Receiver<String>, admin: &mut Option<Admin>) -> Option
             questions.recv().ok()
         }
     }
-}
-
-fn connect(pipeline: &Pipeline) -> Result<Admin, Failure> {
-    let properties = kafka::producer_config(pipeline, &[]);
-    let borrowed = properties
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()));
-    Admin::new(borrowed).map_err(|e| error::create(&e))
 }
 
 fn answer(access: TopicAccess) -> Answer {

@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::checkpoints::PARTITIONS;
-use super::{error, kafka};
+use super::{complaints, kafka};
 use crate::config::Pipeline;
 use crate::failure::Failure;
 
@@ -38,14 +37,7 @@ impl Directory {
     }
 
     fn refresh(&self) -> Result<(), Failure> {
-        let attempt = "asking the brokers for their topics";
-        let consumer: BaseConsumer = self
-            .config
-            .create()
-            .map_err(|e| error::client("creating a Kafka client", &e))?;
-        let metadata = consumer
-            .fetch_metadata(None, PATIENCE)
-            .map_err(|e| error::client(attempt, &e))?;
+        let metadata = complaints::metadata(&self.config, PATIENCE)?;
         let found = metadata
             .topics()
             .iter()

@@ -119,10 +119,7 @@ fn replication_config(pipeline: &Pipeline, host: &Host) -> ReplicationConfig {
         HostAddr::Tcp(name) => name.clone(),
         HostAddr::Unix(folder) => folder.display().to_string(),
     };
-    let password = postgres
-        .password
-        .as_ref()
-        .map_or("", |secret| secret.expose());
+    let password = postgres.current_password();
     // The server splits the list of names as SQL identifiers, so the name is quoted as one.
     let publication = format!("\"{}\"", postgres.publication.replace('"', "\"\""));
     let options = format!(
@@ -134,7 +131,7 @@ fn replication_config(pipeline: &Pipeline, host: &Host) -> ReplicationConfig {
     ReplicationConfig::new(
         name,
         &postgres.user,
-        password,
+        password.expose(),
         &postgres.database,
         pipeline.slot_name(),
         publication.as_str(),

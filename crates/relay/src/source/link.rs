@@ -66,8 +66,8 @@ impl Link {
             .options(purpose.options)
             .keepalives_idle(Duration::from_secs(10))
             .tcp_user_timeout(ANSWER_PATIENCE);
-        if let Some(password) = &postgres.password {
-            config.password(password.expose());
+        if postgres.password.is_some() {
+            config.password(postgres.current_password().expose());
         }
         let name = purpose.name;
         let (ended_tx, ended) = watch::channel(None);

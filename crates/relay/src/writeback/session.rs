@@ -87,7 +87,8 @@ pub(super) struct Session {
 impl Session {
     /// Connects to the server and looks at the tables.
     pub async fn open(pipeline: &Pipeline, server: &Server) -> Result<Self, Failure> {
-        let link = Link::connect(&pipeline.postgres, &server.host, PURPOSE).await?;
+        let postgres = pipeline.postgres.for_write_back();
+        let link = Link::connect(&postgres, &server.host, PURPOSE).await?;
         let standbys = Standbys::prepare(&link.client, &server.identity.slot).await?;
         let mut session = Self {
             client: link.client,

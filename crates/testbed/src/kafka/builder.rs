@@ -1,10 +1,12 @@
 use std::iter;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::kafka::config::Shape;
 use crate::kafka::distribution::Distribution;
-use crate::kafka::node::{Node, Ports, Starting};
+use crate::kafka::node::{Node, Ports, SecurePorts, Starting};
+use crate::kafka::security::Security;
 use crate::kafka::{Kafka, KafkaCluster};
 use crate::port;
 use crate::proxy::Proxy;
@@ -22,6 +24,8 @@ pub struct KafkaBuilder {
     heap_mb: u32,
     jvm: Vec<String>,
     proxied: bool,
+    secured: bool,
+    users: Vec<(String, String)>,
     keep: bool,
 }
 
@@ -32,6 +36,8 @@ impl KafkaBuilder {
             heap_mb: DEFAULT_HEAP_MB,
             jvm: Vec::new(),
             proxied: false,
+            secured: false,
+            users: Vec::new(),
             keep: false,
         }
     }
@@ -60,6 +66,20 @@ impl KafkaBuilder {
     pub fn proxied(mut self) -> KafkaBuilder {
         self.proxied = true;
         self
+    }
+
+    /// With an authorizer, and with two listeners more: [`Kafka::sasl_bootstrap`] takes names and
+    /// passwords (`SASL_SSL`, SCRAM-SHA-512), [`Kafka::tls_bootstrap`] client certificates (`SSL`).
+    /// Who comes through the plain listener may do everything, others what they have been granted.
+    pub fn secured(mut self) -> KafkaBuilder {
+        self.secured = true;
+        self
+    }
+
+    /// A user of the listener that takes passwords; also [`secured`](KafkaBuilder::secured).
+    pub fn user(mut self, name: &str, password: &str) -> KafkaBuilder {
+        self.users.push((name.to_owned(), password.to_owned()));
+        self.secured()
     }
 
     /// Leaves logs and data behind, as `TESTBED_KEEP=1` does for all servers.
@@ -100,8 +120,12 @@ impl KafkaBuilder {
     }
 
     fn launch_once(&self, distribution: &Distribution, nodes: u32) -> Result<Vec<Kafka>> {
+        let security = match self.secured {
+            true => Some(Arc::new(Security::make(&self.users)?)),
+            false => None,
+        };
         let drafts: Vec<(Node, Option<Proxy>)> = (1..=nodes)
-            .map(|id| self.draft(distribution, id))
+            .map(|id| self.draft(distribution, id, security.clone()))
             .collect::<Result<_>>()?;
         let voter = |node: &Node| format!("{}@127.0.0.1:{}", node.id, node.ports.controller);
         let voters: Vec<String> = drafts.iter().map(|(node, _)| voter(node)).collect();
@@ -124,7 +148,12 @@ impl KafkaBuilder {
         starting.into_iter().map(ready).collect()
     }
 
-    fn draft(&self, distribution: &Distribution, id: u32) -> Result<(Node, Option<Proxy>)> {
+    fn draft(
+        &self,
+        distribution: &Distribution,
+        id: u32,
+        security: Option<Arc<Security>>,
+    ) -> Result<(Node, Option<Proxy>)> {
         let behind_proxy = if self.proxied {
             Some(port::free_port()?)
         } else {
@@ -138,6 +167,13 @@ impl KafkaBuilder {
             client: port::free_port()?,
             controller: port::free_port()?,
             proxied: behind_proxy,
+            secure: match &security {
+                Some(_) => Some(SecurePorts {
+                    sasl: port::free_port()?,
+                    tls: port::free_port()?,
+                }),
+                None => None,
+            },
         };
         let heap = format!("-Xmx{}m", self.heap_mb);
         let jvm = iter::once(heap).chain(self.jvm.iter().cloned()).collect();
@@ -148,6 +184,7 @@ impl KafkaBuilder {
             jvm,
             folder,
             ports,
+            security,
         };
         Ok((node, proxy))
     }
@@ -170,7 +207,9 @@ mod tests {
     #[test]
     fn a_port_that_was_taken_meanwhile_is_told_from_other_failures() {
         let builder = KafkaBuilder::new();
-        let (node, _) = builder.draft(&Distribution::find().unwrap(), 1).unwrap();
+        let (node, _) = builder
+            .draft(&Distribution::find().unwrap(), 1, None)
+            .unwrap();
         let _other = TcpListener::bind((Ipv4Addr::LOCALHOST, node.ports.client)).unwrap();
         let voters = format!("1@127.0.0.1:{}", node.ports.controller);
         let shape = Shape {

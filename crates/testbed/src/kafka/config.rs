@@ -33,6 +33,12 @@ pub(crate) fn server_properties(
         listeners.push(listener("PROXIED", inner));
         public.push(listener("PROXIED", outer));
     }
+    if let Some(secure) = ports.secure {
+        for (name, port) in [("SASL", secure.sasl), ("TLS", secure.tls)] {
+            listeners.push(listener(name, port));
+            public.push(listener(name, port));
+        }
+    }
     set("process.roles", "broker,controller");
     set("node.id", &id.to_string());
     set("controller.quorum.voters", shape.voters);
@@ -40,7 +46,8 @@ pub(crate) fn server_properties(
     set("inter.broker.listener.name", "PLAINTEXT");
     set("listeners", &listeners.join(","));
     set("advertised.listeners", &public.join(","));
-    let protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT";
+    let protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,\
+                     SASL:SASL_SSL,TLS:SSL";
     set("listener.security.protocol.map", protocols);
     set("log.dirs", &data.to_string_lossy());
     set("auto.create.topics.enable", "false");
@@ -92,6 +99,7 @@ mod tests {
             client: 1,
             controller: 2,
             proxied: Some(3),
+            secure: None,
         };
         let shape = Shape {
             voters: "1@127.0.0.1:2",

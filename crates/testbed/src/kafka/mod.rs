@@ -6,6 +6,7 @@ mod distribution;
 mod java;
 mod node;
 mod probe;
+mod security;
 mod training;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use rustix::process::Signal;
 pub use builder::KafkaBuilder;
 pub use distribution::KAFKA_VERSION;
 
+use crate::authority::Authority;
 use crate::error::{Error, Result};
 use crate::process::ServerProcess;
 use crate::proxy::Proxy;
@@ -61,6 +63,23 @@ impl Kafka {
         self.proxy
             .as_ref()
             .map(|proxy| format!("127.0.0.1:{}", proxy.port()))
+    }
+
+    /// `127.0.0.1:port` of the listener that takes names and passwords, if built with it.
+    pub fn sasl_bootstrap(&self) -> Option<String> {
+        let secure = self.node.ports.secure;
+        secure.map(|ports| format!("127.0.0.1:{}", ports.sasl))
+    }
+
+    /// `127.0.0.1:port` of the listener that takes client certificates, if built with it.
+    pub fn tls_bootstrap(&self) -> Option<String> {
+        let secure = self.node.ports.secure;
+        secure.map(|ports| format!("127.0.0.1:{}", ports.tls))
+    }
+
+    /// Who signs the certificates of brokers and clients, if built with such listeners.
+    pub fn authority(&self) -> Option<&Authority> {
+        self.node.security.as_deref().map(|s| &s.authority)
     }
 
     /// The proxy in front of this broker, if built with one.

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, OnFile, Result};
 use crate::kafka::config::{Shape, server_properties};
 use crate::kafka::distribution::Distribution;
 use crate::kafka::probe::answers_api_versions;
+use crate::kafka::security::Security;
 use crate::log::LogPart;
 use crate::process::ServerProcess;
 use crate::run_folder::RunFolder;
@@ -25,6 +27,14 @@ pub(crate) struct Ports {
     pub controller: u16,
     /// Of the listener behind the proxy.
     pub proxied: Option<u16>,
+    pub secure: Option<SecurePorts>,
+}
+
+/// Of the listeners that ask who is there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SecurePorts {
+    pub sasl: u16,
+    pub tls: u16,
 }
 
 #[derive(Debug)]
@@ -34,6 +44,7 @@ pub(crate) struct Node {
     pub jvm: Vec<String>,
     pub folder: RunFolder,
     pub ports: Ports,
+    pub security: Option<Arc<Security>>,
 }
 
 /// A node's process that may not answer yet.
@@ -64,10 +75,19 @@ impl Node {
     ) -> Result<()> {
         let path = self.properties();
         let data = self.folder.path().join("data");
-        let text = server_properties(self.id, &self.ports, advertised, &data, shape);
+        let secured = self.security.as_deref().map(Security::properties);
+        let own: Vec<_> = secured.into_iter().flatten().collect();
+        let own = [&own[..], shape.own].concat();
+        let shape = Shape {
+            own: &own,
+            ..*shape
+        };
+        let text = server_properties(self.id, &self.ports, advertised, &data, &shape);
         fs::write(&path, text).on("write", &path)?;
         let mut format = self.distribution.formatter()?;
         format.args(["format", "-t", cluster_id, "-c"]).arg(&path);
+        let users = self.security.as_deref().map(Security::format_arguments);
+        format.args(users.into_iter().flatten());
         tool::run(
             format,
             &self.folder.path().join("format.log"),

@@ -116,7 +116,7 @@ impl PostgresBuilder {
         )?;
         config::write_hba(&data, &self.hba)?;
         let log = folder.path().join("postgres.log");
-        let ca = tls.map(|tls| tls.ca);
+        let authority = tls.map(|tls| tls.authority);
         Ok(Cluster {
             binaries,
             account,
@@ -124,7 +124,7 @@ impl PostgresBuilder {
             data,
             socket_dir,
             log,
-            ca,
+            authority,
             port: 0,
         })
     }

@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::account::Account;
+use crate::authority::Authority;
 use crate::error::{Error, Result};
 use crate::log::LogPart;
 use crate::postgres::binaries::Binaries;
@@ -29,7 +31,7 @@ pub(crate) struct Cluster {
     pub data: PathBuf,
     pub socket_dir: PathBuf,
     pub log: PathBuf,
-    pub ca: Option<PathBuf>,
+    pub authority: Option<Arc<Authority>>,
     pub port: u16,
 }
 

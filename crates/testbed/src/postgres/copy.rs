@@ -83,7 +83,7 @@ impl Postgres {
                 data,
                 socket_dir,
                 log,
-                ca: origin.ca.clone(),
+                authority: origin.authority.clone(),
                 port: 0,
             },
             port::free_port,

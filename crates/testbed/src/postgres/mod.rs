@@ -9,7 +9,7 @@ mod session;
 mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ pub use builder::PostgresBuilder;
 pub use copy::DataCopy;
 pub use session::Row;
 
+use crate::authority::Authority;
 use crate::error::{Error, Result};
 use crate::process::ServerProcess;
 use crate::tool;
@@ -98,8 +99,13 @@ impl Postgres {
     }
 
     /// The certificate authority that signed the server's certificate, if built with TLS.
-    pub fn ca_path(&self) -> Option<&Path> {
-        self.cluster.ca.as_deref()
+    pub fn ca_path(&self) -> Option<PathBuf> {
+        self.authority().map(Authority::certificate)
+    }
+
+    /// The certificate authority itself, if built with TLS: clients' certificates count as well.
+    pub fn authority(&self) -> Option<&Authority> {
+        self.cluster.authority.as_deref()
     }
 
     /// A connection URL over TCP with [`PASSWORD`]. Both names must be plain identifiers.

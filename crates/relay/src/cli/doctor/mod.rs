@@ -129,11 +129,22 @@ async fn examine_database(catalog: &Catalog, pipeline: &Pipeline, checks: &mut V
         Err(failure) => checks.push(Check::fail("server", failure)),
     }
     checks.extend(tables::check(catalog, pipeline).await);
-    add_news(checks, write_back::check(catalog, pipeline).await);
+    add_news(checks, write_back(catalog, pipeline).await);
     if pipeline.sink == SinkKind::Kafka {
         checks.extend(slot::check(catalog, pipeline).await);
     }
     has_walsender
+}
+
+/// Asks as the role that writes, where that is another one.
+async fn write_back(catalog: &Catalog, pipeline: &Pipeline) -> Vec<Check> {
+    if pipeline.postgres.write_back.is_none() {
+        return write_back::check(catalog, pipeline).await;
+    }
+    match database::primary(&pipeline.postgres.for_write_back()).await {
+        Ok(catalog) => write_back::check(&catalog, pipeline).await,
+        Err(failure) => vec![Check::fail("write-back", failure)],
+    }
 }
 
 /// Returns whether there is a checkpoint topic to read.

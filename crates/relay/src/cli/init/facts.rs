@@ -17,6 +17,8 @@ pub(super) struct DatabaseFacts {
     pub tables: Vec<TableFacts>,
     pub publication: Option<Published>,
     pub relay: Option<RoleFacts>,
+    /// Of a role that writes back in the relay's place.
+    pub writer: Option<RoleFacts>,
     pub service: Option<RoleFacts>,
     pub has_slot: bool,
 }
@@ -143,6 +145,8 @@ const RIGHTS: &str = "SELECT coalesce(has_schema_privilege(r.oid, n.oid, 'USAGE'
 pub(super) struct Roles {
     /// The role that `run` connects with.
     pub relay: String,
+    /// The role that writes states back, if it is another one.
+    pub writer: Option<String>,
     /// A role that writes events.
     pub service: Option<String>,
 }
@@ -163,10 +167,8 @@ pub(super) async fn look(
         wal_level: Some(level.get(0)),
         publication: publication(catalog, &pipeline.postgres.publication).await?,
         relay: role(catalog, &roles.relay, pipeline, &tables).await?,
-        service: match &roles.service {
-            Some(name) => role(catalog, name, pipeline, &tables).await?,
-            None => None,
-        },
+        writer: maybe(catalog, roles.writer.as_deref(), pipeline, &tables).await?,
+        service: maybe(catalog, roles.service.as_deref(), pipeline, &tables).await?,
         has_slot: slot.is_some(),
         tables,
     })
@@ -231,6 +233,18 @@ fn existing(row: &Row) -> Existing {
         sequence: schema.zip(name),
         has_emit: row.get(7),
         takes_emitted: row.get(8),
+    }
+}
+
+async fn maybe(
+    catalog: &Catalog,
+    name: Option<&str>,
+    pipeline: &Pipeline,
+    tables: &[TableFacts],
+) -> Result<Option<RoleFacts>, Failure> {
+    match name {
+        Some(name) => role(catalog, name, pipeline, tables).await,
+        None => Ok(None),
     }
 }
 

@@ -43,6 +43,10 @@ pub(super) struct InitArgs {
     /// does not exist, and gets what it needs.
     #[arg(long, value_name = "NAME")]
     role: Option<String>,
+    /// The role that writes states back, if it is not the relay's; by default that of
+    /// postgres.write_back_user. It is created if it does not exist, and gets what it needs.
+    #[arg(long, value_name = "NAME")]
+    write_back_role: Option<String>,
     /// An existing role that gets the right to insert events.
     #[arg(long, value_name = "NAME")]
     service_role: Option<String>,
@@ -121,6 +125,10 @@ async fn look(pipeline: &Pipeline, args: &InitArgs) -> Survey {
             .role
             .clone()
             .unwrap_or_else(|| pipeline.postgres.user.clone()),
+        writer: args.write_back_role.clone().or_else(|| {
+            let login = pipeline.postgres.write_back.as_ref();
+            login.map(|login| login.user.clone())
+        }),
         service: args.service_role.clone(),
     };
     let mut unreachable = Vec::new();

@@ -81,9 +81,28 @@ pub(super) fn database(pipeline: &Pipeline, roles: &Roles, facts: &DatabaseFacts
     let mut plan = Plan::default();
     check_wal_level(facts, &mut plan);
     relay_role(&roles.relay, facts.relay.as_ref(), &mut plan);
+    if let (Some(role), None) = (&roles.writer, &facts.writer) {
+        plan.sql(
+            Verb::Create,
+            format!("role {role:?} (give it a password, or a line in pg_hba.conf)"),
+            sql::create_write_back_role(role),
+        );
+    }
     tables(pipeline, facts, &mut plan);
     publication(pipeline, facts, &mut plan);
-    relay_rights(pipeline, &roles.relay, facts, &mut plan);
+    let relay = (roles.relay.as_str(), facts.relay.as_ref());
+    relay_rights(pipeline, relay, facts, &mut plan);
+    let writer = match &roles.writer {
+        Some(role) => {
+            let writer = (role.as_str(), facts.writer.as_ref());
+            session_rights(pipeline, writer, &mut plan);
+            writer
+        }
+        None => relay,
+    };
+    for outbox in pipeline.outboxes() {
+        row_rights(pipeline, writer, outbox, facts, &mut plan);
+    }
     if let Some(service) = &roles.service {
         service_rights(pipeline, service, facts, &mut plan);
     }
@@ -251,9 +270,12 @@ fn publication(pipeline: &Pipeline, facts: &DatabaseFacts, plan: &mut Plan) {
     }
 }
 
-fn relay_rights(pipeline: &Pipeline, role: &str, facts: &DatabaseFacts, plan: &mut Plan) {
-    let relay = facts.relay.as_ref();
-    if relay.is_some_and(|r| !r.connects) {
+/// A role and what it has.
+type Holder<'a> = (&'a str, Option<&'a RoleFacts>);
+
+/// What every session of a relay takes.
+fn session_rights(pipeline: &Pipeline, (role, has): Holder<'_>, plan: &mut Plan) {
+    if has.is_some_and(|r| !r.connects) {
         let database = &pipeline.postgres.database;
         plan.sql(
             Verb::Grant,
@@ -261,10 +283,14 @@ fn relay_rights(pipeline: &Pipeline, role: &str, facts: &DatabaseFacts, plan: &m
             sql::grant_connect(role, database),
         );
     }
-    schema_rights(pipeline, role, relay, plan);
+    schema_rights(pipeline, role, has, plan);
+}
+
+fn relay_rights(pipeline: &Pipeline, holder: Holder<'_>, facts: &DatabaseFacts, plan: &mut Plan) {
+    session_rights(pipeline, holder, plan);
+    let (role, relay) = holder;
     for (id, spec, state) in pipeline.outboxes() {
         let index = usize::from(id.0);
-        row_rights(pipeline, role, (id, spec, state), facts, plan);
         if rights(relay, index).reads_sequence {
             continue;
         }
@@ -283,13 +309,13 @@ fn relay_rights(pipeline: &Pipeline, role: &str, facts: &DatabaseFacts, plan: &m
 /// What write-back and retention take, where they are wanted.
 fn row_rights(
     pipeline: &Pipeline,
-    role: &str,
+    (role, holder): Holder<'_>,
     (id, spec, state): (TableId, &TableSpec, &StateSpec),
     facts: &DatabaseFacts,
     plan: &mut Plan,
 ) {
     let index = usize::from(id.0);
-    let has = rights(facts.relay.as_ref(), index);
+    let has = rights(holder, index);
     let existing = facts.tables.get(index).and_then(|t| t.table.as_ref());
     if existing.is_none() && fits_default_shape(spec, state).is_err() {
         return;

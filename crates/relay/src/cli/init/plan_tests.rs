@@ -6,6 +6,7 @@ use super::*;
 fn roles() -> Roles {
     Roles {
         relay: "outboxd".into(),
+        writer: None,
         service: None,
     }
 }
@@ -38,6 +39,7 @@ fn complete() -> DatabaseFacts {
             all_tables: false,
         }),
         relay: Some(role.clone()),
+        writer: None,
         service: Some(role),
         has_slot: true,
     }
@@ -70,13 +72,46 @@ fn an_unknown_database_needs_everything_in_order() {
         "create function public.outbox_emit",
         "create publication \"outboxd\"",
         "grant USAGE on schema public to \"outboxd\"",
-        "grant SELECT (id, state) and UPDATE (state, attempts, last_error) on table public.outbox to \"outboxd\"",
         "grant SELECT on sequence public.outbox_seq_seq to \"outboxd\"",
+        "grant SELECT (id, state) and UPDATE (state, attempts, last_error) on table public.outbox to \"outboxd\"",
     ];
     assert_eq!(
         steps(&Pipeline::default(), &DatabaseFacts::default()),
         expected
     );
+}
+
+#[test]
+fn a_role_for_write_back_has_those_rights_in_the_relays_place() {
+    let roles = Roles {
+        writer: Some("writer".into()),
+        ..roles()
+    };
+    let mut pipeline = Pipeline::default();
+    pipeline.retention.period = Some(std::time::Duration::from_secs(3600));
+    let plan = database(&pipeline, &roles, &DatabaseFacts::default());
+    let granted = |role: &str| -> Vec<String> {
+        let objects = plan.steps.iter().map(|step| step.object.as_str());
+        let to = format!(" to {role:?}");
+        let granted = objects.filter_map(|object| object.strip_suffix(&to));
+        granted.map(str::to_owned).collect()
+    };
+    let of_relay = [
+        "USAGE on schema public",
+        "SELECT on sequence public.outbox_seq_seq",
+    ];
+    assert_eq!(granted("outboxd"), of_relay);
+    let of_writer = [
+        "USAGE on schema public",
+        "SELECT (id, state) and UPDATE (state, attempts, last_error) on table public.outbox",
+        "SELECT and DELETE on table public.outbox",
+    ];
+    assert_eq!(granted("writer"), of_writer);
+
+    let mut facts = complete();
+    facts.writer = facts.relay.clone();
+    let plan = database(&Pipeline::default(), &roles, &facts);
+    assert_eq!(plan.steps, []);
 }
 
 #[test]

@@ -8,6 +8,7 @@ const OUTBOX: &str = include_str!("../../../../../sql/migrations/outbox/20261125
 const EMIT: &str = include_str!("../../../../../sql/migrations/outbox/2026112502_outbox_emit.sql");
 const PUBLICATION: &str = include_str!("../../../../../sql/publication.sql");
 const RELAY_ROLE: &str = include_str!("../../../../../sql/relay_role.sql");
+const WRITE_BACK_ROLE: &str = include_str!("../../../../../sql/write_back_role.sql");
 const SERVICE_ROLE: &str = include_str!("../../../../../sql/service_role.sql");
 
 /// Longest identifier, in bytes (`NAMEDATALEN`).
@@ -94,6 +95,14 @@ pub(super) fn create_relay_role(role: &str) -> String {
     renamed(
         statement(RELAY_ROLE, "CREATE ROLE"),
         &[("outboxd", &named(role))],
+    )
+}
+
+/// Creates the role that writes states back.
+pub(super) fn create_write_back_role(role: &str) -> String {
+    renamed(
+        statement(WRITE_BACK_ROLE, "CREATE ROLE"),
+        &[("outboxd_write_back", &quote(role))],
     )
 }
 
@@ -292,6 +301,7 @@ mod tests {
              WITH (publish = 'insert', publish_via_partition_root = true);"
         );
         let cases = [
+            (create_write_back_role("w"), "CREATE ROLE \"w\" LOGIN;"),
             (
                 create_relay_role("r"),
                 "CREATE ROLE \"r\" LOGIN REPLICATION;",

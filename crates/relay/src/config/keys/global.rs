@@ -20,8 +20,40 @@ pub(in super::super) static GLOBAL: &[Key<Config>] = &[
         "admin.listen",
         |c| Field::Address(&mut c.admin.listen),
         Allowed::Anything,
-        "Address of the admin endpoints. They have no authentication, so they listen on loopback \
-         unless told otherwise. Port 0 takes a free one.",
+        "Address of the admin endpoints. They listen on loopback unless told otherwise. Port 0 takes a \
+         free one.",
+    ),
+    open_key(
+        "admin.tls_cert",
+        |c| Field::MaybePath(&mut c.admin.tls_cert),
+        Allowed::NonEmpty,
+        "PEM file of the admin endpoints' certificate, with the chain behind it; needs `tls_key`. Both \
+         are read again when they change.",
+        "plain HTTP",
+        "\"/etc/outboxd/admin.pem\"",
+    ),
+    open_key(
+        "admin.tls_key",
+        |c| Field::MaybePath(&mut c.admin.tls_key),
+        Allowed::NonEmpty,
+        "PEM file of the certificate's key.",
+        "plain HTTP",
+        "\"/etc/outboxd/admin.key\"",
+    ),
+    open_key(
+        "admin.token_file",
+        |c| Field::MaybePath(&mut c.admin.token_file),
+        Allowed::NonEmpty,
+        "File with a token of 16 characters or more, which requests must then carry as \
+         `Authorization: Bearer TOKEN`. It is read again for each request.",
+        "whoever reaches the port may ask",
+        "\"/run/secrets/outboxd-admin\"",
+    ),
+    key(
+        "admin.open_probes",
+        |c| Field::Flag(&mut c.admin.open_probes),
+        Allowed::Anything,
+        "With a token: `/live` and `/ready` answer without it too, with the status code alone.",
     ),
     key(
         "log.format",

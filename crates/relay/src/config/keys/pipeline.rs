@@ -80,9 +80,27 @@ pub(in super::super) static PIPELINE: &[Key<PipelineDraft>] = &[
         "postgres.password_file",
         |p| Field::MaybePath(&mut p.postgres.password_file),
         Allowed::NonEmpty,
-        "File that holds the password and nothing else; a line end is dropped.",
+        "File that holds the password and nothing else; a line end is dropped. It is read again for \
+         each connection.",
         "no file",
         "\"/run/secrets/outboxd-password\"",
+    ),
+    open_key(
+        "postgres.write_back_user",
+        |p| Field::MaybeText(&mut p.postgres.write_back_user),
+        IDENTIFIER,
+        "Role that writes states back and removes old rows, where the one that streams shall not: \
+         `outboxd init` then grants it what that takes.",
+        "the role that connects",
+        "\"outboxd_write_back\"",
+    ),
+    open_key(
+        "postgres.write_back_password",
+        |p| Field::MaybeSecret(&mut p.postgres.write_back_password),
+        Allowed::Anything,
+        "Its password.",
+        "none",
+        "{ file = \"/run/secrets/outboxd-write-back\" }",
     ),
     open_key(
         "postgres.database",

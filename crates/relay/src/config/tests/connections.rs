@@ -367,3 +367,42 @@ fn another_database_is_reached_by_its_url_as_the_pipelines_is() {
         assert!(!told.contains("secret") && !told.is_empty(), "{told}");
     }
 }
+
+#[test]
+fn a_role_for_write_back_has_a_password_of_its_own() {
+    let config = Given {
+        toml: Some(
+            "[[pipelines]]\nsink = 'stdout'\npostgres.url = 'postgres://r:theirs@h/d'\n\
+             postgres.write_back_user = 'w'\npostgres.write_back_password = { file = '/w' }\n",
+        ),
+        files: &[("/w", "its own\n")],
+        ..Given::default()
+    }
+    .load();
+    let postgres = config.unwrap().pipelines.remove(0).postgres;
+    assert_eq!(postgres.user, "r");
+    let writing = postgres.for_write_back();
+    assert_eq!(writing.user, "w");
+    assert_eq!(writing.password.unwrap().expose(), "its own");
+
+    let toml = "[[pipelines]]\nsink = 'stdout'\npostgres.url = 'postgres://r:theirs@h/d'\n";
+    let postgres = from_toml(toml).pipelines.remove(0).postgres;
+    assert_eq!(postgres.for_write_back(), postgres);
+}
+
+#[test]
+fn a_token_that_can_be_guessed_is_refused() {
+    let check = |content: &str, expected: bool| {
+        let loaded = Given {
+            toml: Some("admin.token_file = '/t'\n[[pipelines]]\nsink = 'stdout'\npostgres.url = 'postgres://h/d'\n"),
+            files: &[("/t", content)],
+            ..Given::default()
+        }
+        .load();
+        assert_eq!(loaded.is_ok(), expected, "{content:?}");
+    };
+    check("0123456789abcdef\n", true);
+    check("0123456789abcde\n", false);
+    check("", false);
+    check("              x \n", false);
+}

@@ -60,6 +60,8 @@ fn every_example_of_a_key_without_default_loads() {
                 "postgres.sslkey" => "postgres.url = 'postgres://h/d'\npostgres.sslcert = '/c'",
                 "decrypt.keyring_file" | "decrypt.keyring" => {
                     "postgres.url = 'postgres://h/d'\ndecrypt.topics = ['recon.*']"
+                "postgres.write_back_password" => {
+                    "postgres.url = 'postgres://h/d'\npostgres.write_back_user = 'w'"
                 }
                 _ => "postgres.url = 'postgres://h/d'",
             };
@@ -72,7 +74,10 @@ fn every_example_of_a_key_without_default_loads() {
                 ("KAFKA_PASSWORD", "x"),
                 ("OUTBOX_KEYRING", KEYRING),
             ];
-            let files: &[_] = &[("/run/secrets/outboxd-password", "x")];
+            let files: &[_] = &[
+                ("/run/secrets/outboxd-password", "x"),
+                ("/run/secrets/outboxd-write-back", "x"),
+            ];
             let loaded = Given {
                 toml: Some(&toml),
                 env,
@@ -87,6 +92,25 @@ fn every_example_of_a_key_without_default_loads() {
     check(TABLE, "[[pipelines.tables]]");
     check(&CONSUMER[..1], "[[pipelines.consumers]]");
     check(&CONSUMER[1..], "[[pipelines.consumers]]\ngroup = 'g'");
+    for (key, open) in GLOBAL
+        .iter()
+        .filter_map(|key| Some((key, key.open.as_ref()?)))
+    {
+        let companion = match key.path {
+            "admin.tls_cert" => "admin.tls_key = '/k'",
+            "admin.tls_key" => "admin.tls_cert = '/c'",
+            _ => "",
+        };
+        let (path, example) = (key.path, open.example);
+        let toml = format!("{path} = {example}\n{companion}\n{LEAST}");
+        let loaded = Given {
+            toml: Some(&toml),
+            files: &[("/run/secrets/outboxd-admin", "0123456789abcdef")],
+            ..Given::default()
+        }
+        .load();
+        assert!(loaded.is_ok(), "{toml}\n{loaded:?}");
+    }
 }
 
 #[test]
