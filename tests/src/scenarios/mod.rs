@@ -30,6 +30,7 @@ mod late_commit;
 mod latency;
 mod live_while_draining;
 mod logs;
+mod long_key;
 mod misconfiguration;
 mod park_key;
 mod poison;
@@ -122,6 +123,7 @@ pub static ALL: &[Scenario] = &[
     retention::SCENARIO,
     slow_reader_memory::SCENARIO,
     large_event::SCENARIO,
+    long_key::SCENARIO,
     endtxn_unknown::SCENARIO,
     late_commit::SCENARIO,
     keepalive_in_flight::SCENARIO,
