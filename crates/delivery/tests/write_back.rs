@@ -214,7 +214,7 @@ fn a_huge_transaction_before_the_checkpoints_one_is_left_to_a_session_that_knows
             second.transaction(50, 1);
             second.idle();
             assert_eq!(write_all_back(&mut second), 1);
-            assert_eq!(second.confirmed, [5, 55]);
+            assert_eq!(second.confirmed, [5, 25, 55]);
             assert!(second.stopped.is_none());
         }
         lessons = second.delivery.into_lessons();

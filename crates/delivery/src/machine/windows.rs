@@ -50,6 +50,7 @@ impl Delivery {
         self.go_on_feeding();
         self.go_on_serving(now);
         if !self.knows_progress() {
+            self.record_dead_letters(now);
             return;
         }
         if self.is_quiet() && !self.skipper.awaits() {
@@ -351,13 +352,25 @@ impl Delivery {
         !self.skipper.awaits() || self.resumes_feed()
     }
 
+    /// Marks wait until it is recorded which events are dead. Those of a feed are not to wait for the
+    /// checkpoint's transaction: as far as it is durable, the progress of the feed is known.
+    fn record_dead_letters(&mut self, now: Instant) {
+        if self.holds_up_marks() && self.recording_now.is_none() {
+            self.record(self.durable, now);
+        }
+    }
+
+    /// Whether there are marks that wait for the next record.
+    fn holds_up_marks(&self) -> bool {
+        self.unrecorded.len() > self.being_recorded
+    }
+
     /// Records progress that no window carries: idle advance, and every checkpoint beside.
     fn record_progress(&mut self, now: Instant) {
         let progress = self.recordable();
-        let holds_up_marks = self.unrecorded.len() > self.being_recorded;
         // Behind an earlier checkpoint only a feed makes progress.
         let is_new = match progress.confirm < self.handed_out.confirm {
-            true => progress.fed != self.handed_out.fed || holds_up_marks,
+            true => progress.fed != self.handed_out.fed || self.holds_up_marks(),
             false => progress != self.handed_out || !self.exceptions.is_empty(),
         };
         if !is_new {
@@ -365,7 +378,7 @@ impl Delivery {
         }
         let due = now.duration_since(self.last_record) >= self.settings.checkpoint_interval;
         let is_asked = self.asked_for > self.handed_out.confirm;
-        let urgent = is_asked || self.waits_for_feed() || holds_up_marks;
+        let urgent = is_asked || self.waits_for_feed() || self.holds_up_marks();
         if !(due || urgent || self.draining) {
             return;
         }
