@@ -60,9 +60,15 @@ impl Delivery {
         self.record_progress(now);
     }
 
-    /// What was published before comes faster than rows can be written back.
+    /// What was published before comes faster than rows can be written back: the next one would not fit.
+    /// It is not taken in then, so that what was taken in can be handed over at any time.
     pub(super) fn is_ahead_of_tables(&self) -> bool {
-        !self.skipped.is_empty() && !self.write_backs.has_room_for(self.skipped.len() + 1)
+        let skips = match &self.transaction {
+            Some(transaction) => transaction.skips_next(),
+            None => self.skipper.may_skip(),
+        };
+        let fits = self.write_backs.has_room_for(self.skipped.len() + 1);
+        skips && !fits && !self.write_backs.has_dropped()
     }
 
     /// Marks were dropped, and all others are written: the next session finds them. Not before the
@@ -79,9 +85,9 @@ impl Delivery {
 
     /// Rows that can't be written back must not hold up the events behind them for long.
     fn give_up_blocked_marks(&mut self, now: Instant) {
-        let blocked = self.skipped_from.filter(|_| self.is_ahead_of_tables());
+        let is_ahead = self.is_ahead_of_tables();
         let is_ahead_in_feed = self.is_ahead_in_feed();
-        if blocked.is_none() && !is_ahead_in_feed {
+        if !is_ahead && !is_ahead_in_feed {
             self.blocked_since = None;
             return;
         }
@@ -89,10 +95,10 @@ impl Delivery {
         if now.duration_since(since) < BLOCKED {
             return;
         }
-        if let Some(lsn) = blocked {
+        if is_ahead {
+            let lsn = self.skipped_from.take().unwrap_or(self.shown);
             let fed = self.handed_over();
             self.write_backs.drop_from(Floor { lsn, fed });
-            self.skipped_from = None;
             self.skipped.clear();
         }
         if is_ahead_in_feed {
