@@ -48,6 +48,8 @@ pub(crate) struct Skipper {
     void_from: Option<Lsn>,
     /// The checkpoint's transaction must come by before anything later.
     awaited: bool,
+    /// A transaction has come that is not skipped, or not wholly: nor are those behind it.
+    is_past: bool,
 }
 
 impl Skipper {
@@ -61,7 +63,13 @@ impl Skipper {
             floor: resume.floor,
             void_from: resume.void_from,
             awaited,
+            is_past: false,
         }
+    }
+
+    /// Whether the next transaction may be one that is skipped.
+    pub fn may_skip(&self) -> bool {
+        !self.is_past
     }
 
     /// The checkpoint's transaction has not come by yet: until then what is skipped is not known to
@@ -72,6 +80,12 @@ impl Skipper {
 
     /// A transaction begins.
     pub fn skip(&mut self, begin: &Begin) -> Result<Skip, Halt> {
+        let skip = self.compare(begin)?;
+        self.is_past |= skip != Skip::Everything;
+        Ok(skip)
+    }
+
+    fn compare(&mut self, begin: &Begin) -> Result<Skip, Halt> {
         let Some(position) = self.position else {
             let done = begin.final_lsn.0 < self.floor;
             return Ok(if done {

@@ -35,6 +35,7 @@ mod latency;
 mod ledger;
 mod live_while_draining;
 mod logs;
+mod long_key;
 mod many_pipelines;
 mod misconfiguration;
 mod park_key;
@@ -144,6 +145,7 @@ pub static ALL: &[Scenario] = &[
     retention::SCENARIO,
     slow_reader_memory::SCENARIO,
     large_event::SCENARIO,
+    long_key::SCENARIO,
     endtxn_unknown::SCENARIO,
     late_commit::SCENARIO,
     keepalive_in_flight::SCENARIO,

@@ -50,6 +50,7 @@ impl Delivery {
         self.go_on_feeding();
         self.go_on_serving(now);
         if !self.knows_progress() {
+            self.record_dead_letters(now);
             return;
         }
         if self.is_quiet() && !self.skipper.awaits() {
@@ -59,9 +60,15 @@ impl Delivery {
         self.record_progress(now);
     }
 
-    /// What was published before comes faster than rows can be written back.
+    /// What was published before comes faster than rows can be written back: the next one would not fit.
+    /// It is not taken in then, so that what was taken in can be handed over at any time.
     pub(super) fn is_ahead_of_tables(&self) -> bool {
-        !self.skipped.is_empty() && !self.write_backs.has_room_for(self.skipped.len() + 1)
+        let skips = match &self.transaction {
+            Some(transaction) => transaction.skips_next(),
+            None => self.skipper.may_skip(),
+        };
+        let fits = self.write_backs.has_room_for(self.skipped.len() + 1);
+        skips && !fits && !self.write_backs.has_dropped()
     }
 
     /// Marks were dropped, and all others are written: the next session finds them. Not before the
@@ -78,9 +85,9 @@ impl Delivery {
 
     /// Rows that can't be written back must not hold up the events behind them for long.
     fn give_up_blocked_marks(&mut self, now: Instant) {
-        let blocked = self.skipped_from.filter(|_| self.is_ahead_of_tables());
+        let is_ahead = self.is_ahead_of_tables();
         let is_ahead_in_feed = self.is_ahead_in_feed();
-        if blocked.is_none() && !is_ahead_in_feed {
+        if !is_ahead && !is_ahead_in_feed {
             self.blocked_since = None;
             return;
         }
@@ -88,10 +95,10 @@ impl Delivery {
         if now.duration_since(since) < BLOCKED {
             return;
         }
-        if let Some(lsn) = blocked {
+        if is_ahead {
+            let lsn = self.skipped_from.take().unwrap_or(self.shown);
             let fed = self.handed_over();
             self.write_backs.drop_from(Floor { lsn, fed });
-            self.skipped_from = None;
             self.skipped.clear();
         }
         if is_ahead_in_feed {
@@ -351,13 +358,25 @@ impl Delivery {
         !self.skipper.awaits() || self.resumes_feed()
     }
 
+    /// Marks wait until it is recorded which events are dead. Those of a feed are not to wait for the
+    /// checkpoint's transaction: as far as it is durable, the progress of the feed is known.
+    fn record_dead_letters(&mut self, now: Instant) {
+        if self.holds_up_marks() && self.recording_now.is_none() {
+            self.record(self.durable, now);
+        }
+    }
+
+    /// Whether there are marks that wait for the next record.
+    fn holds_up_marks(&self) -> bool {
+        self.unrecorded.len() > self.being_recorded
+    }
+
     /// Records progress that no window carries: idle advance, and every checkpoint beside.
     fn record_progress(&mut self, now: Instant) {
         let progress = self.recordable();
-        let holds_up_marks = self.unrecorded.len() > self.being_recorded;
         // Behind an earlier checkpoint only a feed makes progress.
         let is_new = match progress.confirm < self.handed_out.confirm {
-            true => progress.fed != self.handed_out.fed || holds_up_marks,
+            true => progress.fed != self.handed_out.fed || self.holds_up_marks(),
             false => progress != self.handed_out || !self.exceptions.is_empty(),
         };
         if !is_new {
@@ -365,7 +384,7 @@ impl Delivery {
         }
         let due = now.duration_since(self.last_record) >= self.settings.checkpoint_interval;
         let is_asked = self.asked_for > self.handed_out.confirm;
-        let urgent = is_asked || self.waits_for_feed() || holds_up_marks;
+        let urgent = is_asked || self.waits_for_feed() || self.holds_up_marks();
         if !(due || urgent || self.draining) {
             return;
         }
