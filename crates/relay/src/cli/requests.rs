@@ -13,6 +13,10 @@ use crate::feed::{self, Connection};
 
 const POLL: Duration = Duration::from_millis(200);
 
+/// How a message ends, without the last three characters, whose SQLSTATE says that a value does not have
+/// the form of its type.
+const MALFORMED: &str = "(SQLSTATE 22";
+
 const OPERATOR: &str = "Give the command as an operator, with --postgres postgres://OPERATOR@HOST/DATABASE \
      and the password in OUTBOXD_POSTGRES_PASSWORD, which goes before one of the configuration. \
      `outboxd init --apply --operator-role OPERATOR`, run by an administrator, gives an existing role \
@@ -47,6 +51,9 @@ pub(super) fn refused(failure: Failure) -> Problem {
     let mut problem = Problem::from(failure);
     if problem.code == Some("permission-denied") {
         OPERATOR.clone_into(&mut problem.remedy);
+    } else if problem.message.contains(MALFORMED) {
+        problem.code = None;
+        "Write --id as the id column of the table has it.".clone_into(&mut problem.remedy);
     }
     problem
 }
@@ -141,6 +148,14 @@ mod tests {
     fn who_may_not_give_requests_is_told_who_may() {
         let of = |code| refused(Failure::new(code, "")).remedy;
         assert!(of("permission-denied").contains("--operator-role"));
-        assert_eq!(of("postgres-lost"), Failure::new("postgres-lost", "").code.remedy);
+        let id = Failure::new(
+            "postgres-lost",
+            "ERROR: invalid input syntax (SQLSTATE 22P02)",
+        );
+        assert!(refused(id).remedy.contains("--id"));
+        assert_eq!(
+            of("postgres-lost"),
+            Failure::new("postgres-lost", "").code.remedy
+        );
     }
 }

@@ -237,9 +237,18 @@ fn complaints(pipeline: &Value, text: &mut String) {
     for reason in reasons.iter().filter_map(Value::as_str) {
         let _ = writeln!(text, "{name}: not ready: {reason}");
     }
-    let is_ready = pipeline["ready"].as_bool() == Some(true);
-    if let (false, Some(remedy)) = (is_ready, pipeline["last_failure"]["remedy"].as_str()) {
-        let _ = writeln!(text, "{name}: remedy: {remedy}");
+    // An earlier failure may have nothing to do with what is wrong now.
+    for failure in ["last_failure", "catalog_failure"].map(|failure| &pipeline[failure]) {
+        let message = failure["message"].as_str();
+        let is_reason = |message| {
+            reasons
+                .iter()
+                .filter_map(Value::as_str)
+                .any(|r| r.contains(message))
+        };
+        if let (true, Some(remedy)) = (message.is_some_and(is_reason), failure["remedy"].as_str()) {
+            let _ = writeln!(text, "{name}: remedy: {remedy}");
+        }
     }
     let write_back = &pipeline["write_back_failure"];
     if let (Some(message), Some(remedy)) = (
@@ -272,17 +281,27 @@ mod tests {
                 "pipeline": "b", "state": "stopped", "ready": false, "slot": null,
                 "confirmed_lsn": null, "publish_lag_seconds": null,
                 "reasons": ["stopped: slot \"b\" is lost [slot-lost]"],
-                "last_failure": { "remedy": "Compare." },
+                "last_failure": { "message": "slot \"b\" is lost", "remedy": "Compare." },
+            },
+            {
+                "pipeline": "c", "state": "streaming", "ready": false, "slot": null,
+                "confirmed_lsn": null, "publish_lag_seconds": null,
+                "reasons": ["the catalog has not been readable: locked [catalog-blocked]"],
+                "last_failure": { "message": "no broker", "remedy": "Start the brokers." },
+                "catalog_failure": { "message": "locked", "remedy": "End the lock." },
             },
         ]});
         let expected = "outboxd 1.2.3\n\
             PIPELINE  STATE      READY  CONFIRMED  SLOT LAG  WAL KEPT  PUBLISH LAG\n\
             outbox    streaming  yes    0/1A2B3C   512 B     3.0 MiB   0.0 s\n\
             b         stopped    no     -          -         -         -\n\
+            c         streaming  no     -          -         -         -\n\
             outbox: write-back waits: locked\n\
             outbox: remedy: Unlock.\n\
             b: not ready: stopped: slot \"b\" is lost [slot-lost]\n\
-            b: remedy: Compare.\n";
+            b: remedy: Compare.\n\
+            c: not ready: the catalog has not been readable: locked [catalog-blocked]\n\
+            c: remedy: End the lock.\n";
         assert_eq!(table(&status), expected);
     }
 

@@ -85,6 +85,11 @@ pub static CODES: &[Code] = &[
         "Check whether the server or the network between is frozen. outboxd reconnects by itself.",
     ),
     transient(
+        "catalog-blocked",
+        "A look at the catalog was cancelled, mostly because it had waited 10 s for a lock on an outbox table or its sequence, as ALTER TABLE, VACUUM FULL and LOCK TABLE take it. Nothing is confirmed meanwhile, so WAL piles up.",
+        "Find who holds the lock (pg_locks, pg_blocking_pids) and end that transaction, or wait for it. outboxd goes on by itself.",
+    ),
+    transient(
         "postgres-shutdown",
         "The server is shutting down or starting up.",
         "Nothing: outboxd lets it stop and reconnects when it is back.",

@@ -162,7 +162,10 @@ mod tests {
             assert_eq!(class(known).unwrap(), known);
         }
         for wrong in ["topic-mising", "mapping", "mapping/", ""] {
-            assert!(class(wrong).unwrap_err().contains("topic-missing"), "{wrong}");
+            assert!(
+                class(wrong).unwrap_err().contains("topic-missing"),
+                "{wrong}"
+            );
         }
     }
 

@@ -137,7 +137,7 @@ fn unpruned(table: &str, state: &StateSpec, cost: Cost) -> Vec<Check> {
     if state.mode == WriteBack::Off {
         checks.push(Check::warn(
             name,
-            format!("nothing is written back to {table}, so rows of dead letters and those from before the slot are removed like others"),
+            format!("nothing is written back to {table}, so rows of dead letters are removed like others, and none at all of a table that held rows when the slot was made"),
             "Set write_back = \"failures\" or \"all\" for the table, unless that is meant.",
         ));
     }
