@@ -234,19 +234,15 @@ fn complaints(pipeline: &Value, text: &mut String) {
     let reasons = pipeline["reasons"]
         .as_array()
         .map_or(&[][..], Vec::as_slice);
-    for reason in reasons.iter().filter_map(Value::as_str) {
+    let reasons: Vec<_> = reasons.iter().filter_map(Value::as_str).collect();
+    for reason in &reasons {
         let _ = writeln!(text, "{name}: not ready: {reason}");
     }
     // An earlier failure may have nothing to do with what is wrong now.
+    let told = |message: &str| reasons.iter().any(|reason| reason.contains(message));
     for failure in ["last_failure", "catalog_failure"].map(|failure| &pipeline[failure]) {
-        let message = failure["message"].as_str();
-        let is_reason = |message| {
-            reasons
-                .iter()
-                .filter_map(Value::as_str)
-                .any(|r| r.contains(message))
-        };
-        if let (true, Some(remedy)) = (message.is_some_and(is_reason), failure["remedy"].as_str()) {
+        let is_told = failure["message"].as_str().is_some_and(told);
+        if let (true, Some(remedy)) = (is_told, failure["remedy"].as_str()) {
             let _ = writeln!(text, "{name}: remedy: {remedy}");
         }
     }
