@@ -1,5 +1,5 @@
--- The role of an operator who may ask for replays. Who asked and when can't be forged: those columns
--- can't be given.
+-- The role of an operator who may ask for replays, and for what is to become of dead letters. Who asked
+-- and when can't be forged: those columns can't be given.
 GRANT USAGE ON SCHEMA public TO operator;
 GRANT USAGE ON SCHEMA outboxd TO operator;
 GRANT SELECT ON TABLE public.outbox TO operator;

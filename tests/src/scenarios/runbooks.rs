@@ -73,7 +73,10 @@ async fn flow(figures: &mut Figures) -> Result<()> {
     let proxy = stage.kafka_proxy()?;
     proxy.freeze(Direction::Both);
     stage.insert(10)?;
-    wait::until("it is not ready", WITHIN, async || Ok(relay.get("/ready")?.0 == 503)).await?;
+    wait::until("it is not ready", WITHIN, async || {
+        Ok(relay.get("/ready")?.0 == 503)
+    })
+    .await?;
     let mut lag = Runbook::open("publish-lag")?;
     let shown = lag.run("Check", &desk).await?;
     ensure!(

@@ -87,7 +87,7 @@ async fn run(pipelines: &[(&Pipeline, Duration)], args: &PruneArgs) -> Result<()
                 tables,
             }),
             Err(failure) => {
-                Problem::from(failure).report();
+                problem(failure).report();
                 outcome = Err(Exit::Failure);
             }
         }
@@ -156,4 +156,15 @@ fn print(report: &PipelineReport) {
             );
         }
     }
+}
+/// The relay's role may remove rows only where it is to do that by itself.
+fn problem(failure: Failure) -> Problem {
+    let mut problem = Problem::from(failure);
+    if problem.code == Some("permission-denied") {
+        "Give the command as the owner of the table, with --postgres postgres://OWNER@HOST/DATABASE and the \
+         password in OUTBOXD_POSTGRES_PASSWORD. Or set retention.period and run `outboxd init --apply \
+         --role <role>` as an administrator, which then grants it to the relay's role."
+            .clone_into(&mut problem.remedy);
+    }
+    problem
 }

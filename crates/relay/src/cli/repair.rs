@@ -72,17 +72,30 @@ pub(super) fn repair(args: &RepairArgs) -> Result<(), Exit> {
         }
     })?;
     ended.map_err(|failure| {
-        let problem = Problem::from(failure);
-        problem.report();
+        problem(failure).report();
         Exit::Failure
     })
+}
+
+/// A relay waits for the slot; a repair does not.
+fn problem(failure: Failure) -> Problem {
+    let mut problem = Problem::from(failure);
+    if problem.code == Some("slot-active") {
+        "Stop the relay that reads from the slot, then give this command again; a stopped pipeline \
+         and a standby may stay."
+            .clone_into(&mut problem.remedy);
+    }
+    problem
 }
 
 async fn plan(pipeline: &Pipeline, ways: &Ways, json: bool) -> Result<(), Failure> {
     match shown_at_work(async |tell| repair::plan(pipeline, ways, tell).await).await? {
         None => nothing(json),
         Some(plan) if json => print_json(&plan),
-        Some(plan) => print!("{}", shown(&plan, "would be published")),
+        Some(plan) => print!(
+            "{}nothing was changed: --apply does it\n",
+            shown(&plan, "would be published")
+        ),
     }
     Ok(())
 }
@@ -133,14 +146,16 @@ fn shown(plan: &Plan, what: &str) -> String {
     let _ = match &diagnosis.reach {
         None => writeln!(text, "There is no record of what was published."),
         Some(reach) => {
-            let until = plan.published_until.as_deref().unwrap_or("nothing yet");
-            let lsn = reach
-                .commit_lsn
-                .map_or("-".to_owned(), |lsn| lsn.to_string());
+            let published = match (reach.commit_lsn, &plan.published_until) {
+                (Some(lsn), Some(until)) => {
+                    format!("Published up to the transaction at {lsn}, committed at {until}")
+                }
+                (Some(lsn), None) => format!("Published up to the transaction at {lsn}"),
+                (None, _) => "Nothing of the stream was published yet".to_owned(),
+            };
             writeln!(
                 text,
-                "Published up to the transaction at {lsn}, committed at {until}; confirmed up to \
-                 {} on timeline {}.",
+                "{published}; confirmed up to {} on timeline {}.",
                 reach.confirmed_up_to, reach.timeline
             )
         }
@@ -293,6 +308,28 @@ mod tests {
             phantoms: None,
             requests: vec![],
         }
+    }
+
+    #[test]
+    fn who_repairs_does_not_wait_for_the_slot() {
+        let held = problem(Failure::new("slot-active", "held"));
+        assert!(held.remedy.starts_with("Stop the relay"), "{held:?}");
+        let other = Failure::new("slot-lost", "lost");
+        assert_eq!(problem(other.clone()).remedy, other.code.remedy);
+    }
+
+    #[test]
+    fn a_slot_of_which_nothing_was_published_yet_says_so() {
+        let mut plan = plan();
+        plan.published_until = None;
+        if let Some(reach) = &mut plan.diagnosis.reach {
+            reach.commit_lsn = None;
+        }
+        let text = shown(&plan, "would be published");
+        assert!(
+            text.contains("Nothing of the stream was published yet; confirmed up to 0/20"),
+            "{text}"
+        );
     }
 
     #[test]

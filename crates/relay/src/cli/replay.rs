@@ -102,13 +102,19 @@ async fn run(args: &ReplayArgs, pipeline: &Pipeline) -> Result<(), Problem> {
         until: args.until.clone(),
         is_pending: false,
     };
-    let connection = requests::open(pipeline, "a replay").await?;
+    let connection = requests::open(pipeline, "a replay")
+        .await
+        .map_err(requests::refused)?;
     if !args.yes {
-        let counts = count(&connection, pipeline, args, &filter).await?;
+        let counts = count(&connection, pipeline, args, &filter)
+            .await
+            .map_err(requests::refused)?;
         tell_counts(&counts, args.json);
         return Ok(());
     }
-    let asked = ask(&connection, pipeline, args, &filter).await?;
+    let asked = ask(&connection, pipeline, args, &filter)
+        .await
+        .map_err(requests::refused)?;
     let Some(asked) = asked else {
         tell(args.json, &json!({ "rows": 0 }), "no event is like that");
         return Ok(());

@@ -12,6 +12,20 @@ use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::feed::{self, Connection};
 
+<<<<<<< HEAD
+=======
+const POLL: Duration = Duration::from_millis(200);
+
+/// How a message ends, without the last three characters, whose SQLSTATE says that a value does not have
+/// the form of its type.
+const MALFORMED: &str = "(SQLSTATE 22";
+
+const OPERATOR: &str = "Give the command as an operator, with --postgres postgres://OPERATOR@HOST/DATABASE \
+     and the password in OUTBOXD_POSTGRES_PASSWORD, which goes before one of the configuration. \
+     `outboxd init --apply --operator-role OPERATOR`, run by an administrator, gives an existing role \
+     what it needs.";
+
+>>>>>>> n
 /// Connects to where requests are written down; refused where no relay would hear of them.
 pub(super) async fn open(pipeline: &Pipeline, what: &str) -> Result<Connection, Failure> {
     let connection = Connection::open(&pipeline.postgres).await?;
@@ -33,6 +47,19 @@ async fn require_published(connection: &Connection, pipeline: &Pipeline) -> Resu
             format!("outboxd.control is not in publication {publication:?}"),
         )),
     }
+}
+
+/// What kept a request from being written down. The relay's role, which the configuration names, may not
+/// give requests; an operator's role may.
+pub(super) fn refused(failure: Failure) -> Problem {
+    let mut problem = Problem::from(failure);
+    if problem.code == Some("permission-denied") {
+        OPERATOR.clone_into(&mut problem.remedy);
+    } else if problem.message.contains(MALFORMED) {
+        problem.code = None;
+        "Write --id as the id column of the table has it.".clone_into(&mut problem.remedy);
+    }
+    problem
 }
 
 /// Writes a request down. `false` if there is one with this id.
@@ -109,4 +136,24 @@ fn not_yet(is_read: bool, patience: Duration) -> Problem {
         ),
         "Start `outboxd run`, which carries the request out; do not give the command again.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_give_requests_is_told_who_may() {
+        let of = |code| refused(Failure::new(code, "")).remedy;
+        assert!(of("permission-denied").contains("--operator-role"));
+        let id = Failure::new(
+            "postgres-lost",
+            "ERROR: invalid input syntax (SQLSTATE 22P02)",
+        );
+        assert!(refused(id).remedy.contains("--id"));
+        assert_eq!(
+            of("postgres-lost"),
+            Failure::new("postgres-lost", "").code.remedy
+        );
+    }
 }

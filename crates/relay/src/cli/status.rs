@@ -192,12 +192,17 @@ fn complaints(pipeline: &Value, text: &mut String) {
     let reasons = pipeline["reasons"]
         .as_array()
         .map_or(&[][..], Vec::as_slice);
-    for reason in reasons.iter().filter_map(Value::as_str) {
+    let reasons: Vec<_> = reasons.iter().filter_map(Value::as_str).collect();
+    for reason in &reasons {
         let _ = writeln!(text, "{name}: not ready: {reason}");
     }
-    let is_ready = pipeline["ready"].as_bool() == Some(true);
-    if let (false, Some(remedy)) = (is_ready, pipeline["last_failure"]["remedy"].as_str()) {
-        let _ = writeln!(text, "{name}: remedy: {remedy}");
+    // An earlier failure may have nothing to do with what is wrong now.
+    let told = |message: &str| reasons.iter().any(|reason| reason.contains(message));
+    for failure in ["last_failure", "catalog_failure"].map(|failure| &pipeline[failure]) {
+        let is_told = failure["message"].as_str().is_some_and(told);
+        if let (true, Some(remedy)) = (is_told, failure["remedy"].as_str()) {
+            let _ = writeln!(text, "{name}: remedy: {remedy}");
+        }
     }
     let write_back = &pipeline["write_back_failure"];
     if let (Some(message), Some(remedy)) = (
@@ -242,19 +247,29 @@ mod tests {
                 "pipeline": "b", "state": "stopped", "ready": false, "slot": null,
                 "confirmed_lsn": null, "publish_lag_seconds": null,
                 "reasons": ["stopped: slot \"b\" is lost [slot-lost]"],
-                "last_failure": { "remedy": "Compare." },
+                "last_failure": { "message": "slot \"b\" is lost", "remedy": "Compare." },
+            },
+            {
+                "pipeline": "c", "state": "streaming", "ready": false, "slot": null,
+                "confirmed_lsn": null, "publish_lag_seconds": null,
+                "reasons": ["the catalog has not been readable: locked [catalog-blocked]"],
+                "last_failure": { "message": "no broker", "remedy": "Start the brokers." },
+                "catalog_failure": { "message": "locked", "remedy": "End the lock." },
             },
         ]});
         let expected = "outboxd 1.2.3\n\
             PIPELINE  STATE      READY  CONFIRMED  SLOT LAG  WAL KEPT  PUBLISH LAG\n\
             outbox    streaming  yes    0/1A2B3C   512 B     3.0 MiB   0.0 s\n\
             b         stopped    no     -          -         -         -\n\
+            c         streaming  no     -          -         -         -\n\
             outbox: write-back waits: locked\n\
             outbox: remedy: Unlock.\n\
             outbox: consumer lag is not known: group g: denied\n\
             outbox: remedy: Grant.\n\
             b: not ready: stopped: slot \"b\" is lost [slot-lost]\n\
-            b: remedy: Compare.\n";
+            b: remedy: Compare.\n\
+            c: not ready: the catalog has not been readable: locked [catalog-blocked]\n\
+            c: remedy: End the lock.\n";
         assert_eq!(table(&status), expected);
     }
 

@@ -85,6 +85,11 @@ pub static CODES: &[Code] = &[
         "Check whether the server or the network between is frozen. outboxd reconnects by itself.",
     ),
     transient(
+        "catalog-blocked",
+        "A look at the catalog was cancelled, mostly because it had waited 10 s for a lock on an outbox table or its sequence, as ALTER TABLE, VACUUM FULL and LOCK TABLE take it. Nothing is confirmed meanwhile, so WAL piles up.",
+        "Find who holds the lock (pg_locks, pg_blocking_pids) and end that transaction, or wait for it. outboxd goes on by itself.",
+    ),
+    transient(
         "postgres-shutdown",
         "The server is shutting down or starting up.",
         "Nothing: outboxd lets it stop and reconnects when it is back.",
@@ -143,7 +148,7 @@ pub static CODES: &[Code] = &[
     stopped(
         "postgres-auth",
         "Postgres refuses the role or its password, or pg_hba.conf has no entry for it.",
-        "Correct the user and password of the connection URL, or add a pg_hba.conf entry for this database and role, then reload the server.",
+        "Correct user and password (a password of the file or of OUTBOXD_POSTGRES_PASSWORD goes before PGPASSWORD), or add a pg_hba.conf entry for this database and role, then reload the server.",
     ),
     stopped(
         "postgres-tls",
@@ -163,7 +168,7 @@ pub static CODES: &[Code] = &[
     stopped(
         "permission-denied",
         "The role lacks a privilege that outboxd needs.",
-        "Run `outboxd init` to see the grants that are needed; --apply runs them.",
+        "Run `outboxd init --role <role>` as an administrator: it shows the grants that the role needs; --apply runs them.",
     ),
     stopped(
         "wal-level",
@@ -223,7 +228,7 @@ pub static CODES: &[Code] = &[
     ),
     stopped(
         "retention-unproven",
-        "Rows can't be proven to be durable in Kafka, so none is removed: write-back is off and the slot has not been confirmed up to them.",
+        "Rows can't be proven to be durable in Kafka, so none is removed: states are not written back, and the slot has not been confirmed up to them.",
         "Start the relay, or wait until it has caught up, and run prune again.",
     ),
     stopped(
@@ -239,7 +244,7 @@ pub static CODES: &[Code] = &[
     // Slot and identity.
     stopped(
         "control-missing",
-        "The tables of schema outboxd do not exist: backfill, repair and replay keep their rows and requests there.",
+        "The tables of schema outboxd do not exist: backfill, repair, replay and dlq keep their rows and requests there.",
         "Create them with `outboxd init --apply`, which also adds outboxd.control to the publication.",
     ),
     stopped(
@@ -379,7 +384,7 @@ pub static CODES: &[Code] = &[
     stopped(
         "topic-missing",
         "A topic does not exist. Topics are never created by accident.",
-        "Create it, or run `outboxd init --apply --topic <name>`.",
+        "Run `outboxd init --apply`, for a topic of events with --topic <name>; or create it yourself.",
     ),
     stopped(
         "topic-denied",

@@ -506,7 +506,14 @@ impl Driver<'_> {
                     }
                 };
                 if let Err(failure) = reported {
-                    tracing::warn!(%failure, "not everything was published before the end");
+                    let (code, error) = (failure.code.name, failure.message);
+                    let pipeline = self.context.pipeline.name.as_str();
+                    tracing::warn!(
+                        pipeline,
+                        code,
+                        error,
+                        "not everything was published before the end"
+                    );
                     return;
                 }
                 self.carry_out();

@@ -35,7 +35,9 @@ impl Service {
         let (id, by) = (request.id.as_str(), request.requested_by.as_str());
         match (&request.command, Wanted::by(request)) {
             (Ok(command), Some(wanted)) => {
-                tracing::info!(pipeline, request = id, by, ?command, "request begun");
+                // As it stands in `outboxd.control`.
+                let command = serde_json::to_string(command).unwrap_or_default();
+                tracing::info!(pipeline, request = id, by, command, "request begun");
                 Self::Letters(Letters::start(&context.pipeline, wanted))
             }
             (Ok(_), None) => Self::Nothing,

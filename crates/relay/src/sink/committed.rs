@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::{error, kafka};
@@ -192,5 +193,11 @@ fn isolated(config: &ClientConfig, level: &str, attempt: &str) -> Result<BaseCon
 fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64), Failure> {
     consumer
         .fetch_watermarks(topic, partition, REQUEST)
-        .map_err(|e| error::client(&format!("asking for the end of {topic}"), &e))
+        .map_err(|e| match e.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::UnknownPartition) => Failure::new(
+                "topic-missing",
+                format!("topic {topic} does not exist, or has no partition {partition}"),
+            ),
+            Some(_) | None => error::client(&format!("asking for the end of {topic}"), &e),
+        })
 }

@@ -78,6 +78,9 @@ fn by_sqlstate(state: &str, message: &str) -> &'static str {
             "slot-missing"
         };
     }
+    if is(&SqlState::QUERY_CANCELED) || is(&SqlState::LOCK_NOT_AVAILABLE) {
+        return "catalog-blocked";
+    }
     "postgres-lost"
 }
 
@@ -134,6 +137,10 @@ mod tests {
             (
                 "terminating connection due to administrator command (SQLSTATE 57P01)",
                 "postgres-shutdown",
+            ),
+            (
+                "canceling statement due to statement timeout (SQLSTATE 57014)",
+                "catalog-blocked",
             ),
             ("something else (SQLSTATE XX000)", "postgres-lost"),
             ("no state at all", "postgres-lost"),

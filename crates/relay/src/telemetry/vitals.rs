@@ -63,7 +63,7 @@ struct Inner {
     /// When the catalog was last read in this session, or the session began.
     watched: Instant,
     /// Why the catalog has not been readable for long.
-    blind: Option<Failure>,
+    blind: Option<(Failure, Instant)>,
     outlook: Outlook,
     panicked: bool,
 }
@@ -383,10 +383,11 @@ impl Vitals {
                 pipeline = self.pipeline,
                 code = failure.code.name,
                 error = failure.message,
+                remedy = failure.code.remedy,
                 "the catalog can't be read: nothing is confirmed"
             );
         }
-        inner.blind = Some(failure.clone());
+        inner.blind = Some((failure.clone(), Instant::now()));
     }
 
     /// A standby has seen who holds the slot.

@@ -150,7 +150,9 @@ async fn request(
     if args.reason.trim().is_empty() {
         return Err(Problem::new("--reason is empty", "Say why."));
     }
-    let connection = requests::open(pipeline, "this command").await?;
+    let connection = requests::open(pipeline, "this command")
+        .await
+        .map_err(requests::refused)?;
     let command = written(&target.command)?;
     let given = args.request_id.as_deref();
     let is_repeated = match given {
@@ -165,7 +167,9 @@ async fn request(
         },
     };
     let id = given.map_or_else(feed::new_request, str::to_owned);
-    let is_new = requests::insert(&connection, pipeline, &id, &args.reason, &command).await?;
+    let is_new = requests::insert(&connection, pipeline, &id, &args.reason, &command)
+        .await
+        .map_err(requests::refused)?;
     // The commit was flushed, so the flushed WAL ends behind it.
     let committed = connection.wal_end().await?;
     let mut document = json!({ "request": id, "repeated": !is_new, "done": false });

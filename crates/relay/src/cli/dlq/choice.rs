@@ -3,8 +3,14 @@
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
+<<<<<<< HEAD
 use delivery::{Filter, RecordKey};
 use envelope::rfc3339::{Rfc3339, parse};
+=======
+use delivery::{Class, Filter, RecordKey};
+use envelope::dead_letter::UNMAPPABLE;
+use envelope::rfc3339::{Rfc3339, parse_postgres};
+>>>>>>> n
 use pgoutput::PgTimestamp;
 
 use crate::cli::problem::Problem;
@@ -20,7 +26,7 @@ pub(super) struct FilterArgs {
     #[arg(long = "type", value_name = "TYPE")]
     pub event_type: Option<String>,
     /// Of this class, such as topic-missing.
-    #[arg(long, value_name = "CLASS")]
+    #[arg(long, value_name = "CLASS", value_parser = class)]
     pub class: Option<String>,
     /// Of this record key.
     #[arg(long, value_name = "KEY")]
@@ -95,6 +101,28 @@ fn before(age: Duration) -> Result<String, Problem> {
     Ok(text.as_str().to_owned())
 }
 
+/// A class that is misspelt would just find nothing, too.
+fn class(text: &str) -> Result<String, String> {
+    let mut known: Vec<_> = [
+        Class::TooLarge,
+        Class::TopicMissing,
+        Class::TopicDenied,
+        Class::Refused,
+        Class::Parked,
+    ]
+    .map(Class::name)
+    .into();
+    let is_mapping = |code: &str| !code.is_empty();
+    if known.iter().any(|name| name == text)
+        || text.strip_prefix(UNMAPPABLE).is_some_and(is_mapping)
+    {
+        return Ok(text.to_owned());
+    }
+    known.push(format!("{UNMAPPABLE}CODE"));
+    let known = known.join(", ");
+    Err(format!("name one as `outboxd dlq stats` shows it: {known}"))
+}
+
 /// An instant in the form that dead letters have, so that texts can be compared.
 fn instant(text: &str) -> Result<String, String> {
     let read = parse(text).and_then(Rfc3339::new);
@@ -130,6 +158,19 @@ mod tests {
         assert!(require_service(&pipeline, Some(&known)).is_ok());
         let problem = require_service(&pipeline, Some("nobody")).unwrap_err();
         assert!(problem.remedy.contains(&known), "{problem:?}");
+    }
+
+    #[test]
+    fn a_class_is_named_as_letters_name_it() {
+        for known in ["topic-missing", "parked", "mapping/topic-not-allowed"] {
+            assert_eq!(class(known).unwrap(), known);
+        }
+        for wrong in ["topic-mising", "mapping", "mapping/", ""] {
+            assert!(
+                class(wrong).unwrap_err().contains("topic-missing"),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

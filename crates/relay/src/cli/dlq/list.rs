@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use envelope::dead_letter::Entry;
 
 use super::choice::FilterArgs;
+use super::show::printable;
 use super::{Scope, survey};
 use crate::cli::problem::Problem;
 use crate::config::Pipeline;
@@ -86,7 +87,7 @@ pub(super) fn summary(
 fn line(letter: &Value) -> String {
     let text = |name: &str| match letter[name].as_str() {
         None | Some("") => "-".to_owned(),
-        Some(text) => text.escape_debug().to_string(),
+        Some(text) => printable(text),
     };
     let key = match (letter["key_hex"].as_str(), letter["key_sha256"].as_str()) {
         (Some(hex), _) => format!("--key-hex {hex}"),

@@ -70,7 +70,7 @@ fn print(letter: &Value) {
         match value {
             Value::Null => {}
             Value::String(text) if text.is_empty() => {}
-            Value::String(text) => println!("{name:<14} {}", text.escape_debug()),
+            Value::String(text) => println!("{name:<14} {}", printable(text)),
             Value::Array(headers) => headers.iter().for_each(print_header),
             Value::Object(resolution) => {
                 let text = |name: &str| resolution.get(name).and_then(Value::as_str);
@@ -85,9 +85,33 @@ fn print(letter: &Value) {
 }
 
 fn print_header(header: &Value) {
-    let name = header[0].as_str().unwrap_or_default().escape_debug();
+    let name = printable(header[0].as_str().unwrap_or_default());
     match header[1].as_str() {
-        Some(value) => println!("header         {name}: {}", value.escape_debug()),
+        Some(value) => println!("header         {name}: {}", printable(value)),
         None => println!("header         {name}"),
+    }
+}
+
+/// The text as it is, so that it can be copied, but what would move the terminal's cursor.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => shown.extend(c.escape_debug()),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_can_be_copied_and_does_nothing_to_a_terminal() {
+        let json = r#"{"name": "Zoë's \"café\"", "path": "C:\\x"}"#;
+        assert_eq!(printable(json), json);
+        assert_eq!(printable("a\u{1b}[2J\nb"), "a\\u{1b}[2J\\nb");
     }
 }

@@ -27,7 +27,9 @@ pub(super) async fn check(catalog: &Catalog, pipeline: &Pipeline) -> Vec<Check> 
     let checked = async {
         let slot = &pipeline.postgres.slot;
         let Some(facts) = catalog.slot(slot).await? else {
-            let detail = format!("{slot} does not exist yet: init or the first start makes it");
+            let detail = format!(
+                "{slot} does not exist: before the first start that is right, init or the start makes it"
+            );
             return Ok(vec![Check::ok("slot", detail)]);
         };
         usable(pipeline, facts)?;

@@ -48,7 +48,9 @@ pub(super) async fn check(catalog: &Catalog, pipeline: &Pipeline) -> Vec<Check> 
     for (id, spec, state) in pipeline.outboxes() {
         let is_written_back = pipeline.written_back().any(|(written, ..)| written == id);
         let cost = match look(catalog, spec, state).await {
-            Ok(cost) => cost,
+            Ok(Some(cost)) => cost,
+            // That it does not exist is said elsewhere.
+            Ok(None) => continue,
             Err(failure) => {
                 checks.push(Check::fail("write-back", failure));
                 continue;
@@ -72,14 +74,19 @@ pub(super) async fn check(catalog: &Catalog, pipeline: &Pipeline) -> Vec<Check> 
     checks
 }
 
-async fn look(catalog: &Catalog, spec: &TableSpec, state: &StateSpec) -> Result<Cost, Failure> {
+/// `None` without the table.
+async fn look(
+    catalog: &Catalog,
+    spec: &TableSpec,
+    state: &StateSpec,
+) -> Result<Option<Cost>, Failure> {
     let rows = all(
         catalog,
         COST,
         &[&spec.schema, &spec.table, &state.state, &spec.columns.id],
     )
     .await?;
-    Ok(rows.first().map_or_else(Cost::default, |row| Cost {
+    Ok(rows.first().map(|row| Cost {
         indexed: row.get(0),
         full: row.get(1),
         found: row.get(2),
@@ -130,7 +137,7 @@ fn unpruned(table: &str, state: &StateSpec, cost: Cost) -> Vec<Check> {
     if state.mode == WriteBack::Off {
         checks.push(Check::warn(
             name,
-            format!("nothing is written back to {table}, so rows of dead letters and those from before the slot are removed like others"),
+            format!("nothing is written back to {table}, so rows of dead letters are removed like others, and none at all of a table that held rows when the slot was made"),
             "Set write_back = \"failures\" or \"all\" for the table, unless that is meant.",
         ));
     }

@@ -50,7 +50,8 @@ pub(super) struct InitArgs {
     /// An existing role that gets the right to insert events.
     #[arg(long, value_name = "NAME")]
     service_role: Option<String>,
-    /// An existing role that gets the right to ask for replays.
+    /// An existing role that gets the right to ask for replays, and for what is to become of dead
+    /// letters.
     #[arg(long, value_name = "NAME")]
     operator_role: Option<String>,
 }

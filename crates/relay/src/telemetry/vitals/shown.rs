@@ -60,6 +60,8 @@ pub struct Status {
     /// What stopped it, until it is past that.
     stopped_by: Option<StopShown>,
     last_failure: Option<LastFailure>,
+    /// Why the catalog has not been readable for long; events flow, and nothing is confirmed.
+    catalog_failure: Option<LastFailure>,
     /// Why states can't be written back; publishing goes on.
     write_back_failure: Option<LastFailure>,
 }
@@ -110,6 +112,7 @@ impl Vitals {
             consumers,
             stopped_by: inner.stop.as_ref().map(|stop| stop.shown(Instant::now())),
             last_failure: inner.failure.as_ref().map(LastFailure::from),
+            catalog_failure: inner.blind.as_ref().map(LastFailure::from),
             write_back_failure: inner.write_back.as_ref().map(LastFailure::from),
         }
     }
@@ -186,7 +189,8 @@ impl Inner {
         }
         if self.watched.elapsed() > CATALOG_SILENCE {
             let seconds = CATALOG_SILENCE.as_secs();
-            let why = self.blind.as_ref().map(|failure| format!(": {failure}"));
+            let why = self.blind.as_ref();
+            let why = why.map(|(failure, _)| format!(": {failure}"));
             doubts.push(format!(
                 "the catalog has not been readable for more than {seconds} s, so nothing is confirmed{}",
                 why.unwrap_or_default()
