@@ -12,10 +12,6 @@ use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::feed::{self, Connection};
 
-<<<<<<< HEAD
-=======
-const POLL: Duration = Duration::from_millis(200);
-
 /// How a message ends, without the last three characters, whose SQLSTATE says that a value does not have
 /// the form of its type.
 const MALFORMED: &str = "(SQLSTATE 22";
@@ -25,7 +21,6 @@ const OPERATOR: &str = "Give the command as an operator, with --postgres postgre
      `outboxd init --apply --operator-role OPERATOR`, run by an administrator, gives an existing role \
      what it needs.";
 
->>>>>>> n
 /// Connects to where requests are written down; refused where no relay would hear of them.
 pub(super) async fn open(pipeline: &Pipeline, what: &str) -> Result<Connection, Failure> {
     let connection = Connection::open(&pipeline.postgres).await?;

@@ -3,14 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-<<<<<<< HEAD
-use delivery::{Filter, RecordKey};
-use envelope::rfc3339::{Rfc3339, parse};
-=======
 use delivery::{Class, Filter, RecordKey};
 use envelope::dead_letter::UNMAPPABLE;
-use envelope::rfc3339::{Rfc3339, parse_postgres};
->>>>>>> n
+use envelope::rfc3339::{Rfc3339, parse, parse_postgres};
 use pgoutput::PgTimestamp;
 
 use crate::cli::problem::Problem;
