@@ -57,7 +57,12 @@ impl PublishingFamilies {
     }
 
     /// A window that is not empty is durable; what of it the status page shows.
-    pub fn published(&self, label: &PipelineLabel, batch: &RecordBatch, took: Duration) -> Published {
+    pub fn published(
+        &self,
+        label: &PipelineLabel,
+        batch: &RecordBatch,
+        took: Duration,
+    ) -> Published {
         let window_seconds = self.window_seconds.get_or_create(label);
         window_seconds.observe(took.as_secs_f64());
         let now_us = SystemTime::now()

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use delivery::{Class, Filter, RecordKey};
 use envelope::dead_letter::UNMAPPABLE;
-use envelope::rfc3339::{Rfc3339, parse, parse_postgres};
+use envelope::rfc3339::{Rfc3339, parse};
 use pgoutput::PgTimestamp;
 
 use crate::cli::problem::Problem;

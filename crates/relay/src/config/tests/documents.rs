@@ -60,6 +60,7 @@ fn every_example_of_a_key_without_default_loads() {
                 "postgres.sslkey" => "postgres.url = 'postgres://h/d'\npostgres.sslcert = '/c'",
                 "decrypt.keyring_file" | "decrypt.keyring" => {
                     "postgres.url = 'postgres://h/d'\ndecrypt.topics = ['recon.*']"
+                }
                 "postgres.write_back_password" => {
                     "postgres.url = 'postgres://h/d'\npostgres.write_back_user = 'w'"
                 }
