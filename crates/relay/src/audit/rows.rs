@@ -68,7 +68,7 @@ pub(super) async fn read(
             }
             None => count.untold += 1,
         }
-        if count.rows % STEP == 0 {
+        if count.rows.is_multiple_of(STEP) {
             tell(count.rows);
         }
     }

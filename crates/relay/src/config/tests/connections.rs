@@ -358,11 +358,7 @@ fn another_database_is_reached_by_its_url_as_the_pipelines_is() {
         let same = Postgres { password, ..other };
         assert_eq!(one, same, "{url}");
     }
-    for wrong in [
-        "postgres://u:secret@db",
-        "mysql://u:secret@db/app",
-        "postgres:///app",
-    ] {
+    for wrong in ["postgres://u:secret@db", "mysql://u:secret@db/app"] {
         let told = by_url(wrong).unwrap_err();
         assert!(!told.contains("secret") && !told.is_empty(), "{told}");
     }
