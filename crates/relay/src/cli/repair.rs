@@ -91,8 +91,8 @@ async fn plan(pipeline: &Pipeline, ways: &Ways, json: bool) -> Result<(), Failur
     match repair::plan(pipeline, ways).await? {
         None => nothing(json),
         Some(plan) if json => print_json(&plan),
-        Some(plan) => print!(
-            "{}nothing was changed: --apply does it\n",
+        Some(plan) => println!(
+            "{}nothing was changed: --apply does it",
             shown(&plan, "would be published")
         ),
     }
