@@ -157,6 +157,7 @@ fn print(report: &PipelineReport) {
         }
     }
 }
+
 /// The relay's role may remove rows only where it is to do that by itself.
 fn problem(failure: Failure) -> Problem {
     let mut problem = Problem::from(failure);

@@ -92,8 +92,8 @@ async fn plan(pipeline: &Pipeline, ways: &Ways, json: bool) -> Result<(), Failur
     match shown_at_work(async |tell| repair::plan(pipeline, ways, tell).await).await? {
         None => nothing(json),
         Some(plan) if json => print_json(&plan),
-        Some(plan) => print!(
-            "{}nothing was changed: --apply does it\n",
+        Some(plan) => println!(
+            "{}nothing was changed: --apply does it",
             shown(&plan, "would be published")
         ),
     }

@@ -203,7 +203,7 @@ pub static CODES: &[Code] = &[
     stopped(
         "publication-changed",
         "The publication was altered, or it or a table in it was dropped and made again. Rows written meanwhile may be missing in the stream, even if it looks as before.",
-        "Compare table and topics for the time of the change. Then start with --accept-publication and the token of the message: it accepts this one state of the publication.",
+        "`outboxd repair` shows which rows are not in the topics, and with --apply publishes them and goes on with a new slot. If none is missing, start with --accept-publication and the token of the message instead: it accepts this one state of the publication, and nothing is published for it.",
     ),
     stopped(
         "exceptions-lost",
