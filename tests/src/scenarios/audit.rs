@@ -77,7 +77,8 @@ async fn run(figures: &mut Figures) -> Result<()> {
     let report = audit(&stage, &stage.bootstrap(), FOUND)?;
     let mut found = findings(&report)?;
     let mut expected = planted.to_vec();
-    (found.sort(), expected.sort());
+    found.sort();
+    expected.sort();
     ensure!(found == expected, "{report}");
     figures.add("rows", &report["tables"][0]["rows"]);
     figures.add("findings", found.len());

@@ -50,21 +50,21 @@ async fn run(figures: &mut Figures) -> Result<()> {
     let standby = stage.launch(&[])?;
     let mut scene = Scene::open(&stage)?;
 
-    scene.look_at(&active)?;
+    scene.look_at(&active).await?;
     scene.follows(&stage, &active).await?;
     scene.shows_what_metrics_say(&active).await?;
     scene.is_readable()?;
     scene.take("healthy", &[DESKTOP, DARK, PHONE])?;
 
     stands_by(&standby).await?;
-    scene.look_at(&standby)?;
+    scene.look_at(&standby).await?;
     scene.shows("role", "standby").await?;
     scene.take("standby", &[DESKTOP, PHONE])?;
     standby.stop().await?;
 
     stage.kafka.stop()?;
     stage.insert(5)?;
-    scene.look_at(&active)?;
+    scene.look_at(&active).await?;
     scene.shows("ready", "✕ not ready").await?;
     scene.shows("backlog", "5").await?;
     ensure!(scene.text("main")?.contains("kafka"), "no reason is shown");
@@ -75,7 +75,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
 
     lose_slot(&stage).await?;
     let stopped = stage.launch(&[])?;
-    scene.look_at(&stopped)?;
+    scene.look_at(&stopped).await?;
     scene.shows("state", "✕ stopped").await?;
     let text = scene.text("main")?;
     ensure!(
@@ -110,7 +110,9 @@ impl Scene {
         })
     }
 
-    fn look_at(&mut self, relay: &Relay) -> Result<()> {
+    async fn look_at(&mut self, relay: &Relay) -> Result<()> {
+        let answers = async || Ok(relay.get("/live").is_ok());
+        wait::until("the relay answers", SHOWS_WITHIN, answers).await?;
         self.browser.open(&format!("http://{}/", relay.admin()))
     }
 

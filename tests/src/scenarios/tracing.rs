@@ -96,6 +96,8 @@ async fn run(figures: &mut Figures) -> Result<()> {
 async fn trace_services(collector: &Collector) -> Result<SdkTracerProvider> {
     let endpoint = format!("{}/v1/traces", collector.endpoint());
     // The exporter's client is made where no runtime is.
+    // Whoever was first has chosen the TLS of its client.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let build = move || {
         SpanExporter::builder()
             .with_http()

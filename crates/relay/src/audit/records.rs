@@ -80,12 +80,15 @@ fn event(message: &BorrowedMessage<'_>) -> Option<Sighting> {
     })
 }
 
+/// A header's name and value.
+type Header<'a> = (&'a str, Option<&'a [u8]>);
+
 /// Headers, and the request by which the event was published again: a relay puts it behind all
 /// others, where the position is one of a feed. A row may have a header of that name of its own.
 fn published_again<'a, 'h>(
-    headers: &'h [(&'a str, Option<&'a [u8]>)],
+    headers: &'h [Header<'a>],
     position: &str,
-) -> (&'h [(&'a str, Option<&'a [u8]>)], Option<String>) {
+) -> (&'h [Header<'a>], Option<String>) {
     let is_fed = position
         .parse()
         .is_ok_and(|position: Position| position.commit_lsn.0 == Lsn::INVALID);

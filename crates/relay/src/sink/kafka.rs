@@ -79,11 +79,6 @@ pub(crate) fn group_reader(pipeline: &Pipeline) -> Result<GroupReader, Failure> 
     GroupReader::new(config.config_map()).map_err(|e| error::create(&e))
 }
 
-/// A question that was not answered, or was refused.
-pub(crate) fn trouble(error: &ClientError) -> Failure {
-    error::trouble(error)
-}
-
 /// A Kafka error of a command.
 pub(crate) fn failure(attempt: &str, error: &KafkaError) -> Failure {
     error::client(attempt, error)
@@ -98,9 +93,14 @@ pub(crate) fn admin(pipeline: &Pipeline) -> Result<Admin, Failure> {
     Admin::new(borrowed).map_err(|e| error::create(&e))
 }
 
-/// An error of that client.
-pub(crate) fn trouble(attempt: &str, error: &ClientError) -> Failure {
-    let failure = error::trouble(error);
+/// A question that was not answered, or was refused.
+pub(crate) fn trouble(error: &ClientError) -> Failure {
+    error::trouble(error)
+}
+
+/// As `trouble`, of a command that attempted this.
+pub(crate) fn trouble_of(attempt: &str, error: &ClientError) -> Failure {
+    let failure = trouble(error);
     let message = format!("{attempt}: {}", failure.message);
     Failure { message, ..failure }
 }

@@ -47,6 +47,8 @@ impl Spans {
         let Some(endpoint) = &otlp.endpoint else {
             return Ok(None);
         };
+        // The client takes the process's one; whoever was first has chosen.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::blocking::Client::builder()
             .build()
             .map_err(|e| format!("otlp.endpoint: {e}"))?;

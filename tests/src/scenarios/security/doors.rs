@@ -62,7 +62,7 @@ fn only_the_token_opens(house: &Household<'_>, relay: &Relay) -> Result<()> {
 fn slow_connections(relay: &Relay) -> Result<Vec<TcpStream>> {
     let open = |number: usize| -> Result<TcpStream> {
         let mut socket = TcpStream::connect(relay.admin())?;
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             // The beginning of a handshake record.
             socket.write_all(&[22, 3, 1])?;
         }

@@ -254,7 +254,7 @@ fn refused(attempt: &str, error: &ClientError) -> Problem {
             "Run it as an administrator, with that one's credentials in kafka.properties: reading the \
              lists takes Describe on the cluster, --apply takes Alter.",
         ),
-        _ => Problem::from(kafka::trouble(attempt, error)),
+        _ => Problem::from(kafka::trouble_of(attempt, error)),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Given, message};
+use super::{Given, from_toml, message};
 use crate::config::{Host, HostAddr, Overrides, Postgres, Secret, SslMode, database_by_url};
 
 fn flags(url: &str) -> Overrides {

@@ -1,7 +1,5 @@
 //! The reference page, the annotated example and `config print` say what is true.
 
-use std::path::PathBuf;
-
 use super::{Given, KEYRING, LEAST, from_toml};
 use crate::config::keys::{CONSUMER, GLOBAL, Key, PIPELINE, TABLE};
 use crate::config::{Config, example, print, reference};
