@@ -51,6 +51,16 @@ pub enum Class {
 }
 
 impl Class {
+    /// Those whose name is fixed: all but the mapper's.
+    pub const NAMED: [Self; 6] = [
+        Self::Encryption,
+        Self::TooLarge,
+        Self::TopicMissing,
+        Self::TopicDenied,
+        Self::Refused,
+        Self::Parked,
+    ];
+
     /// The stable name, as in the dead letter's header.
     pub fn name(self) -> String {
         match self {

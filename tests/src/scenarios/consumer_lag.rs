@@ -263,7 +263,7 @@ async fn follow(stage: &Stage, sources: &[Source<'_>]) -> Result<f64> {
         let age = age()?;
         Ok(source
             .lag()?
-            .is_some_and(|lag| (lag - age).abs() < DEVIATION_MAX_S))
+            .is_some_and(|lag| lag > 0.0 && (lag - age).abs() < DEVIATION_MAX_S))
     };
     for source in sources {
         let told = wait::until("lag is told", TOLD_WITHIN, async || is_near(source)).await;

@@ -67,7 +67,11 @@ async fn run(figures: &mut Figures) -> Result<()> {
     scene.look_at(&active).await?;
     scene.shows("ready", "✕ not ready").await?;
     scene.shows("backlog", "5").await?;
-    ensure!(scene.text("main")?.contains("kafka"), "no reason is shown");
+    let text = scene.text("main")?;
+    ensure!(
+        text.contains("[kafka-") && text.contains("Remedy: "),
+        "{text}"
+    );
     scene.take("bus-down", &[DESKTOP, DARK])?;
     stage.kafka.start_again()?;
     stage.caught_up(&active).await?;

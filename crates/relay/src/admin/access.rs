@@ -4,7 +4,9 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -44,8 +46,11 @@ impl Access {
         // The file may have changed.
         let token = token.current();
         let given = headers.get(header::AUTHORIZATION).map(|v| v.as_bytes());
-        let given = given.and_then(bearer);
-        given.is_some_and(|given| is_same(given, token.expose().trim().as_bytes()))
+        let is_token = |given: &[u8]| is_same(given, token.expose().trim().as_bytes());
+        given.and_then(bearer).is_some_and(is_token)
+            || given
+                .and_then(password)
+                .is_some_and(|given| is_token(&given))
     }
 }
 
@@ -55,6 +60,15 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     scheme
         .eq_ignore_ascii_case(b"Bearer ")
         .then(|| token.trim_ascii())
+}
+
+/// The password of `Basic BASE64`, whatever the user's name is: what a browser asks a person for (RFC 7617).
+fn password(value: &[u8]) -> Option<Vec<u8>> {
+    let (scheme, encoded) = value.split_at_checked(b"Basic ".len())?;
+    let is_basic = scheme.eq_ignore_ascii_case(b"Basic ");
+    let pair = is_basic.then(|| STANDARD.decode(encoded.trim_ascii()).ok())??;
+    let colon = pair.iter().position(|byte| *byte == b':')?;
+    Some(pair[colon + 1..].to_vec())
 }
 
 /// Compares digests in constant time, so that the time tells neither where they differ nor how long the
@@ -74,7 +88,14 @@ pub(super) async fn check(State(access): State<Access>, request: Request, next: 
         let status = next.run(request).await.status();
         return (status, Json(json!({ "ok": status.is_success() }))).into_response();
     }
-    let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"outboxd\"")];
+    // A browser asks a person only for what it knows.
+    let challenge = AppendHeaders([
+        (header::WWW_AUTHENTICATE, "Bearer realm=\"outboxd\""),
+        (
+            header::WWW_AUTHENTICATE,
+            "Basic realm=\"outboxd, the token as password\"",
+        ),
+    ]);
     let body = Json(json!({ "error": "a bearer token is needed: see admin.token_file" }));
     (StatusCode::UNAUTHORIZED, challenge, body).into_response()
 }
@@ -100,6 +121,11 @@ mod tests {
     fn only_the_token_opens() {
         for given in ["Bearer right", "bearer right", "BEARER  right "] {
             assert!(admits(Some("right"), Some(given)), "{given}");
+        }
+        let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
+        assert!(admits(Some("right"), Some(&basic("anybody:right"))));
+        for wrong in ["right", "right:", ":wrong", "right:wrong"] {
+            assert!(!admits(Some("right"), Some(&basic(wrong))), "{wrong}");
         }
         for given in [
             "Bearer wrong",

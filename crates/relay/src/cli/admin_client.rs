@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::Value;
 
 use super::problem::Problem;
 use crate::config::Secret;
@@ -91,6 +92,16 @@ impl Endpoint {
             false => format!("{authority}:{}", scheme.port()),
         };
         Ok((scheme, authority))
+    }
+
+    /// What /status says: as it came, and read.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), or when it is no JSON.
+    pub fn status(&self) -> Result<(String, Value), Problem> {
+        let body = self.get("/status")?;
+        let read = serde_json::from_str(&body).map_err(|_| self.stranger())?;
+        Ok((body, read))
     }
 
     /// The body at a path.

@@ -18,10 +18,12 @@ mod replay;
 mod requests;
 mod routing;
 mod run;
+mod running;
 mod shell;
 mod status;
 mod tail;
 mod trace;
+mod wait;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -79,6 +81,8 @@ enum Command {
         /// The code, such as slot-ahead. Without one, all are listed.
         code: Option<String>,
     },
+    /// Wait until every event that is committed now is durable in Kafka.
+    Wait(wait::WaitArgs),
     /// Print a script that completes commands and flags in a shell.
     Completions(shell::CompletionsArgs),
     /// Print the manual page, or write those of all commands to a folder.
@@ -239,6 +243,7 @@ pub fn main() -> Exit {
             command: ConfigCommand::Print(settings),
         } => print(&settings),
         Command::Explain { code } => explain(code.as_deref()),
+        Command::Wait(args) => wait::wait(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
         Command::Version => {

@@ -1,111 +1,70 @@
 //! `outboxd status`: asks a running relay.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Exit;
-use super::admin_client::{Endpoint, Scheme};
+use super::admin_client::Endpoint;
 use super::problem::Problem;
-use crate::config::{self, Admin, Overrides, Secret};
+use super::running::RunningRelay;
 
 #[derive(Args)]
 pub(super) struct StatusArgs {
-    /// TOML file with the relay's admin.listen; also OUTBOXD_CONFIG.
-    #[arg(long, short, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Where the relay's admin endpoints listen, such as http://localhost:8080 or
-    /// https://relay.internal:8443, instead of what the configuration says.
-    #[arg(long, value_name = "URL", conflicts_with = "config")]
-    url: Option<String>,
-    /// File of the relay's token; by default that of the configuration.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// PEM file of who signed the relay's certificate, where that is no public authority.
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    relay: RunningRelay,
     /// Print the relay's answer as it is.
     #[arg(long)]
     json: bool,
+    /// Ask again every second, until Ctrl-C.
+    #[arg(long)]
+    watch: bool,
 }
+
+/// From one look to the next.
+const WATCH_STEP: Duration = Duration::from_secs(1);
+/// To the upper left, and nothing below it.
+const CLEAR: &str = "\x1b[H\x1b[J";
 
 pub(super) fn status(args: &StatusArgs) -> Result<(), Exit> {
-    let endpoint = endpoint(args)?;
-    let answer = endpoint.get("/status").and_then(|body| {
-        let parsed = serde_json::from_str::<Value>(&body);
-        parsed
-            .map(|status| (body, status))
-            .map_err(|_| endpoint.stranger())
-    });
-    match answer {
-        Ok((body, _)) if args.json => println!("{body}"),
-        Ok((_, status)) => print!("{}", table(&status)),
-        Err(problem) => {
-            problem.report();
-            return Err(Exit::Failure);
+    let endpoint = args.relay.endpoint()?;
+    if !args.watch {
+        return look(&endpoint, args)
+            .map(|text| print!("{text}"))
+            .map_err(|problem| {
+                problem.report();
+                Exit::Failure
+            });
+    }
+    let clear = match !args.json && std::io::stdout().is_terminal() {
+        true => CLEAR,
+        false => "",
+    };
+    loop {
+        // A relay that is restarted answers again.
+        let text = look(&endpoint, args).unwrap_or_else(|problem| match args.json {
+            true => format!("{}\n", json!({ "error": problem.message })),
+            false => format!("{}\n", problem.message),
+        });
+        // A reader that has gone has seen enough.
+        let written =
+            write!(std::io::stdout(), "{clear}{text}").and_then(|()| std::io::stdout().flush());
+        if written.is_err() {
+            return Ok(());
         }
+        std::thread::sleep(WATCH_STEP);
     }
-    Ok(())
 }
 
-/// Where the relay is: as the flags say, else as the configuration does.
-fn endpoint(args: &StatusArgs) -> Result<Endpoint, Exit> {
-    let usage = |problem: Problem| {
-        problem.report();
-        Exit::Usage
-    };
-    let token = match &args.token_file {
-        Some(file) => Some(Secret::read(file).map_err(|error| {
-            let message = format!("reading {}: {error}", file.display());
-            usage(Problem::new(
-                message,
-                "Name a file that holds the relay's token.",
-            ))
-        })?),
-        None => None,
-    };
-    let ca = args.ca_file.as_deref();
-    if let Some(url) = &args.url {
-        let (scheme, authority) = Endpoint::parse(url).map_err(usage)?;
-        return Endpoint::new(scheme, authority, ca, token).map_err(usage);
-    }
-    let admin = configured(args.config.clone())?;
-    let scheme = match admin.tls_cert {
-        Some(_) => Scheme::Https,
-        None => Scheme::Http,
-    };
-    let authority = reachable(admin.listen).to_string();
-    let roots = ca.or(admin.tls_cert.as_deref());
-    Endpoint::new(scheme, authority, roots, token.or(admin.token)).map_err(usage)
-}
-
-/// How the configured relay listens. Only that matters here, so what `run` also needs may be
-/// missing.
-fn configured(file: Option<PathBuf>) -> Result<Admin, Exit> {
-    let overrides = Overrides {
-        config: file,
-        postgres: Some("postgres://localhost/unused".to_owned()),
-        sink: Some("stdout".to_owned()),
-        ..Overrides::default()
-    };
-    let config = config::load_from_process(&overrides).map_err(|errors| {
-        eprintln!("{errors}");
-        Exit::Config
-    })?;
-    Ok(config.admin)
-}
-
-/// One that listens on all addresses is asked on loopback.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
+fn look(endpoint: &Endpoint, args: &StatusArgs) -> Result<String, Problem> {
+    let (body, status) = endpoint.status()?;
+    Ok(match args.json {
+        true => format!("{body}\n"),
+        false => table(&status),
+    })
 }
 
 const HEADINGS: [&str; 7] = [
@@ -198,11 +157,16 @@ fn complaints(pipeline: &Value, text: &mut String) {
     }
     // An earlier failure may have nothing to do with what is wrong now.
     let told = |message: &str| reasons.iter().any(|reason| reason.contains(message));
-    for failure in ["last_failure", "catalog_failure"].map(|failure| &pipeline[failure]) {
-        let is_told = failure["message"].as_str().is_some_and(told);
-        if let (true, Some(remedy)) = (is_told, failure["remedy"].as_str()) {
-            let _ = writeln!(text, "{name}: remedy: {remedy}");
-        }
+    let failures = ["trouble", "catalog_failure", "last_failure"].map(|failure| &pipeline[failure]);
+    let present = failures
+        .iter()
+        .filter(|failure| failure["message"].as_str().is_some_and(told));
+    let mut remedies: Vec<_> = present
+        .filter_map(|failure| failure["remedy"].as_str())
+        .collect();
+    remedies.dedup();
+    for remedy in remedies {
+        let _ = writeln!(text, "{name}: remedy: {remedy}");
     }
     let write_back = &pipeline["write_back_failure"];
     if let (Some(message), Some(remedy)) = (
@@ -227,8 +191,6 @@ fn complaints(pipeline: &Value, text: &mut String) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -277,16 +239,6 @@ mod tests {
     fn an_answer_of_another_shape_is_shown_as_far_as_it_goes() {
         assert!(table(&json!({})).starts_with("outboxd ?\nPIPELINE"));
         assert!(table(&json!({ "pipelines": [1] })).contains("\n-         -"));
-    }
-
-    #[test]
-    fn a_relay_that_listens_everywhere_is_asked_on_loopback() {
-        let check = |listen: &str, expected: &str| {
-            assert_eq!(reachable(listen.parse().unwrap()).to_string(), expected);
-        };
-        check("0.0.0.0:8080", "127.0.0.1:8080");
-        check("[::]:8080", "[::1]:8080");
-        check("10.0.0.1:8080", "10.0.0.1:8080");
     }
 
     #[test]

@@ -30,7 +30,7 @@ const VISIBILITY_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// Without `row_security`, rows that a policy hides would be taken for deleted ones: this way they
 /// are an error. A local commit is enough: what a standby must have is waited for.
-const PURPOSE: Purpose = Purpose {
+pub(super) const PURPOSE: Purpose = Purpose {
     name: "the write-back connection",
     suffix: " write-back",
     options: "-c lock_timeout=1s -c statement_timeout=60s -c synchronous_commit=local \

@@ -5,10 +5,12 @@ use tokio_postgres::Client;
 
 use crate::config::{Pipeline, StateSpec};
 use crate::failure::Failure;
+use crate::source::Link;
 use crate::source::catalog::Catalog;
 use crate::sql::{qualified, quote};
 
 use super::error::classify;
+use super::session::PURPOSE;
 
 /// A table whose rows can be updated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,10 +212,22 @@ pub(crate) async fn load(
     outbox(spec, state, facts.as_ref())
 }
 
-/// Refuses a pipeline whose tables can't be written back to. Part of the start of a session.
+/// Refuses a pipeline whose tables can't be written back to, by the role that is to do it. Part of the start
+/// of a session.
 pub async fn check(catalog: &Catalog, pipeline: &Pipeline) -> Result<(), Failure> {
+    match pipeline.postgres.write_back {
+        None => require(catalog.client(), pipeline).await,
+        Some(_) => {
+            let postgres = pipeline.postgres.for_write_back();
+            let link = Link::connect(&postgres, catalog.host(), PURPOSE).await?;
+            require(&link.client, pipeline).await
+        }
+    }
+}
+
+async fn require(client: &Client, pipeline: &Pipeline) -> Result<(), Failure> {
     for (_, spec, state) in pipeline.written_back() {
-        load(catalog.client(), spec, state).await?;
+        load(client, spec, state).await?;
     }
     Ok(())
 }

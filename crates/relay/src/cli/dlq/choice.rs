@@ -98,15 +98,7 @@ fn before(age: Duration) -> Result<String, Problem> {
 
 /// A class that is misspelt would just find nothing, too.
 fn class(text: &str) -> Result<String, String> {
-    let mut known: Vec<_> = [
-        Class::TooLarge,
-        Class::TopicMissing,
-        Class::TopicDenied,
-        Class::Refused,
-        Class::Parked,
-    ]
-    .map(Class::name)
-    .into();
+    let mut known: Vec<_> = Class::NAMED.map(Class::name).into();
     let is_mapping = |code: &str| !code.is_empty();
     if known.iter().any(|name| name == text)
         || text.strip_prefix(UNMAPPABLE).is_some_and(is_mapping)

@@ -60,6 +60,8 @@ pub struct Status {
     /// What stopped it, until it is past that.
     stopped_by: Option<StopShown>,
     last_failure: Option<LastFailure>,
+    /// Why Kafka takes nothing, or the session before failed; nothing has been committed since.
+    trouble: Option<LastFailure>,
     /// Why the catalog has not been readable for long; events flow, and nothing is confirmed.
     catalog_failure: Option<LastFailure>,
     /// Why states can't be written back; publishing goes on.
@@ -112,6 +114,7 @@ impl Vitals {
             consumers,
             stopped_by: inner.stop.as_ref().map(|stop| stop.shown(Instant::now())),
             last_failure: inner.failure.as_ref().map(LastFailure::from),
+            trouble: inner.trouble_shown(),
             catalog_failure: inner.blind.as_ref().map(LastFailure::from),
             write_back_failure: inner.write_back.as_ref().map(LastFailure::from),
         }
@@ -119,6 +122,14 @@ impl Vitals {
 }
 
 impl Inner {
+    fn trouble_shown(&self) -> Option<LastFailure> {
+        let since = self
+            .kafka_trouble
+            .or(self.failure.as_ref().map(|(_, at)| *at));
+        let trouble = self.trouble.clone().zip(since)?;
+        Some(LastFailure::from(&trouble))
+    }
+
     pub(super) fn reasons(&self, source_silence: Duration) -> Vec<String> {
         if self.panicked {
             return vec!["its thread has panicked: restart the process".into()];
