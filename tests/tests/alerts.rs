@@ -18,20 +18,6 @@ const UNIT_TESTS: &str = include_str!("../alerts/outboxd.test.yml");
 /// Where the rules' links lead to: the same files as in this folder.
 const BASE: &str = "https://github.com/outboxd/outboxd/blob/main/";
 
-const RUNBOOKS: [&str; 11] = [
-    "backlog-spike",
-    "publish-lag",
-    "consumer-lag",
-    "duplicate-flood",
-    "dead-letters",
-    "slot-lost",
-    "disk-filling",
-    "failover",
-    "upgrade",
-    "key-rotation",
-    "disaster-restore",
-];
-
 #[derive(Deserialize)]
 struct Rules {
     groups: Vec<Group>,
@@ -114,9 +100,6 @@ fn every_alert_links_to_a_place_that_exists() {
         let url = &rule.annotations["runbook_url"];
         let place = url.strip_prefix(BASE).unwrap_or_else(|| panic!("{url}"));
         let (path, anchor) = place.split_once('#').unwrap_or((place, ""));
-        if is_runbook_to_come(path) {
-            continue;
-        }
         let page = fs::read_to_string(root().join(path));
         let page = page.unwrap_or_else(|e| panic!("{}: {path}: {e}", rule.alert));
         assert!(
@@ -125,13 +108,6 @@ fn every_alert_links_to_a_place_that_exists() {
             rule.alert
         );
     }
-}
-
-/// Runbooks by their agreed names, as long as there are none.
-fn is_runbook_to_come(path: &str) -> bool {
-    let name = path.strip_prefix("docs/runbooks/");
-    let name = name.and_then(|file| file.strip_suffix(".md"));
-    name.is_some_and(|name| RUNBOOKS.contains(&name)) && !root().join("docs/runbooks").exists()
 }
 
 /// Of a page's headings, as code hosts make them.
