@@ -118,6 +118,7 @@ fn what_make_test_leaves_out_is_known() {
         "takeover",
         "no-yield",
         "live-while-draining",
+        "many-pipelines",
         "poison",
         "refused",
         "dlq",

@@ -78,11 +78,13 @@ fn what_the_package_takes_is_there() {
     let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
     for asset in package["assets"].as_array().unwrap() {
         let from = asset[0].as_str().unwrap();
-        let made = from.starts_with("target/release/");
-        let folder = from.rsplit_once('/').unwrap().0;
-        let known = match made {
-            true => from == "target/release/outboxd" || makefile.contains(folder),
-            false => root().join("crates/relay").join(from).is_file(),
+        let known = match from.strip_prefix("target/release/package/") {
+            // By a command of `make deb`; of pages the folder.
+            Some(made) => {
+                makefile.contains(&format!("$(PACKAGE)/{}", made.trim_end_matches("/*.1")))
+            }
+            None if from == "target/release/outboxd" => true,
+            None => root().join("crates/relay").join(from).is_file(),
         };
         assert!(known, "{from}");
     }
