@@ -5,8 +5,8 @@ use tokio_postgres::Client;
 
 use crate::config::{Pipeline, StateSpec};
 use crate::failure::Failure;
-use crate::source::Link;
 use crate::source::catalog::Catalog;
+use crate::source::link::Link;
 use crate::sql::{qualified, quote};
 
 use super::error::classify;
