@@ -15,6 +15,7 @@ use super::slot_identity::lose_slot;
 use super::standby_signals::{hold, not_ready};
 use super::stopped::flowing;
 use super::takeover::stands_by;
+use crate::relay::Relay;
 use crate::runbook::{Desk, Runbook};
 use crate::scenario::{Figures, Group, Scenario};
 use crate::stage::{DATABASE, Stage, UNROUTABLE};
@@ -237,7 +238,7 @@ async fn slot(figures: &mut Figures) -> Result<()> {
     run_says(&relay, "slot-lost", "stopped").await?;
     run_all(&desk, "slot-lost", &["Check", "Fix", "Verify"]).await?;
 
-    let locked = lock(&stage).await?;
+    let locked = lock(&stage, &relay).await?;
     let mut disk = Runbook::open("disk-filling")?;
     let shown = disk.run("Check", &desk).await?;
     ensure!(
@@ -266,7 +267,7 @@ async fn slot(figures: &mut Figures) -> Result<()> {
 }
 
 /// A row that is published, and a lock for which its state waits.
-async fn lock(stage: &Stage) -> Result<tokio_postgres::Client> {
+async fn lock(stage: &Stage, relay: &Relay) -> Result<tokio_postgres::Client> {
     let client = stage.client().await?;
     client
         .batch_execute("BEGIN; LOCK TABLE outbox IN SHARE ROW EXCLUSIVE MODE")
@@ -275,9 +276,8 @@ async fn lock(stage: &Stage) -> Result<tokio_postgres::Client> {
     // Commits the row and takes the lock again before anybody else has it.
     let again = format!("{insert}; COMMIT; BEGIN; LOCK TABLE outbox IN SHARE MODE");
     client.batch_execute(&again).await?;
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE%'";
     wait::until("a state waits", WITHIN, async || {
-        Ok(stage.value(waits)? != "0")
+        Ok(!relay.json("/status")?["pipelines"][0]["write_back_failure"].is_null())
     })
     .await?;
     Ok(client)

@@ -164,6 +164,11 @@ impl Committed {
         match self.consumer.poll(STEP) {
             Some(Ok(message)) => Ok(Look::Record(message)),
             Some(Err(KafkaError::PartitionEOF(partition))) => Ok(Look::End(partition)),
+            // librdkafka takes no consumer without a group, and looks for its coordinator. Nothing is joined or
+            // committed, so it does not matter who may.
+            Some(Err(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::GroupAuthorizationFailed,
+            ))) => Ok(Look::Nothing),
             Some(Err(e)) => Err(self.failed(&e)),
             None => Ok(Look::Nothing),
         }
