@@ -1,5 +1,6 @@
 //! Runbooks of docs/runbooks, run as they are written.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -151,14 +152,10 @@ impl Desk {
             let words: Vec<_> = std::iter::once(tool.get_program())
                 .chain(tool.get_args())
                 .collect();
-            let quoted: Vec<_> = words
-                .iter()
-                .map(|word| format!("'{}'", word.to_string_lossy()))
-                .collect();
-            executable(
-                &folder.join(name),
-                &format!("exec {} \"$@\"", quoted.join(" ")),
-            )?;
+            let quoted: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+            let variables: String = tool.get_envs().filter_map(exported).collect();
+            let body = format!("{variables}exec {} \"$@\"", quoted.join(" "));
+            executable(&folder.join(name), &body)?;
         }
         let binaries = outboxd()?;
         let binaries = binaries.parent().context("outboxd has no folder")?;
@@ -199,6 +196,19 @@ impl Desk {
             .envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
+}
+
+fn quoted(word: &OsStr) -> String {
+    format!("'{}'", word.to_string_lossy())
+}
+
+/// A variable of a command as a line of a script.
+fn exported((name, value): (&OsStr, Option<&OsStr>)) -> Option<String> {
+    Some(format!(
+        "export {}={}\n",
+        name.to_string_lossy(),
+        quoted(value?)
+    ))
 }
 
 fn executable(file: &Path, body: &str) -> Result<()> {

@@ -111,6 +111,12 @@ fn read(config: &ClientConfig, topic: &str, group: &str) -> Result<bool, KafkaEr
         .set("group.id", group)
         .set("enable.auto.commit", "false");
     let consumer: BaseConsumer = config.create()?;
+    // While it is not told where the partitions are, a consumer waits for that in silence.
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
+    let refusal = metadata.topics().iter().find_map(|topic| topic.error());
+    if let Some(code) = refusal {
+        return Err(KafkaError::MessageConsumption(code.into()));
+    }
     let mut places = TopicPartitionList::new();
     for partition in 0..6 {
         places.add_partition_offset(topic, partition, Offset::Beginning)?;
