@@ -1,6 +1,6 @@
 //! Every command of every runbook, in the failure that it is for.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rdkafka::ClientConfig;
@@ -131,7 +131,11 @@ fn consumer_that_stands(stage: &Stage) -> Result<(i32, i64)> {
         .set("auto.offset.reset", "earliest")
         .create()?;
     consumer.subscribe(&[TOPIC])?;
-    let record = consumer.poll(WITHIN).context("no record")??;
+    let began = Instant::now();
+    // A poll also ends when the group has been joined.
+    let polled = std::iter::repeat_with(|| consumer.poll(Duration::from_secs(1)));
+    let mut found = polled.take_while(|_| began.elapsed() < WITHIN).flatten();
+    let record = found.next().context("no record")??;
     consumer.commit_message(&record, CommitMode::Sync)?;
     let committed = consumer.committed(WITHIN)?;
     let place = committed.elements().into_iter().find_map(|element| {

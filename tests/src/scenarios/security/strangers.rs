@@ -95,13 +95,21 @@ fn config(house: &Household<'_>, user: &str, password: &str) -> Result<ClientCon
     Ok(config)
 }
 
-/// Asks a group's coordinator, as every member does.
+/// Joins a group, until it is given a partition.
 fn join(config: &ClientConfig, group: &str) -> Result<(), KafkaError> {
     let mut config = config.clone();
     let consumer: BaseConsumer = config.set("group.id", group).create()?;
-    let mut places = TopicPartitionList::new();
-    places.add_partition("transfers.settled", 0);
-    consumer.committed_offsets(places, PATIENCE).map(drop)
+    consumer.subscribe(&["transfers.settled"])?;
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        if let Some(Err(error)) = consumer.poll(Duration::from_millis(200)) {
+            return Err(error);
+        }
+        if consumer.assignment()?.count() > 0 {
+            return Ok(());
+        }
+    }
+    Err(KafkaError::Canceled)
 }
 
 /// Reads a record of a topic; whether there was one.
