@@ -29,6 +29,8 @@ use crate::failure::Failure;
 use crate::sink::kafka;
 
 /// How long the brokers may take to answer.
+const ADMINISTRATOR: &str = "Run it as an administrator, with that one's credentials in kafka.properties: reading the \
+     lists takes Describe on the cluster, --apply takes Alter.";
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Brokers without an authorizer.
 const SECURITY_DISABLED: i32 = 54;
@@ -180,7 +182,15 @@ impl Brokers {
 
     /// Whether everything is as it should be; what is not is told.
     async fn check(&self, wanted: &Wanted) -> Result<bool, Problem> {
-        let findings = audit::compare(wanted, &self.found().await?);
+        let found = self.found().await?;
+        if found.is_empty() {
+            // librdkafka 2.12 drops the error of this answer (rd_kafka_DescribeAclsResponse_parse).
+            eprintln!(
+                "outboxd: the brokers tell of no access control list at all: there is none, or this principal may \
+                 not read them\n  remedy: {ADMINISTRATOR}"
+            );
+        }
+        let findings = audit::compare(wanted, &found);
         let bootstrap = &self.pipeline.kafka.bootstrap;
         for finding in &findings {
             println!("{}", told(bootstrap, finding));
@@ -249,11 +259,7 @@ fn refused(attempt: &str, error: &ClientError) -> Problem {
             "Set authorizer.class.name = org.apache.kafka.metadata.authorizer.StandardAuthorizer and \
              super.users on the brokers.",
         ),
-        CLUSTER_AUTHORIZATION_FAILED => Problem::new(
-            message,
-            "Run it as an administrator, with that one's credentials in kafka.properties: reading the \
-             lists takes Describe on the cluster, --apply takes Alter.",
-        ),
+        CLUSTER_AUTHORIZATION_FAILED => Problem::new(message, ADMINISTRATOR),
         _ => Problem::from(kafka::trouble_of(attempt, error)),
     }
 }
