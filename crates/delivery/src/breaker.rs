@@ -13,6 +13,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) struct Breaker {
     since: Option<Instant>,
     count: usize,
+    /// The last event of the stream that was counted. A session that ends before its dead letters are durable
+    /// is followed by one that meets them again, and they are no more of them for that.
+    counted: Option<Position>,
     /// The event at which it broke. It stays broken until that one has got through.
     broken_at: Option<Position>,
 }
@@ -29,9 +32,14 @@ impl Breaker {
         if since.is_none() {
             self.since = Some(now);
             self.count = 0;
+            self.counted = None;
+        }
+        if self.counted.is_some_and(|counted| !is_fed(at) && at <= counted) {
+            return true;
         }
         if self.count < max_per_minute {
             self.count += 1;
+            self.counted = Some(at).filter(|at| !is_fed(*at)).max(self.counted);
             return true;
         }
         self.broken_at = Some(at);
@@ -93,6 +101,23 @@ mod tests {
         assert!(!breaker.admits(at(3), 2, now + 2 * MINUTE));
         breaker.passed(at(4).commit_lsn);
         assert!(breaker.admits(at(5), 2, now + 2 * MINUTE));
+    }
+
+    #[test]
+    fn an_event_that_later_sessions_meet_again_is_counted_once() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        for _session in 0..10 {
+            assert!(breaker.admits(at(1, 0), 2, now) && breaker.admits(at(1, 1), 2, now));
+        }
+        assert!(!breaker.admits(at(2, 0), 2, now));
+    }
+
+    #[test]
+    fn rows_of_feeds_have_ordinals_that_others_have_had() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        assert!(breaker.admits(at(0, 1), 2, now));
+        assert!(breaker.admits(at(0, 1), 2, now));
+        assert!(!breaker.admits(at(0, 1), 2, now));
     }
 
     #[test]
