@@ -34,7 +34,10 @@ impl Breaker {
             self.count = 0;
             self.counted = None;
         }
-        if self.counted.is_some_and(|counted| !is_fed(at) && at <= counted) {
+        if self
+            .counted
+            .is_some_and(|counted| !is_fed(at) && at <= counted)
+        {
             return true;
         }
         if self.count < max_per_minute {

@@ -3,6 +3,7 @@
 mod access;
 mod page;
 mod server;
+mod snapshot;
 mod tls;
 
 use std::net::SocketAddr;
@@ -19,8 +20,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use self::access::Access;
+use self::snapshot::{Snapshot, Wanted};
 use crate::config::Admin;
-use crate::telemetry::{Metrics, PipelineMetrics, Readiness, Role, Status, Vitals};
+use crate::telemetry::{Metrics, PipelineMetrics, Readiness, Role, Vitals};
 
 /// What the endpoints show.
 #[derive(Clone)]
@@ -130,7 +132,6 @@ async fn version() -> Json<serde_json::Value> {
     Json(json!({ "name": "outboxd", "version": env!("CARGO_PKG_VERSION") }))
 }
 
-async fn status(State(shown): State<Shown>) -> Json<serde_json::Value> {
-    let pipelines: Vec<Status> = shown.vitals().map(Vitals::status).collect();
-    Json(json!({ "version": env!("CARGO_PKG_VERSION"), "pipelines": pipelines }))
+async fn status(State(shown): State<Shown>) -> Json<Snapshot> {
+    Json(Snapshot::of(&shown, Wanted::Present))
 }

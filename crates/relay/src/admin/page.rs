@@ -3,19 +3,19 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Response};
 use futures_util::stream;
-use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::Shown;
-use crate::telemetry::{Figures, STEP, Status, Step};
+use super::snapshot::{Snapshot, Wanted};
+use crate::telemetry::STEP;
 
 const PAGE: &str = include_str!("page.html");
 /// Where the data of the first drawing goes.
@@ -28,61 +28,9 @@ pub(super) const MOST_WATCHERS: usize = 32;
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
                       connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-#[derive(Serialize)]
-struct Everything {
-    version: &'static str,
-    at_ms: u64,
-    pipelines: Vec<Pipeline>,
-}
-
-#[derive(Serialize)]
-struct Pipeline {
-    #[serde(flatten)]
-    status: Status,
-    activity: Recent,
-}
-
-#[derive(Serialize)]
-struct Recent {
-    #[serde(flatten)]
-    figures: Figures,
-    /// Left out where they are what they were.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    steps: Option<Vec<Step>>,
-}
-
-fn everything(shown: &Shown, steps: Wanted) -> Everything {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let pipelines = shown.pipelines.iter();
-    Everything {
-        version: env!("CARGO_PKG_VERSION"),
-        at_ms: u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX),
-        pipelines: pipelines
-            .map(|(vitals, metrics)| Pipeline {
-                status: vitals.status(),
-                activity: Recent {
-                    figures: metrics.activity().figures(),
-                    steps: match steps {
-                        Wanted::Steps => Some(metrics.activity().steps()),
-                        Wanted::Present => None,
-                    },
-                },
-            })
-            .collect(),
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Wanted {
-    /// The last quarter of an hour as well.
-    Steps,
-    /// The figures of now.
-    Present,
-}
-
 /// `GET /`
 pub(super) async fn page(State(shown): State<Shown>) -> Response {
-    let first = serde_json::to_string(&everything(&shown, Wanted::Steps)).unwrap_or_default();
+    let first = serde_json::to_string(&Snapshot::of(&shown, Wanted::Steps)).unwrap_or_default();
     // So that no text of an error can end the element that it stands in.
     let first = first.replace('<', "\\u003c");
     let headers = [
@@ -142,7 +90,7 @@ impl Watcher {
             Wanted::Steps => STEP.as_secs() - 1,
             Wanted::Present => self.until_steps - 1,
         };
-        let data = serde_json::to_string(&everything(&self.shown, wanted));
+        let data = serde_json::to_string(&Snapshot::of(&self.shown, wanted));
         Event::default().data(data.unwrap_or_default())
     }
 }

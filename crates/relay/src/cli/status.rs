@@ -67,13 +67,14 @@ fn look(endpoint: &Endpoint, args: &StatusArgs) -> Result<String, Problem> {
     })
 }
 
-const HEADINGS: [&str; 7] = [
+const HEADINGS: [&str; 8] = [
     "PIPELINE",
     "STATE",
     "READY",
     "CONFIRMED",
     "SLOT LAG",
     "WAL KEPT",
+    "BACKLOG",
     "PUBLISH LAG",
 ];
 
@@ -103,7 +104,7 @@ fn table(status: &Value) -> String {
     text
 }
 
-fn row(pipeline: &Value) -> [String; 7] {
+fn row(pipeline: &Value) -> [String; 8] {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let ready = match pipeline["ready"].as_bool() {
         Some(true) => "yes",
@@ -117,8 +118,15 @@ fn row(pipeline: &Value) -> [String; 7] {
         text(&pipeline["confirmed_lsn"]),
         bytes(&slot["lag_bytes"]),
         bytes(&slot["retained_bytes"]),
+        count(&pipeline["activity"]["backlog"]),
         seconds(&pipeline["publish_lag_seconds"]),
     ]
+}
+
+fn count(value: &Value) -> String {
+    value
+        .as_u64()
+        .map_or_else(|| "-".to_owned(), |count| count.to_string())
 }
 
 fn bytes(value: &Value) -> String {
@@ -176,6 +184,21 @@ fn complaints(pipeline: &Value, text: &mut String) {
         let _ = writeln!(text, "{name}: write-back waits: {message}");
         let _ = writeln!(text, "{name}: remedy: {remedy}");
     }
+    let told = [
+        (
+            "parked_keys",
+            "keys are parked: their events wait for `outboxd dlq release`",
+        ),
+        (
+            "dead_letters",
+            "dead letters since its start: `outboxd dlq stats` says which are open",
+        ),
+    ];
+    for (figure, meaning) in told {
+        if let Some(count @ 1..) = pipeline["activity"][figure].as_u64() {
+            let _ = writeln!(text, "{name}: {count} {meaning}");
+        }
+    }
     let consumers = pipeline["consumers"].as_array();
     for consumer in consumers.map_or(&[][..], Vec::as_slice) {
         let failure = &consumer["failure"];
@@ -202,6 +225,7 @@ mod tests {
                 "slot": { "lag_bytes": 512, "retained_bytes": 3 << 20 },
                 "last_failure": { "remedy": "Nothing, any more." },
                 "write_back_failure": { "message": "locked", "remedy": "Unlock." },
+                "activity": { "backlog": 1234, "parked_keys": 2, "dead_letters": 0 },
                 "consumers": [{ "failure": null },
                     { "failure": { "message": "group g: denied", "remedy": "Grant." } }],
             },
@@ -220,12 +244,13 @@ mod tests {
             },
         ]});
         let expected = "outboxd 1.2.3\n\
-            PIPELINE  STATE      READY  CONFIRMED  SLOT LAG  WAL KEPT  PUBLISH LAG\n\
-            outbox    streaming  yes    0/1A2B3C   512 B     3.0 MiB   0.0 s\n\
-            b         stopped    no     -          -         -         -\n\
-            c         streaming  no     -          -         -         -\n\
+            PIPELINE  STATE      READY  CONFIRMED  SLOT LAG  WAL KEPT  BACKLOG  PUBLISH LAG\n\
+            outbox    streaming  yes    0/1A2B3C   512 B     3.0 MiB   1234     0.0 s\n\
+            b         stopped    no     -          -         -         -        -\n\
+            c         streaming  no     -          -         -         -        -\n\
             outbox: write-back waits: locked\n\
             outbox: remedy: Unlock.\n\
+            outbox: 2 keys are parked: their events wait for `outboxd dlq release`\n\
             outbox: consumer lag is not known: group g: denied\n\
             outbox: remedy: Grant.\n\
             b: not ready: stopped: slot \"b\" is lost [slot-lost]\n\
