@@ -50,7 +50,7 @@ lint: deps
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --locked --quiet --workspace --no-deps $(DOCUMENTED)
 
 .PHONY: demo
-demo: deps build-all ## Postgres, Kafka, outboxd, a service and a reader; DEMO_SECONDS=20 ends it by itself
+demo: deps build-all ## Postgres, Kafka, outboxd, three services and a reader; DEMO_SECONDS=20 ends it by itself
 	@target/release/demo
 
 .PHONY: scenario

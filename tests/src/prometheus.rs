@@ -1,6 +1,5 @@
 //! A throwaway Prometheus, from the machine's package.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
@@ -85,12 +84,6 @@ impl Prometheus {
         };
         let firing = alerts.into_iter().filter(|a| a["state"] == "firing");
         Ok(firing.collect())
-    }
-
-    /// Their names.
-    pub fn firing_names(&self) -> Result<BTreeSet<String>> {
-        let name = |alert: &Value| Some(alert["labels"]["alertname"].as_str()?.to_owned());
-        Ok(self.firing()?.iter().filter_map(name).collect())
     }
 }
 

@@ -1,4 +1,4 @@
-//! `make chaos`. The environment decides, see `make help` and CONTRIBUTING.md.
+//! `make chaos`. The environment decides, see `make help`.
 
 use std::process::ExitCode;
 use std::time::Duration;

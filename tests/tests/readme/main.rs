@@ -93,9 +93,13 @@ fn links_lead_to_files() {
         "docs/architecture.md",
         "docs/configuration.md",
         "docs/consumers.md",
+        "docs/deployment.md",
         "docs/encryption.md",
+        "docs/guarantees.md",
+        "docs/metrics.md",
         "docs/operations.md",
         "docs/performance.md",
+        "docs/security.md",
     ] {
         let path = root().join(document);
         let text = fs::read_to_string(&path).unwrap();

@@ -87,7 +87,7 @@ impl Activity {
         inner.latencies.add(&window.latencies);
     }
 
-    /// Windows in flight and parked keys, as they are now.
+    /// Windows in flight, as they are now.
     pub fn flight(&self, windows: u64) {
         self.lock().figures.windows_in_flight = windows;
     }

@@ -28,9 +28,10 @@ use crate::config::{Config, Pipeline, SinkKind};
 use crate::failure::Failure;
 use crate::sink::kafka;
 
-/// How long the brokers may take to answer.
+/// The remedy where the brokers refuse it.
 const ADMINISTRATOR: &str = "Run it as an administrator, with that one's credentials in kafka.properties: reading the \
      lists takes Describe on the cluster, --apply takes Alter.";
+/// How long the brokers may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Brokers without an authorizer.
 const SECURITY_DISABLED: i32 = 54;

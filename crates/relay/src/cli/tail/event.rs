@@ -1,7 +1,5 @@
 //! An event as `tail` shows it.
 
-use std::time::SystemTime;
-
 use envelope::dead_letter::Found;
 use envelope::{EVENT_ID_HEADER, POSITION_HEADER, TYPE_HEADER};
 use rdkafka::Message;
@@ -10,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::TailArgs;
+use crate::telemetry::now_ms;
 
 /// An event as it is shown.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -150,13 +149,6 @@ fn latency(millis: i64) -> String {
         10_000..600_000 => format!("{} s", millis / 1000),
         600_000.. => format!("{} min", millis / 60_000),
     }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
 }
 
 #[cfg(test)]
