@@ -25,16 +25,16 @@ help: ## this list
 deps: ## installs the system packages that building and testing need
 	@bash .ci/deps
 
-.PHONY: deps-examples
-deps-examples: ## the same, and what examples in Python and Node need
-	@bash .ci/deps examples
+.PHONY: deps-tests
+deps-tests: ## the same, and what tests need beside that
+	@bash .ci/deps tests
 
 .PHONY: build
 build: deps ## builds target/release/outboxd
 	$(CARGO) build --release --locked -p outboxd
 
 .PHONY: test
-test: deps-examples lint build-all ## formatting, lints, unit tests, and short simulation, scenarios and chaos
+test: deps-tests lint build-all ## formatting, lints, unit tests, and short simulation, scenarios and chaos
 	$(CARGO) test --release --locked --workspace --quiet
 	$(MAKE) --no-print-directory sim SEEDS=2000
 	$(MAKE) --no-print-directory scenarios-short PARTS='$(PARTS)'
@@ -43,7 +43,7 @@ test: deps-examples lint build-all ## formatting, lints, unit tests, and short s
 	@echo 'make test: everything passed'
 
 .PHONY: lint
-lint: deps
+lint: deps-tests
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets --quiet -- -D warnings
 	@bash .ci/manifests
@@ -54,19 +54,19 @@ demo: deps build-all ## Postgres, Kafka, outboxd, three services and a reader; D
 	@target/release/demo
 
 .PHONY: scenario
-scenario: deps build-all ## runs one end-to-end check on real servers: NAME=idle-slot
+scenario: deps-tests build-all ## runs one end-to-end check on real servers: NAME=idle-slot
 	@target/release/scenario $(or $(NAME),--list)
 
 .PHONY: scenarios
-scenarios: deps-examples build-all ## runs all of them
+scenarios: deps-tests build-all ## runs all of them
 	@target/release/scenario --all
 
 .PHONY: scenarios-short
-scenarios-short: deps build-all
+scenarios-short: deps-tests build-all
 	@target/release/scenario --short
 
 .PHONY: scenarios-proof
-scenarios-proof: deps-examples build-all ## every fault of docs/guarantees.md that is not one of chaos, some at a time
+scenarios-proof: deps-tests build-all ## every fault of docs/guarantees.md that is not one of chaos, some at a time
 	@target/release/scenario --proof
 
 .PHONY: chaos

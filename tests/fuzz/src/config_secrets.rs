@@ -35,11 +35,11 @@ pub enum Place {
     PasswordFile,
     /// In a URL, which stands where it should or where it should not.
     Url(UrlPart, UrlPlace),
-    /// A property of librdkafka, by an index of [`SECRET_PROPERTIES`].
+    /// A property of librdkafka, by an index of `SECRET_PROPERTIES`.
     Property(u8, Form),
-    /// Any property, by an index of [`PROPERTIES`], kept in a variable or a file.
+    /// Any property, by an index of `PROPERTIES`, kept in a variable or a file.
     Reference(u8, Kept),
-    /// A variable, by an index of [`VARIABLES`].
+    /// A variable, by an index of `VARIABLES`.
     Variable(u8),
 }
 
@@ -91,7 +91,7 @@ pub enum UrlPlace {
     Variable,
     /// The flag.
     Flag,
-    /// The key of another kind, by an index of [`WRONG_KEYS`].
+    /// The key of another kind, by an index of `WRONG_KEYS`.
     WrongKey(u8),
 }
 

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The table in `keys` says for each key where it lies in the draft, what it may be and what it
-//! means. The file, the environment, [`print`], the reference page and the annotated example all
+//! means. The file, the environment, [`print()`], the reference page and the annotated example all
 //! follow it. Sources and drafts know nothing of Postgres or Kafka, and nothing here does IO of its
 //! own: files are read by a function that the caller gives.
 //!
