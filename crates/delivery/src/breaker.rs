@@ -1,5 +1,6 @@
 //! Halts rather than send a healthy stream to the dead letters wholesale.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use pgoutput::{CommitLsn, Position};
@@ -13,9 +14,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) struct Breaker {
     since: Option<Instant>,
     count: usize,
-    /// The last event of the stream that was counted. A session that ends before its dead letters are durable
-    /// is followed by one that meets them again, and they are no more of them for that.
-    counted: Option<Position>,
+    /// The events of the stream that were counted, `max_per_minute` at most. A session that ends before its dead
+    /// letters are durable is followed by one that meets them again, and there are no more of them for that.
+    counted: HashSet<Position>,
     /// The event at which it broke. It stays broken until that one has got through.
     broken_at: Option<Position>,
 }
@@ -32,21 +33,24 @@ impl Breaker {
         if since.is_none() {
             self.since = Some(now);
             self.count = 0;
-            self.counted = None;
+            self.counted.clear();
         }
-        if self
-            .counted
-            .is_some_and(|counted| !is_fed(at) && at <= counted)
-        {
+        if self.counted.contains(&at) {
             return true;
         }
         if self.count < max_per_minute {
             self.count += 1;
-            self.counted = Some(at).filter(|at| !is_fed(*at)).max(self.counted);
+            // Ordinals of rows of a feed are those of other feeds, too.
+            self.counted.extend(Some(at).filter(|at| !is_fed(*at)));
             return true;
         }
         self.broken_at = Some(at);
         false
+    }
+
+    /// Positions on another timeline are of other events.
+    pub fn forget_counted(&mut self) {
+        self.counted.clear();
     }
 
     /// Everything of the stream that commits before `lsn` is durable.
@@ -112,6 +116,14 @@ mod tests {
         for _session in 0..10 {
             assert!(breaker.admits(at(1, 0), 2, now) && breaker.admits(at(1, 1), 2, now));
         }
+        assert!(!breaker.admits(at(2, 0), 2, now));
+    }
+
+    #[test]
+    fn events_before_one_that_was_counted_count_too() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        assert!(breaker.admits(at(9, 0), 2, now));
+        assert!(breaker.admits(at(1, 0), 2, now));
         assert!(!breaker.admits(at(2, 0), 2, now));
     }
 

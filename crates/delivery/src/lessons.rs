@@ -16,6 +16,9 @@ const MAX_REFUSED: usize = 10_000;
 /// Requests that are remembered: of those that one session may have to carry out again.
 const MAX_REQUESTS: usize = 1_000;
 
+/// Transactions that are vouched for: each has more rows than may wait for the tables.
+pub(crate) const VOUCHED_MAX: usize = 1_000;
+
 /// Topics, refused events, and how carefully to go on.
 #[derive(Debug)]
 pub struct Lessons {
@@ -29,9 +32,9 @@ pub struct Lessons {
     pub(crate) caution: Option<usize>,
     /// A transaction at which a session was stopped: what comes before it is to be durable first.
     pub(crate) barrier: Option<CommitLsn>,
-    /// A transaction that came before the checkpoint's one, and had more rows than are held until that
-    /// one comes. Where it comes again, the history is the same up to there.
-    vouched: Option<Begin>,
+    /// Transactions that came before the checkpoint's one, each with more rows than are held until that
+    /// one comes. Where one comes again, the history is the same up to there.
+    vouched: VecDeque<Begin>,
     /// Requests for which refusals were forgotten.
     requests: VecDeque<String>,
     /// The server's, in the session before.
@@ -47,7 +50,7 @@ impl Lessons {
             refused: BTreeMap::new(),
             caution: None,
             barrier: None,
-            vouched: None,
+            vouched: VecDeque::new(),
             requests: VecDeque::new(),
             timeline: None,
         }
@@ -59,7 +62,8 @@ impl Lessons {
         if self.timeline.replace(timeline) != Some(timeline) {
             self.refused.clear();
             self.barrier = None;
-            self.vouched = None;
+            self.vouched.clear();
+            self.breaker.forget_counted();
         }
         self
     }
@@ -125,14 +129,22 @@ impl Lessons {
         self.barrier = self.barrier.filter(|barrier| *barrier >= lsn);
     }
 
-    /// The checkpoint's transaction has come behind that one.
-    pub(crate) fn vouch_for(&mut self, outgrown: Option<Begin>) {
-        self.vouched = outgrown.or(self.vouched);
+    /// The checkpoint's transaction has come behind these.
+    pub(crate) fn vouch_for(&mut self, outgrown: Vec<Begin>) {
+        for begin in outgrown {
+            if self.vouches_for(&begin) {
+                continue;
+            }
+            if self.vouched.len() >= VOUCHED_MAX {
+                self.vouched.pop_front();
+            }
+            self.vouched.push_back(begin);
+        }
     }
 
     /// Whether an earlier session has seen that very transaction in the history of the checkpoint.
     pub(crate) fn vouches_for(&self, begin: &Begin) -> bool {
-        self.vouched.as_ref() == Some(begin)
+        self.vouched.contains(begin)
     }
 
     /// An operator asks for what was refused: it may have been repaired. Asked once, for what is

@@ -64,8 +64,8 @@ pub struct Delivery {
     skipped: Marks,
     /// Where the first of them begins.
     skipped_from: Option<Lsn>,
-    /// A transaction whose rows did not fit there while the checkpoint's one was awaited.
-    outgrown: Option<Begin>,
+    /// Transactions whose rows did not fit there while the checkpoint's one was awaited.
+    outgrown: Vec<Begin>,
     /// What is published beside the stream, which waits meanwhile.
     serving: Option<Serving>,
     /// The feed in the checkpoint.
@@ -157,7 +157,7 @@ impl Delivery {
             write_backs: WriteBacks::new(settings.max_pending_marks),
             skipped: Marks::default(),
             skipped_from: None,
-            outgrown: None,
+            outgrown: Vec::new(),
             serving: resume.feed.as_ref().and_then(Serving::resumed),
             feed: resume.feed.as_ref().map(Feed::resumed),
             recorded_fed: start.fed,

@@ -18,9 +18,16 @@ pub struct Verdict {
     pub last_failure: PgTimestamp,
 }
 
+/// Reasons stand in headers, checkpoints, rows and logs, and may repeat what a row says.
+const REASON_BYTES_MAX: usize = 1024;
+
 impl Verdict {
-    /// One that needs no second try.
-    pub(crate) fn certain(class: Class, reason: String, wall: PgTimestamp) -> Self {
+    /// One that needs no second try. A reason is cut after 1 KiB.
+    pub(crate) fn certain(class: Class, mut reason: String, wall: PgTimestamp) -> Self {
+        let end = (0..=REASON_BYTES_MAX.min(reason.len())).rev();
+        let mut end = end;
+        let end = end.find(|at| reason.is_char_boundary(*at));
+        reason.truncate(end.unwrap_or_default());
         Self {
             class,
             reason,
@@ -72,5 +79,23 @@ impl Class {
             Self::Refused => "refused".into(),
             Self::Parked => "parked".into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_cut_where_a_character_ends() {
+        let reason =
+            |text: String| Verdict::certain(Class::Encryption, text, PgTimestamp(0)).reason;
+        assert_eq!(reason("short".into()), "short");
+        assert_eq!(reason("x".repeat(3_000_000)).len(), REASON_BYTES_MAX);
+        let cut = reason(format!("x{}", "\u{20ac}".repeat(1000)));
+        assert!(
+            cut.len() <= REASON_BYTES_MAX && cut.ends_with('\u{20ac}'),
+            "{cut}"
+        );
     }
 }

@@ -167,14 +167,18 @@ fn starts(
     }
 }
 
-/// Where to end, for partitions that end before their end.
+/// Where to end: at a time, or at what is the end now, or a topic that is written to would never be read.
 fn ends(
     committed: &Committed,
     places: &[Place],
     until_ms: Option<i64>,
 ) -> Result<HashMap<i32, i64>, Failure> {
+    let mut ends = HashMap::new();
+    for (topic, partition) in places {
+        ends.insert(*partition, committed.ends(topic, *partition)?.1);
+    }
     let Some(millis) = until_ms else {
-        return Ok(HashMap::new());
+        return Ok(ends);
     };
     let found = committed.at_time(places, millis)?;
     let end = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element
@@ -183,13 +187,14 @@ fn ends(
         Offset::Offset(offset) => Some((element.partition(), offset)),
         _ => None,
     };
-    Ok(found.elements().iter().filter_map(end).collect())
+    ends.extend(found.elements().iter().filter_map(end));
+    Ok(ends)
 }
 
 /// The partitions of a topic that are being read.
 struct Unread<'a> {
     of_topic: &'a [Place],
-    /// Those that end before their end: at which offset.
+    /// The offset at which each ends.
     ends: HashMap<i32, i64>,
 }
 

@@ -7,6 +7,7 @@ use pgoutput::{Begin, Commit, Insert, Lsn, Position};
 
 use super::Delivery;
 use super::serving::Serving;
+use crate::lessons::VOUCHED_MAX;
 use crate::tables::Role;
 use crate::topics::Judgement;
 use crate::transaction::OpenTransaction;
@@ -27,7 +28,7 @@ impl Delivery {
         }
         let skip = self.skipper.skip(&begin)?;
         if !self.skipper.awaits() {
-            self.lessons.vouch_for(self.outgrown.take());
+            self.lessons.vouch_for(std::mem::take(&mut self.outgrown));
         }
         let is_vouched = self.lessons.vouches_for(&begin);
         self.at_barrier = self.lessons.barrier == Some(begin.final_lsn) && !self.is_quiet();
@@ -286,7 +287,10 @@ impl Delivery {
         }
         // The open transaction is left to a later session, which need not wait once this one has seen
         // the checkpoint's transaction behind it.
-        self.outgrown = self.transaction.as_ref().map(|t| t.begin);
+        let outgrown = self.transaction.as_ref().map(|t| t.begin);
+        if self.outgrown.last() != outgrown.as_ref() && self.outgrown.len() < VOUCHED_MAX {
+            self.outgrown.extend(outgrown);
+        }
         let (lsn, fed) = (self.shown, self.handed_over());
         self.write_backs.drop_from(Floor { lsn, fed });
         if self.skipped_from.is_some_and(|from| from >= lsn) {

@@ -2,6 +2,11 @@
 
 use super::{CONTENT_ENCRYPTION_HEADER, ENCRYPTED_FIELDS_HEADER, FieldPath, JWE};
 
+/// More fields than this are refused: each is compared with each.
+const FIELDS_MAX: usize = 1000;
+/// Of a header that is shown.
+const SHOWN_CHARS: usize = 64;
+
 /// What is encrypted of a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -17,11 +22,13 @@ pub enum ScopeError {
     /// Another encryption than JWE.
     #[error("header {CONTENT_ENCRYPTION_HEADER} is {value:?}: only {JWE:?} is known")]
     Unknown {
-        /// What it says.
+        /// What it says, cut after 64 characters.
         value: String,
     },
     /// The list of fields can't be read.
-    #[error("header {ENCRYPTED_FIELDS_HEADER} is no JSON array of separate fields of the payload")]
+    #[error(
+        "header {ENCRYPTED_FIELDS_HEADER} is no JSON array of separate fields of the payload, {FIELDS_MAX} at most"
+    )]
     Fields,
 }
 
@@ -39,7 +46,8 @@ impl Scope {
             return Ok(None);
         };
         if encryption != JWE.as_bytes() {
-            let value = String::from_utf8_lossy(encryption).into_owned();
+            let value = String::from_utf8_lossy(encryption);
+            let value = value.chars().take(SHOWN_CHARS).collect();
             return Err(ScopeError::Unknown { value });
         }
         let Some(fields) = encrypted_fields else {
@@ -56,8 +64,11 @@ impl Scope {
     /// These fields.
     ///
     /// # Errors
-    /// There is none, or one is a part of another one.
+    /// There is none, there are more than 1,000, or one is a part of another one.
     pub fn fields(fields: Vec<FieldPath>) -> Result<Self, ScopeError> {
+        if fields.len() > FIELDS_MAX {
+            return Err(ScopeError::Fields);
+        }
         let overlap = fields
             .iter()
             .enumerate()

@@ -527,7 +527,12 @@ impl Driver<'_> {
     /// How long the stream may take to send the last confirmation.
     fn courtesy(&self, ended: &Result<(), Failure>) -> Duration {
         match ended {
-            Err(failure) if failure.code.name == "postgres-shutdown" => Duration::from_millis(500),
+            // Behind a session that starts over for its rows, the next one begins where this one has confirmed.
+            Err(failure)
+                if matches!(failure.code.name, "postgres-shutdown" | "write-back-behind") =>
+            {
+                Duration::from_millis(500)
+            }
             Ok(()) | Err(_) => Duration::ZERO,
         }
     }
