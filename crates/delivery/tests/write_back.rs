@@ -227,6 +227,45 @@ fn a_huge_transaction_before_the_checkpoints_one_is_left_to_a_session_that_knows
 }
 
 #[test]
+fn several_huge_transactions_are_left_to_one_session_that_knows_them_all() {
+    const MAX: usize = 7;
+    let settings = Settings {
+        max_pending_marks: MAX,
+        ..writing_back()
+    };
+    let resume = Resume {
+        position: Some(position(50, 1, true)),
+        confirmed_up_to: Lsn::from(55),
+        slot_confirmed: Lsn::from(5),
+        ..Resume::default()
+    };
+    let huge = |bench: &mut Bench| {
+        let mut written = 0;
+        for lsn in [20, 30] {
+            bench.begin(lsn).unwrap();
+            written += insert_bounded(bench, 100, MAX);
+            bench.commit(lsn);
+        }
+        written
+    };
+    let mut first = Bench::new(settings.clone(), &resume);
+    assert_eq!(huge(&mut first), 0);
+    first.transaction(50, 1);
+    first.idle();
+    assert!(matches!(first.stopped, Some(Halt::WriteBackBehind)));
+
+    // Nothing that the first one has confirmed need have arrived.
+    let mut second = Bench::after(first.delivery.into_lessons(), settings, &resume);
+    let mut written = huge(&mut second);
+    second.transaction(50, 1);
+    second.idle();
+    written += write_all_back(&mut second);
+    assert_eq!(written, 201);
+    assert!(second.stopped.is_none());
+    assert_eq!(second.confirmed.last(), Some(&55));
+}
+
+#[test]
 fn rows_that_can_not_be_written_back_hold_up_the_events_behind_them_only_for_a_while() {
     let settings = Settings {
         max_pending_marks: 1,
