@@ -246,7 +246,14 @@ impl Delivery {
 
     /// A row that was published before this session: the table may not have been told.
     fn mark_skipped(&mut self, insert: &Insert<'_>, origin: Origin) {
-        if !self.settings.writes_back() || self.write_backs.has_dropped() {
+        if !self.settings.writes_back() {
+            return;
+        }
+        if self.write_backs.has_dropped() {
+            // Or each of such transactions would take a session of its own.
+            if self.is_large() {
+                self.note_outgrown();
+            }
             return;
         }
         let Some(known) = self.tables.get(insert.relation_oid) else {
@@ -285,18 +292,29 @@ impl Delivery {
         if self.skipped.len() <= max || self.knows_history() {
             return;
         }
-        // The open transaction is left to a later session, which need not wait once this one has seen
-        // the checkpoint's transaction behind it.
-        let outgrown = self.transaction.as_ref().map(|t| t.begin);
-        if self.outgrown.last() != outgrown.as_ref() && self.outgrown.len() < VOUCHED_MAX {
-            self.outgrown.extend(outgrown);
-        }
+        self.note_outgrown();
         let (lsn, fed) = (self.shown, self.handed_over());
         self.write_backs.drop_from(Floor { lsn, fed });
         if self.skipped_from.is_some_and(|from| from >= lsn) {
             self.skipped.clear();
             self.skipped_from = None;
         }
+    }
+
+    /// The open transaction is left to a later session, which need not wait once this one has seen the
+    /// checkpoint's transaction behind it.
+    fn note_outgrown(&mut self) {
+        let open = self.transaction.as_ref().map(|t| t.begin);
+        let is_new = self.outgrown.last() != open.as_ref();
+        if is_new && self.skipper.awaits() && self.outgrown.len() < VOUCHED_MAX {
+            self.outgrown.extend(open);
+        }
+    }
+
+    /// Whether the open transaction alone has more rows than fit.
+    fn is_large(&self) -> bool {
+        let max = self.settings.max_pending_marks as u64;
+        self.transaction.as_ref().is_some_and(|t| t.index >= max)
     }
 
     /// Whether rows that were skipped up to now are known to be published. What is skipped while the
