@@ -265,6 +265,10 @@ fn gauges<L: EncodeLabelSet>(
     unit: Option<&Unit>,
     samples: impl Iterator<Item = (L, f64)>,
 ) -> Result<(), std::fmt::Error> {
+    let mut samples = samples.peekable();
+    if samples.peek().is_none() {
+        return Ok(());
+    }
     let gauge = ConstGauge::new(0.0_f64);
     let mut metric = encoder.encode_descriptor(name, help, unit, gauge.metric_type())?;
     for (labels, value) in samples {
