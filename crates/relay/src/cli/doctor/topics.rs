@@ -77,7 +77,7 @@ fn missing(check: &'static str, name: &str, purpose: Purpose) -> Check {
     let remedy = match purpose {
         Purpose::Checkpoints | Purpose::DeadLetters => "Run `outboxd init --apply`.".to_owned(),
         Purpose::Events { .. } => {
-            format!("Create it, or run `outboxd init --apply --topic {name}`.")
+            format!("Run `outboxd init --apply --topic {name}`, or create it yourself.")
         }
     };
     Check::fail(
