@@ -16,7 +16,7 @@ use crate::writer::Writers;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "backfill",
     about: "100,000 old rows while writers go on, the relay killed 5 times on the way: each exactly once",
-    group: Group::Alone,
+    group: Group::Proof,
     within: Duration::from_secs(400),
     run: |figures| Box::pin(run(figures)),
 };
