@@ -145,8 +145,8 @@ impl Reading {
         }
         // An end names its partition and not its topic, so topics are read one after the other.
         for of_topic in places.chunk_by(|one, next| one.0 == next.0) {
-            committed.assign(&starts(&committed, of_topic, self.scope.from_ms)?)?;
             let ends = ends(&committed, of_topic, self.scope.until_ms)?;
+            committed.assign(&starts(&committed, of_topic, self.scope.from_ms)?)?;
             if !read_to_the_ends(&committed, Unread { of_topic, ends }, collected)? {
                 return Ok(());
             }

@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 
 use scenarios::scenario::{self, Group, Scenario};
 use scenarios::scenarios::ALL;
+use scenarios::wait;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -32,7 +33,7 @@ async fn main() -> ExitCode {
 }
 
 /// How many servers a machine of two cores can start and stop at the same time.
-const BESIDE_EACH_OTHER: usize = 5;
+const BESIDE_EACH_OTHER: usize = 4;
 
 /// Each in a process of its own, for logs and panics are the process's.
 fn run_beside_each_other(group: Group) -> ExitCode {
@@ -68,7 +69,9 @@ fn run_beside_each_other(group: Group) -> ExitCode {
 fn run_apart(name: &str) -> bool {
     let run = || {
         let own = std::env::current_exe()?;
-        Command::new(own).arg(name).stdin(Stdio::null()).output()
+        let mut command = Command::new(own);
+        command.env(wait::BESIDE_EACH_OTHER, BESIDE_EACH_OTHER.to_string());
+        command.arg(name).stdin(Stdio::null()).output()
     };
     let output = match run() {
         Ok(output) => output,

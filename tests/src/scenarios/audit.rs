@@ -29,6 +29,8 @@ const EVENTS: u32 = 500;
 /// Alone in its topic, so that its record can be deleted.
 const LONELY: [&str; 2] = ["ledger.posted", "recon.matched"];
 /// Its topic is made late.
+/// In payloads; nothing else looks like it.
+const AMOUNT: &str = "90210.50";
 const LATE: &str = "compliance.late";
 const ENV: &[(&str, &str)] = &[("RETRY_MAX", "2")];
 const TRIES: u64 = 3;
@@ -90,7 +92,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
 fn insert(stage: &Stage, event_type: &str) -> Result<()> {
     let sql = format!(
         "INSERT INTO outbox (event_type, transfer_id, payload, headers) \
-         VALUES ('{event_type}', 'lonely', '{{\"amount\": 1.50, \"of\": \"{event_type}\"}}', '{{\"traceparent\": \"00-1\"}}')"
+         VALUES ('{event_type}', 'lonely', '{{\"amount\": 90210.50, \"of\": \"{event_type}\"}}', '{{\"traceparent\": \"00-1\"}}')"
     );
     stage.postgres.sql(DATABASE, &sql)?;
     Ok(())
@@ -202,7 +204,7 @@ async fn altered(stage: &Stage) -> Result<(String, String)> {
         let value = String::from_utf8(record.payload().context("no value")?.to_vec())?;
         let is_first = Some(record.offset()) == all.iter().map(Message::offset).min();
         let forged = match is_first {
-            true => value.replace("1.50", "1.5"),
+            true => value.replace(AMOUNT, "90210.5"),
             false => value.clone(),
         };
         ensure!(!is_first || forged != value, "nothing to alter in {value}");
@@ -266,10 +268,10 @@ fn trace(stage: &Stage) -> Result<()> {
 
     let shown = feeds::json(stage, &["trace", &id, "--payload"])?;
     let payload = shown["rows"][0]["payload"].as_str().unwrap_or_default();
-    ensure!(payload.contains("1.50"), "{shown}");
+    ensure!(payload.contains(AMOUNT), "{shown}");
     let text = feeds::command(stage, &["trace", &id], &[])?;
     ensure!(
-        text.contains("replayed by request") && !text.contains("1.50"),
+        text.contains("replayed by request") && !text.contains(AMOUNT),
         "{text}"
     );
     // Published again on request, long after the row if that must be: found by the request.

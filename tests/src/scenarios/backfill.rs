@@ -41,7 +41,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
     checkpoints::delete(&stage).await?;
     checkpoints::create(&stage).await?;
     fill(&stage)?;
-    let writers = Writers::start(&stage.url(), 4, Duration::from_millis(4));
+    let writers = Writers::start(&stage.url(), 4, Duration::from_millis(16));
     killed_while_gathering(&stage).await?;
     figures.add("killed_while_gathering", 1);
     stage.kafka_proxy()?.delay(Direction::ToServer, BRAKE);

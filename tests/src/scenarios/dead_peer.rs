@@ -30,7 +30,7 @@ const SILENCE: Duration = Duration::from_secs(25);
 
 async fn run(figures: &mut Figures) -> Result<()> {
     let stage = Stage::builder().proxied().start().await?;
-    let writers = Writers::start(&stage.url(), 4, Duration::from_millis(10));
+    let writers = Writers::start(&stage.url(), 4, Duration::from_millis(40));
     let relay = stage.relay(&[]).await?;
     for (name, proxy) in [
         ("postgres", stage.postgres_proxy()?),

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -15,6 +15,7 @@ use crate::stage::{Stage, outboxd};
 use crate::wait;
 
 const WITHIN: Duration = Duration::from_secs(60);
+const FEED_WITHIN: Duration = Duration::from_secs(300);
 
 /// Runs a command of outboxd that must succeed; what it prints.
 pub(super) fn command(stage: &Stage, args: &[&str], env: &[(&str, &str)]) -> Result<String> {
@@ -83,11 +84,25 @@ pub(super) fn checkpoint(stage: &Stage) -> Result<Value> {
     Ok(serde_json::from_slice(value)?)
 }
 
-/// Waits until nothing is left of any feed. Nobody may be writing: the checkpoint is read to an end.
+/// Waits until nothing is left of any feed, as long as it gets less. Nobody may be writing: the checkpoint
+/// is read to an end.
 pub(super) async fn no_feed_left(stage: &Stage, relay: &Relay) -> Result<()> {
-    wait::until("the rows of the feed are deleted", WITHIN, async || {
-        Ok(stage.value("SELECT count(*) FROM outboxd.feed_rows")? == "0")
-    })
+    let (mut least, mut since) = (f64::INFINITY, Instant::now());
+    wait::until(
+        "the rows of the feed are deleted",
+        FEED_WITHIN,
+        async || {
+            let left = relay.count("outboxd_feed_rows_left", "")?;
+            if left < least {
+                (least, since) = (left, Instant::now());
+            }
+            ensure!(
+                since.elapsed() < WITHIN * wait::patience(),
+                "{left} rows of the feed stay"
+            );
+            Ok(left == 0.0 && stage.value("SELECT count(*) FROM outboxd.feed_rows")? == "0")
+        },
+    )
     .await
     .with_context(|| relay.log_text())?;
     let feed = checkpoint(stage)?["feed"].clone();

@@ -26,7 +26,7 @@ const LOOKS: Duration = Duration::from_secs(16);
 async fn run(figures: &mut Figures) -> Result<()> {
     let stage = Stage::start().await?;
     let relay = stage.relay(&[]).await?;
-    let writers = Writers::start(&stage.url(), 2, Duration::from_millis(5));
+    let writers = Writers::start(&stage.url(), 2, Duration::from_millis(20));
 
     let table = include_str!("../../../sql/outbox.sql");
     stage.postgres.sql("postgres", table)?;

@@ -32,6 +32,8 @@ pub(super) async fn flowing(stage: &Stage, flags: &[&str]) -> Result<Relay> {
 /// was, and nothing is published.
 pub(super) async fn stops(stage: &Stage, relay: &Relay, code: &str) -> Result<()> {
     run_says(relay, code, "stopped").await?;
+    // What it confirmed before may still be on its way into the slot.
+    stage.slot_free().await?;
     let (confirmed, published) = (stage.confirmed()?, records(stage)?);
     looks_again(relay, code).await?;
     ensure!(stage.confirmed()? == confirmed, "the slot has moved on");

@@ -78,9 +78,8 @@ impl Reader {
     /// Nothing is contacted yet.
     pub fn open(pipeline: &Pipeline) -> Result<Self, Failure> {
         let attempt = "reading dead letters".to_owned();
-        let at_once = [("fetch.wait.max.ms", "10")];
         let group = "outboxd-dead-letter-reader";
-        let committed = Committed::open(pipeline, group, &at_once, attempt)?;
+        let committed = Committed::open(pipeline, group, &[], attempt)?;
         Ok(Self { committed })
     }
 

@@ -210,10 +210,9 @@ impl Reader {
     fn open(pipeline: &Pipeline, claim: Option<Claim>) -> Result<Self, Failure> {
         let topic = pipeline.kafka.checkpoint_topic.clone();
         let attempt = format!("reading {topic}");
-        let at_once = [("fetch.wait.max.ms", "10")];
         let group = "outboxd-checkpoint-reader";
         Ok(Self {
-            committed: Committed::open(pipeline, group, &at_once, attempt)?,
+            committed: Committed::open(pipeline, group, &[], attempt)?,
             topic,
             extent: match claim {
                 Some(_) => Extent::Settled,

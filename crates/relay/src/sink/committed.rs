@@ -15,6 +15,9 @@ use crate::failure::Failure;
 const REQUEST: Duration = Duration::from_secs(10);
 /// How long one look for a record takes, at most.
 const STEP: Duration = Duration::from_millis(50);
+/// A broker answers the requests of a connection in turn: what is asked for beside a fetch at the end of a
+/// topic, such as the ends of other partitions, would each time wait for half a second.
+const FETCH_WAIT_MS: &str = "10";
 
 /// Reads committed records. Calls block.
 pub(crate) struct Committed {
@@ -47,7 +50,8 @@ impl Committed {
         config
             .set("group.id", group)
             .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true");
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", FETCH_WAIT_MS);
         for (name, value) in properties {
             config.set(*name, *value);
         }

@@ -118,8 +118,8 @@ enum Next {
 impl Tail<'_> {
     fn run(&mut self) -> Result<(), Failure> {
         let attempt = "following the topics".to_owned();
-        let at_once = [("fetch.wait.max.ms", "50")];
-        let committed = Committed::open(self.pipeline, "outboxd-tail", &at_once, attempt)?;
+        let seldom = [("fetch.wait.max.ms", "50")];
+        let committed = Committed::open(self.pipeline, "outboxd-tail", &seldom, attempt)?;
         self.followed = self.places(&committed)?;
         self.require_topics()?;
         let from = self.starts(&committed)?;
