@@ -92,8 +92,10 @@ pub async fn add_partitions(bootstrap: &str, topics: &[&str]) -> Result<()> {
 pub async fn delete_records(bootstrap: &str, topic: &str, partition: i32) -> Result<()> {
     let mut all = TopicPartitionList::new();
     all.add_partition_offset(topic, partition, Offset::End)?;
-    let deleted = admin(bootstrap)?.delete_records(&all, &AdminOptions::new());
-    for partition in deleted.await?.elements() {
+    // Without the client, whose thread takes the answers, none would ever come.
+    let admin = admin(bootstrap)?;
+    let deleted = admin.delete_records(&all, &AdminOptions::new()).await?;
+    for partition in deleted.elements() {
         partition.error()?;
     }
     Ok(())

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use testbed::Direction;
 
 use super::acl;
 use super::feeds::{self, ids};
@@ -21,19 +22,22 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 const MISSING: &str = "compliance.late";
-const MANY: u32 = 20_000;
+const MANY: u32 = 4_000;
 const ENV: &[(&str, &str)] = &[
     ("RETRY_MAX", "1"),
     ("OUTBOXD_DEAD_LETTER_MAX_PER_MINUTE", "100000"),
-    // So many sessions would be needed to blame an event, and so slow is the replay.
+    // So many sessions would be needed to blame an event.
     ("OUTBOXD_BATCH_MAX_EVENTS", "4"),
 ];
 const REQUEST: &str = "0191d2f0-6a3e-7c11-8a53-2f1d6c0e9b77";
 const WITHIN: Duration = Duration::from_secs(60);
+/// A slow broker: the replay goes on until the topic is denied, however late that is.
+const BRAKE: Duration = Duration::from_millis(10);
 
 async fn run(figures: &mut Figures) -> Result<()> {
     let stage = Stage::builder()
         .patient()
+        .proxied()
         .kafka(acl::authorizing)
         .start()
         .await?;
@@ -46,6 +50,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
     stage.caught_up(&relay).await?;
     cluster::create_topic(&stage.bootstrap(), MISSING, 2, &[]).await?;
 
+    stage.kafka_proxy()?.delay(Direction::ToServer, BRAKE);
     let replay = ["dlq", "replay", "--all", "--reason", "the topic is there"];
     let replay = [&replay[..], &["--yes", "--request-id", REQUEST]].concat();
     feeds::json(&stage, &[&replay[..], &["--no-wait"]].concat())?;
@@ -65,6 +70,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
     figures.add("replayed_before", before);
 
     acl::grant_all(&stage, DEAD_LETTERS)?;
+    stage.kafka_proxy()?.heal()?;
     let done = feeds::json(&stage, &replay).with_context(|| relay.log_text())?;
     ensure!(
         done["published"] == MANY && done["failed_again"] == 0,
