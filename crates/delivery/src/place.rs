@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use envelope::dead_letter::Entry;
+use envelope::is_fed;
 use pgoutput::Position;
 
 use crate::RecordKey;
@@ -62,8 +63,10 @@ impl Places {
     /// All of them, the letters of each key in the order in which their events became dead.
     ///
     /// That is the order of their first letters in the partition, which is one and the same for a key.
-    /// Where partitions were added, a key has letters in several: then the time of the transactions
-    /// tells, for events become dead in commit order, and rows of a feed bear the time of its request.
+    /// Where partitions were added, a key has letters in several. Events become dead in commit order, so
+    /// then their positions tell: the clock of a server that was promoted may be behind. Where positions
+    /// do not, because a feed published some or a restored server used them again, times do; rows of a
+    /// feed bear the time of its request.
     pub fn in_order(mut self) -> Vec<Place> {
         let spread = self.spread();
         let first = |place: &Place| (place.topic, place.first, place.partition, place.offset);
@@ -71,6 +74,10 @@ impl Places {
         let is_spread = |place: &Place| place.key.is_some_and(|key| spread.contains(&key));
         let (mut last, mut ordered): (Vec<_>, Vec<_>) =
             self.places.into_iter().partition(is_spread);
+        let told = told_by_position(&last);
+        for place in last.iter_mut().filter(|place| told.contains(&place.key)) {
+            place.time.0 = 0;
+        }
         raise_times(&mut last);
         last.sort_by_key(|place| (place.topic, place.key, place.time));
         ordered.append(&mut last);
@@ -90,6 +97,20 @@ impl Places {
         }
         spread
     }
+}
+
+/// Keys whose letters all were streamed, in every partition in the order of their positions.
+fn told_by_position(places: &[Place]) -> HashSet<Option<u64>> {
+    let mut newest: HashMap<(Option<u64>, i32), Position> = HashMap::new();
+    let mut told: HashSet<_> = places.iter().map(|place| place.key).collect();
+    for place in places {
+        let position = place.time.1.filter(|position| !is_fed(*position));
+        let before = position.and_then(|p| newest.insert((place.key, place.first.0), p));
+        if position.is_none() || before > position {
+            told.remove(&place.key);
+        }
+    }
+    told
 }
 
 /// Takes no event for older than the one of its key before it in its partition.
@@ -201,6 +222,41 @@ mod tests {
         let order = places.in_order();
         let order: Vec<_> = order.iter().map(|p| (p.partition, p.offset)).collect();
         assert_eq!(order, [(0, 0), (1, 0), (0, 1)]);
+    }
+
+    #[test]
+    fn positions_tell_the_order_where_a_server_with_a_slower_clock_was_promoted() {
+        let order = |letters: [((i32, i64), &str, i64); 3]| {
+            let mut places = Places::default();
+            for (place, position, time) in letters {
+                let entry = Entry {
+                    position,
+                    ..Entry::default()
+                };
+                places.push((0, place.0, place.1), &entry, Some(b"k"), time);
+            }
+            let order = places.in_order().into_iter();
+            order.map(|p| (p.partition, p.offset)).collect::<Vec<_>>()
+        };
+        let promoted = [
+            ((0, 0), "0/10:0", 50),
+            ((1, 0), "0/20:0", 40),
+            ((0, 1), "0/30:0", 60),
+        ];
+        assert_eq!(order(promoted), [(0, 0), (1, 0), (0, 1)]);
+        // A feed's positions are its own, and a restored server uses positions again.
+        let fed = [
+            ((0, 0), "0/0:5", 50),
+            ((1, 0), "0/20:0", 40),
+            ((0, 1), "0/30:0", 60),
+        ];
+        assert_eq!(order(fed), [(1, 0), (0, 0), (0, 1)]);
+        let restored = [
+            ((0, 0), "0/50:0", 50),
+            ((0, 1), "0/30:0", 60),
+            ((1, 0), "0/40:0", 40),
+        ];
+        assert_eq!(order(restored), [(1, 0), (0, 0), (0, 1)]);
     }
 
     #[test]
