@@ -12,7 +12,6 @@
 mod case;
 mod comparison;
 mod content;
-pub(crate) mod control;
 mod entry;
 mod keeping;
 mod records;
@@ -32,11 +31,10 @@ use self::spill::Spill;
 use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::feed::{self, Connection, table_name};
+use crate::requests;
 
 pub use keeping::Keeping;
-pub use report::{
-    Counts, Finding, Kind, PassedOver, Place, RecordCount, Report, Request, TableCount,
-};
+pub use report::{Counts, Finding, Kind, PassedOver, Place, RecordCount, Report, TableCount};
 
 /// Clocks of database and brokers, and transactions that take long, may be this far apart.
 const MARGIN_MS: i64 = 3_600_000;
@@ -99,7 +97,7 @@ pub async fn run(
         ..Report::default()
     };
     let slot = pipeline.slot_name();
-    let asked_before = control::ids(&connection, &slot).await?;
+    let asked_before = requests::ids(&connection, &slot).await?;
     // What is committed before the snapshot lies before this point of the WAL.
     connection
         .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -124,8 +122,9 @@ pub async fn run(
     let (spill, count) =
         letters.map_err(|e| Failure::caused("internal", "reading dead letters", &e))??;
     report.records.dead_letters = count;
-    let requests = control::ids(&connection, &slot).await?;
-    report.requests = control::of_period(&connection, &slot, &clock.period).await?;
+    let requests = requests::ids(&connection, &slot).await?;
+    let Period { since, until } = &clock.period;
+    report.requests = requests::between(&connection, &slot, since, until).await?;
     let is_quiet = report.settled && requests.len() == asked_before.len();
     let facts = Facts {
         settled: report.settled,

@@ -19,11 +19,10 @@ use std::collections::BTreeSet;
 
 use pgoutput::{Lsn, Position};
 
-use crate::audit::control;
 use crate::config::{Pipeline, Postgres};
 use crate::failure::Failure;
 use crate::feed::{self, Connection};
-use crate::sink;
+use crate::{requests, sink};
 
 use self::search::Search;
 
@@ -92,7 +91,7 @@ pub async fn run(
 
     if feed::present(&connection).await? {
         let ids = requests_of(&story);
-        story.requests = control::about(&connection, &ids, &ways.event_id).await?;
+        story.requests = requests::about(&connection, &ids, &ways.event_id).await?;
     } else {
         story
             .notes
