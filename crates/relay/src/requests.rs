@@ -8,11 +8,10 @@ use tokio_postgres::types::ToSql;
 
 use crate::failure::Failure;
 use crate::feed::{self, Connection};
+use crate::sql::rfc3339;
 
 /// Requests that are listed; a person writes few.
 const LISTED: i64 = 10_000;
-const COLUMNS: &str = "request_id::text, to_char(requested_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
-                       requested_by, reason, command::text";
 
 /// A request of an operator.
 #[derive(Debug, Clone, Serialize)]
@@ -88,8 +87,10 @@ async fn select(
     condition: &str,
     params: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<Request>, Failure> {
+    let at = rfc3339("requested_at");
     let sql = format!(
-        "SELECT {COLUMNS} FROM outboxd.control WHERE {condition} ORDER BY requested_at LIMIT {LISTED}"
+        "SELECT request_id::text, {at}, requested_by, reason, command::text \
+         FROM outboxd.control WHERE {condition} ORDER BY requested_at LIMIT {LISTED}"
     );
     let rows = connection.rows(&sql, params).await?;
     Ok(rows.iter().map(request).collect())

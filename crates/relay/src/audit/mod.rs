@@ -32,6 +32,7 @@ use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::feed::{self, Connection, table_name};
 use crate::requests;
+use crate::sql::rfc3339;
 
 pub use keeping::Keeping;
 pub use report::{Counts, Finding, Kind, PassedOver, Place, RecordCount, Report, TableCount};
@@ -151,14 +152,15 @@ struct Clock {
 
 impl Clock {
     async fn read(connection: &Connection, ways: &Ways) -> Result<Self, Failure> {
-        let sql = "WITH given AS (SELECT $1::text::timestamptz AS since, \
-                     coalesce($2::text::timestamptz, now()) AS until) \
-                   SELECT to_char(since, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
-                     to_char(until, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
-                     floor(extract(epoch FROM since) * 1000)::bigint, \
-                     ceil(extract(epoch FROM until) * 1000)::bigint, \
-                     floor(extract(epoch FROM now()) * 1000)::bigint FROM given";
-        let rows = connection.rows(sql, &[&ways.since, &ways.until]).await?;
+        let (since, until) = (rfc3339("since"), rfc3339("until"));
+        let sql = format!(
+            "WITH given AS (SELECT $1::text::timestamptz AS since, \
+               coalesce($2::text::timestamptz, now()) AS until) \
+             SELECT {since}, {until}, floor(extract(epoch FROM since) * 1000)::bigint, \
+               ceil(extract(epoch FROM until) * 1000)::bigint, \
+               floor(extract(epoch FROM now()) * 1000)::bigint FROM given"
+        );
+        let rows = connection.rows(&sql, &[&ways.since, &ways.until]).await?;
         let row = rows.first();
         let row = row.ok_or_else(|| Failure::new("internal", "the clock can't be read"))?;
         Ok(Self {
