@@ -17,7 +17,7 @@ mod story;
 
 use std::collections::BTreeSet;
 
-use pgoutput::{Lsn, Position};
+use pgoutput::Position;
 
 use crate::config::{Pipeline, Postgres};
 use crate::failure::Failure;
@@ -131,7 +131,7 @@ async fn covering(
     let records = story.records.iter().map(|record| &record.position);
     let letters = story.dead_letters.iter().map(|letter| &letter.position);
     let positions = records.chain(letters).filter_map(|text| text.parse().ok());
-    let streamed = |position: &Position| position.commit_lsn.0 != Lsn::INVALID;
+    let streamed = |position: &Position| !envelope::is_fed(*position);
     let Some(position) = positions.filter(streamed).min() else {
         return Ok(None);
     };
