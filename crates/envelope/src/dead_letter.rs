@@ -7,7 +7,7 @@ mod known;
 mod read;
 mod write;
 
-pub use known::{LONGEST_NAME, key_digest, known_by};
+pub use known::{LONGEST_NAME, hex, key_digest, known_by};
 pub use read::{Entry, Found, text};
 pub use write::DeadLetter;
 

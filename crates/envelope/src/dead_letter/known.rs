@@ -24,7 +24,7 @@ pub fn known_by(text: &str) -> Cow<'_, str> {
 }
 
 /// Bytes as two hexadecimal digits each.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     let mut digits = String::with_capacity(2 * bytes.len());
     for byte in bytes {
         // Writing to a `String` cannot fail.
