@@ -122,13 +122,13 @@ fn fails_again(stage: &Stage) -> Result<()> {
         "a dry run has done something"
     );
     let replay = [&replay[..], &["--yes", "--request-id", REQUESTS[0]]].concat();
-    let done = feeds::json(stage, &replay)?;
+    let done = feeds::json_of_failed(stage, &replay)?;
     ensure!(
         done["failed_again"] == 2 && done["published"] == 0,
         "{done}"
     );
     ensure!(done["left"]["no_events"] == 2, "{done}");
-    let again = feeds::json(stage, &replay)?;
+    let again = feeds::json_of_failed(stage, &replay)?;
     ensure!(
         again["repeated"] == true && again["failed_again"] == 2,
         "{again}"

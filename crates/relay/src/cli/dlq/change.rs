@@ -184,7 +184,7 @@ async fn request(
     let parked = Parked::read(pipeline).await?;
     let outcome = Outcome::of(target, &id, pipeline, &parked)?;
     tell_outcome(scope.json, &mut document, &outcome, target, &parked);
-    Ok(())
+    outcome.shortfall(target, &parked).map_or(Ok(()), Err)
 }
 
 fn written(command: &Command) -> Result<Value, Failure> {
@@ -291,20 +291,13 @@ fn tell_outcome(
             format!("published {} events", outcome.published)
         }
     }];
-    if outcome.again > 0 {
-        lines.push(format!(
-            "{} failed again, and are new dead letters",
-            outcome.again
-        ));
-    }
     lines.extend(outcome.left.advice());
     if let Command::DlqRelease { service, key } = &target.command {
         let is_parked = parked.contains(service, key);
         document["parked"] = is_parked.into();
-        lines.push(match is_parked {
-            true => "the key is parked again".to_owned(),
-            false => "the key goes on".to_owned(),
-        });
+        if !is_parked {
+            lines.push("the key goes on".to_owned());
+        }
     }
     tell(json, document, &lines);
 }
