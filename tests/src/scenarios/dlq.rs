@@ -53,6 +53,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
     }
     stage.caught_up(&relay).await?;
     seen_from_the_command_line(&stage)?;
+    a_missing_topic_is_no_empty_one(&stage)?;
     fails_again(&stage)?;
     dropped(&stage)?;
     refused_commands(&stage)?;
@@ -108,6 +109,19 @@ fn seen_from_the_command_line(stage: &Stage) -> Result<()> {
         payload.is_some_and(|p| p.contains("\"pad\"")),
         "{payload:?}"
     );
+    Ok(())
+}
+
+fn a_missing_topic_is_no_empty_one(stage: &Stage) -> Result<()> {
+    let elsewhere = [("OUTBOXD_TABLES_DEAD_LETTER_TOPIC", "nowhere")];
+    for args in [&["dlq", "list"], &["dlq", "stats"]] {
+        let refusal = feeds::command(stage, args, &elsewhere);
+        let said = refusal.err().map(|e| e.to_string()).unwrap_or_default();
+        ensure!(
+            said.contains("may not be seen: nowhere") && said.contains("init --apply"),
+            "{args:?}: {said}"
+        );
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use delivery::{Command, Filter, RecordKey};
 use envelope::dead_letter::Entry;
 use serde_json::{Value, json};
 
-use super::survey;
+use super::{survey, survey_again};
 use crate::cli::problem::Problem;
 use crate::config::Pipeline;
 use crate::failure::Failure;
@@ -202,7 +202,7 @@ impl Outcome {
         parked: &Parked,
     ) -> Result<Self, Failure> {
         let filter = &target.filter;
-        let survey = survey(pipeline, filter.service.as_deref())?;
+        let survey = survey_again(pipeline, filter.service.as_deref())?;
         let mut outcome = Self::default();
         let mut replayed = 0_u64;
         for resolution in survey.resolutions().filter(|r| r.request == request) {

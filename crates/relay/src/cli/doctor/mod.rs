@@ -131,6 +131,7 @@ async fn examine_database(catalog: &Catalog, pipeline: &Pipeline, checks: &mut V
     checks.extend(tables::check(catalog, pipeline).await);
     add_news(checks, write_back(catalog, pipeline).await);
     if pipeline.sink == SinkKind::Kafka {
+        checks.push(tables::check_control(catalog, pipeline).await);
         checks.extend(slot::check(catalog, pipeline).await);
     }
     has_walsender
