@@ -213,11 +213,15 @@ pub(super) async fn run_says(relay: &Relay, code: &str, state: &str) -> Result<(
 /// Events flow, so it is a warning: only what operators ask for needs that schema.
 fn control_missing(stage: &Stage) -> Result<()> {
     let rename = |from, to| format!("ALTER SCHEMA {from} RENAME TO {to}");
-    stage.postgres.sql(DATABASE, &rename("outboxd", "elsewhere"))?;
+    stage
+        .postgres
+        .sql(DATABASE, &rename("outboxd", "elsewhere"))?;
     let mut doctor = vec!["doctor".to_owned()];
     doctor.extend(stage.flags());
     let said = text(&outboxd_output(&doctor)?);
-    stage.postgres.sql(DATABASE, &rename("elsewhere", "outboxd"))?;
+    stage
+        .postgres
+        .sql(DATABASE, &rename("elsewhere", "outboxd"))?;
     let code = "control-missing";
     let is_told = said.contains("WARN  control ") && said.contains(&format!("[{code}]"));
     ensure!(is_told && said.contains(remedy(code)?), "{said}");
