@@ -207,7 +207,8 @@ impl Driver<'_> {
         }
     }
 
-    /// Waits for the next thing to happen.
+    /// Waits for the next thing to happen. What is rare comes before frames and letters, which may be at hand
+    /// all the time; what is due is seen to with each of them as well.
     async fn turn(&mut self, watcher: &mut Watcher, shutdown: &mut signal::Receiver<bool>) -> Turn {
         let listening = self.delivery.wants_input();
         if !listening {
@@ -225,10 +226,10 @@ impl Driver<'_> {
             _ = shutdown.wait_for(|stop| *stop) => Turn::Shutdown,
             sighting = watcher.sighting() => Turn::Sighting(sighting),
             done = self.write_back.done() => Turn::WrittenBack(done),
-            frame = self.stream.next(), if listening => Turn::Frame(frame),
-            served = next_of(&mut self.service), if serving => Turn::Served(served),
             Some(_) = self.discarding.join_next() => Turn::Discarded,
             opener = changed(&mut self.keys) => Turn::Keys(opener),
+            frame = self.stream.next(), if listening => Turn::Frame(frame),
+            served = next_of(&mut self.service), if serving => Turn::Served(served),
             () = tokio::time::sleep_until(due.into()) => Turn::Due,
         }
     }
