@@ -16,18 +16,9 @@ use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::feed::{self, Connection};
 
+/// Of `replay` and `drop`.
 #[derive(Args)]
-pub(super) struct ReplayArgs {
-    #[command(flatten)]
-    pub scope: Scope,
-    #[command(flatten)]
-    choice: ChoiceArgs,
-    #[command(flatten)]
-    request: RequestArgs,
-}
-
-#[derive(Args)]
-pub(super) struct DropArgs {
+pub(super) struct LettersArgs {
     #[command(flatten)]
     pub scope: Scope,
     #[command(flatten)]
@@ -116,13 +107,13 @@ struct RequestArgs {
     timeout: u64,
 }
 
-pub(super) async fn replay(args: &ReplayArgs, pipeline: &Pipeline) -> Result<(), Problem> {
+pub(super) async fn replay(args: &LettersArgs, pipeline: &Pipeline) -> Result<(), Problem> {
     let replay = |filter| Command::DlqReplay { filter };
     let target = args.choice.target(pipeline, replay)?;
     request(&args.scope, &args.request, pipeline, &target).await
 }
 
-pub(super) async fn drop_letters(args: &DropArgs, pipeline: &Pipeline) -> Result<(), Problem> {
+pub(super) async fn drop_letters(args: &LettersArgs, pipeline: &Pipeline) -> Result<(), Problem> {
     let drop = |filter| Command::DlqDrop { filter };
     let target = args.choice.target(pipeline, drop)?;
     request(&args.scope, &args.request, pipeline, &target).await

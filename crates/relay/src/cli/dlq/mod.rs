@@ -34,11 +34,11 @@ enum DlqCommand {
     /// Count open dead letters and parked keys.
     Stats(stats::StatsArgs),
     /// Publish dead letters, once what was wrong is repaired.
-    Replay(change::ReplayArgs),
+    Replay(change::LettersArgs),
     /// Publish the events of a parked key, and let it go on.
     Release(change::ReleaseArgs),
     /// Give dead letters up.
-    Drop(change::DropArgs),
+    Drop(change::LettersArgs),
 }
 
 /// Which pipeline, and how its answers are shown.
