@@ -139,30 +139,21 @@ impl Books {
     pub fn read(stage: &Stage, dead: usize) -> Result<Self> {
         let rows = stage.postgres.sql(DATABASE, BOOKS)?;
         let row = rows.into_iter().next().context("no row")?;
-        let numbers: Option<Vec<i64>> = row.into_iter().map(|n| n?.parse().ok()).collect();
-        let numbers = numbers.context("a number is missing")?;
-        let numbers = <[i64; 9]>::try_from(numbers).ok().context("nine numbers")?;
-        let [
-            settled,
-            moved,
-            entries,
-            booked,
-            doubled,
-            differing,
-            initiated,
-            screened,
-            screened_twice,
-        ] = numbers;
+        let mut numbers = row.into_iter();
+        let mut next = || -> Result<i64> {
+            let number = numbers.next().flatten();
+            Ok(number.context("a number is missing")?.parse()?)
+        };
         Ok(Self {
-            settled,
-            moved,
-            entries,
-            booked,
-            doubled,
-            differing,
-            initiated,
-            screened,
-            screened_twice,
+            settled: next()?,
+            moved: next()?,
+            entries: next()?,
+            booked: next()?,
+            doubled: next()?,
+            differing: next()?,
+            initiated: next()?,
+            screened: next()?,
+            screened_twice: next()?,
             dead: i64::try_from(dead)?,
         })
     }

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use anyhow::{Context, Result};
-use pgoutput::{Lsn, Position};
+use envelope::is_fed;
+use pgoutput::Position;
 use serde_json::Value;
 
 use crate::reader::{Reader, Seen};
@@ -191,8 +192,7 @@ impl Judge {
             .entry((seen.topic.clone(), seen.partition))
             .or_default();
         let position: Position = seen.position.parse()?;
-        let is_fed = position.commit_lsn.0 == Lsn::INVALID;
-        let before = match is_fed {
+        let before = match is_fed(position) {
             true => None,
             false => order.position.replace(position),
         };

@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use envelope::is_fed;
 use pgoutput::{CommitLsn, Position};
-
-use crate::feed::is_fed;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -5,11 +5,12 @@
 
 use std::collections::HashSet;
 
+use envelope::dead_letter::hex;
 use pgoutput::{CommitLsn, Lsn, Position};
 use serde::{Deserialize, Serialize};
 
 use crate::RecordKey;
-use crate::record_key::{Name, hex};
+use crate::record_key::Name;
 
 /// One such fact, made durable together with the events that it follows from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Rows that are published beside the stream: at the first start, by a repair, on request.
 
 use envelope::TableId;
-use pgoutput::{CommitLsn, Lsn, PgTimestamp, Position, Tuple};
+use pgoutput::{PgTimestamp, Tuple};
 use serde::{Deserialize, Serialize};
 
 /// A feed in the checkpoint: from its beginning until its list of rows is deleted.
@@ -51,17 +51,4 @@ pub struct FedRow<'a> {
     pub time: PgTimestamp,
     /// The columns, as in the relation announced last for this table.
     pub tuple: Tuple<'a>,
-}
-
-/// Rows of a feed are not looked up in the log: they bear their place in the feed.
-pub(crate) fn fed_position(ordinal: u64) -> Position {
-    Position {
-        commit_lsn: CommitLsn(Lsn::INVALID),
-        index: ordinal,
-    }
-}
-
-/// Whether it is a place in a feed.
-pub(crate) fn is_fed(position: Position) -> bool {
-    position.commit_lsn.0 == Lsn::INVALID
 }

@@ -2,9 +2,9 @@
 //! as long as an event.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write as _};
+use std::fmt;
 
-use envelope::dead_letter::{self, Entry};
+use envelope::dead_letter::{self, Entry, hex};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The key of a record, as it is told from others: by its bytes or, if they are more than
@@ -82,16 +82,6 @@ impl RecordKey {
             Name::Digest(_) => None,
         }
     }
-}
-
-/// Bytes in hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let mut digits = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        // Writing to a `String` cannot fail.
-        let _ = write!(digits, "{byte:02x}");
-    }
-    digits
 }
 
 fn bytes_of(digits: &str) -> Result<Vec<u8>, NotHex> {

@@ -176,9 +176,11 @@ fn some_at_a_time(max: usize, before: usize, (published, is_complete): (u64, boo
     assert!(bench.stopped.is_none());
 }
 
-#[test]
-fn a_huge_transaction_before_the_checkpoints_one_is_left_to_a_session_that_knows_it() {
-    const MAX: usize = 7;
+/// Rows that may wait to be marked.
+const MAX: usize = 7;
+
+/// A slot that is confirmed far below the checkpoint.
+fn far_behind() -> (Settings, Resume) {
     let settings = Settings {
         max_pending_marks: MAX,
         ..writing_back()
@@ -189,6 +191,12 @@ fn a_huge_transaction_before_the_checkpoints_one_is_left_to_a_session_that_knows
         slot_confirmed: Lsn::from(5),
         ..Resume::default()
     };
+    (settings, resume)
+}
+
+#[test]
+fn a_huge_transaction_before_the_checkpoints_one_is_left_to_a_session_that_knows_it() {
+    let (settings, resume) = far_behind();
     let mut first = Bench::new(settings.clone(), &resume);
     first.begin(20).unwrap();
     assert_eq!(
@@ -235,17 +243,7 @@ fn several_huge_transactions_are_left_to_one_session_that_knows_them_all() {
 }
 
 fn left_to_one_session(rows: usize) {
-    const MAX: usize = 7;
-    let settings = Settings {
-        max_pending_marks: MAX,
-        ..writing_back()
-    };
-    let resume = Resume {
-        position: Some(position(50, 1, true)),
-        confirmed_up_to: Lsn::from(55),
-        slot_confirmed: Lsn::from(5),
-        ..Resume::default()
-    };
+    let (settings, resume) = far_behind();
     let huge = |bench: &mut Bench| {
         let mut written = 0;
         for lsn in [20, 30] {

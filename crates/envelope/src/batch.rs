@@ -10,6 +10,8 @@
 //! Spans are relative to the record's start in its arena. Several may share bytes: the event id in
 //! the value is also the header and, without a transfer id, the key.
 
+mod builder;
+
 use std::mem::size_of;
 
 use pgoutput::{PgTimestamp, Position};
@@ -18,6 +20,8 @@ use crate::{
     record::{Fate, Header, HeaderName, Headers, Record},
     spec::TableId,
 };
+
+pub(crate) use builder::RecordBuilder;
 
 /// What a record costs in a batch beside its bytes and headers; part of [`RecordBatch::bytes`].
 pub const RECORD_OVERHEAD_BYTES: usize = size_of::<StoredRecord>();
@@ -384,11 +388,7 @@ impl RecordBatch {
 
     /// Starts a record, of which nothing stays unless it is finished.
     pub(crate) fn begin(&mut self) -> RecordBuilder<'_> {
-        RecordBuilder {
-            start: self.end(),
-            batch: self,
-            is_finished: false,
-        }
+        RecordBuilder::at_the_end_of(self)
     }
 
     fn end(&self) -> Start {
@@ -416,99 +416,5 @@ fn give_back<T>(items: &mut Vec<T>, keep_bytes: usize) {
     let keep = keep_bytes / size_of::<T>();
     if items.capacity() > 2 * keep {
         items.shrink_to(keep);
-    }
-}
-
-/// A record under construction at the end of a batch. Dropped unfinished, it leaves the batch as
-/// it was.
-pub(crate) struct RecordBuilder<'b> {
-    batch: &'b mut RecordBatch,
-    start: Start,
-    is_finished: bool,
-}
-
-impl RecordBuilder<'_> {
-    /// The text arena, to append to; see [`RecordBuilder::mark`].
-    pub(crate) fn out(&mut self) -> &mut String {
-        &mut self.batch.text
-    }
-
-    /// The binary arena, to append to; see [`RecordBuilder::binary_since`].
-    pub(crate) fn binary_out(&mut self) -> &mut Vec<u8> {
-        &mut self.batch.binary
-    }
-
-    /// The end of the text so far.
-    pub(crate) fn mark(&self) -> usize {
-        self.batch.text.len() - self.start.text
-    }
-
-    /// The text appended since `mark`.
-    pub(crate) fn text_since(&self, mark: usize) -> Text {
-        Text(Span {
-            start: mark,
-            end: self.mark(),
-        })
-    }
-
-    /// The end of the bytes so far.
-    pub(crate) fn binary_mark(&self) -> usize {
-        self.batch.binary.len() - self.start.binary
-    }
-
-    /// The bytes appended since `mark`.
-    pub(crate) fn binary_since(&self, mark: usize) -> Data {
-        Data::Binary(Span {
-            start: mark,
-            end: self.binary_mark(),
-        })
-    }
-
-    pub(crate) fn text(&mut self, text: &str) -> Text {
-        let mark = self.mark();
-        self.batch.text.push_str(text);
-        self.text_since(mark)
-    }
-
-    pub(crate) fn binary(&mut self, bytes: &[u8]) -> Data {
-        let mark = self.binary_mark();
-        self.batch.binary.extend_from_slice(bytes);
-        self.binary_since(mark)
-    }
-
-    pub(crate) fn str(&self, Text(span): Text) -> &str {
-        &self.batch.text[self.start.text + span.start..self.start.text + span.end]
-    }
-
-    pub(crate) fn header(&mut self, Text(name): Text, value: Option<Data>) {
-        self.batch.headers.push(Header {
-            name: HeaderName::Stored(name),
-            value,
-        });
-    }
-
-    pub(crate) fn static_header(&mut self, name: &'static str, value: Data) {
-        self.batch.headers.push(Header {
-            name: HeaderName::Static(name),
-            value: Some(value),
-        });
-    }
-
-    /// Adds the record to the batch.
-    pub(crate) fn finish(mut self, fields: RecordFields) {
-        self.batch.stored.push(StoredRecord {
-            start: self.start,
-            fields,
-            opened: None,
-        });
-        self.is_finished = true;
-    }
-}
-
-impl Drop for RecordBuilder<'_> {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            self.batch.cut(self.start);
-        }
     }
 }

@@ -19,6 +19,7 @@ mod column;
 mod compile;
 pub mod dead_letter;
 mod error;
+mod feed;
 mod json;
 mod mapper;
 mod policy;
@@ -33,6 +34,7 @@ pub use batch::{RECORD_OVERHEAD_BYTES, RecordBatch};
 pub use compile::{CompileError, Role};
 pub use dead_letter::DeadLetter;
 pub use error::{MapError, MapReason};
+pub use feed::{REPLAY_HEADER, fed_position, is_fed, published_again};
 pub use mapper::{Origin, RowMapper};
 pub use policy::{TopicPattern, TopicPatternError, TopicPolicy, TopicRefusal};
 pub use record::{

@@ -20,6 +20,7 @@ pub mod failure;
 pub mod feed;
 pub mod pipeline;
 pub mod repair;
+pub mod requests;
 pub mod retention;
 pub mod sink;
 pub mod source;

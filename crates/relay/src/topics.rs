@@ -110,11 +110,27 @@ pub(crate) fn read<T: Send + 'static>(
     batches
 }
 
+/// A header's name and value.
+pub(crate) type Header<'a> = (&'a str, Option<&'a [u8]>);
+
+/// All headers, in order.
+pub(crate) fn headers<'m>(message: &'m BorrowedMessage<'_>) -> Vec<Header<'m>> {
+    let headers = message.headers().into_iter();
+    let headers = headers.flat_map(|headers| headers.iter());
+    headers.map(|header| (header.key, header.value)).collect()
+}
+
 /// The value of the first header of that name, as text.
 pub(crate) fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Option<&'m str> {
     let headers = message.headers()?;
     let found = headers.iter().find(|header| header.key == name)?;
     std::str::from_utf8(found.value?).ok()
+}
+
+/// As [`header`], of headers that are at hand.
+pub(crate) fn text<'a>(headers: &[Header<'a>], name: &str) -> Option<&'a str> {
+    let (_, value) = headers.iter().find(|(found, _)| *found == name)?;
+    std::str::from_utf8((*value)?).ok()
 }
 
 struct Reading {

@@ -32,6 +32,7 @@ mod process;
 mod procfs;
 mod proxy;
 mod run_folder;
+mod server;
 mod tool;
 mod wait;
 

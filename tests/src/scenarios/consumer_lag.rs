@@ -13,7 +13,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use testbed::Program;
 use tokio::sync::Semaphore;
 
-use super::acl;
+use super::{acl, feeds};
 use crate::consumers::{self, Running};
 use crate::exposition::{self, Exposer};
 use crate::relay::Relay;
@@ -116,6 +116,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
         }
     }
     what_is_wrong_is_named(&relay)?;
+    doctor_names_it_too(&stage, &config)?;
     a_standby_is_silent(&stage, &config).await?;
 
     stage.kafka.pause()?;
@@ -336,6 +337,24 @@ fn what_is_wrong_is_named(relay: &Relay) -> Result<()> {
         let told = log.lines().filter(|line| line.contains(&group)).count();
         ensure!(told == 1, "{group}: told {told} times");
     }
+    Ok(())
+}
+
+fn doctor_names_it_too(stage: &Stage, config: &str) -> Result<()> {
+    let said = feeds::command(stage, &["doctor", "--config", config], &[])?;
+    for line in [
+        "OK    consumer-group         ledger reads transfers.settled",
+        "OK    consumer-group         recon-java reads transfers.settled",
+        "WARN  consumer-group         nobody: ",
+        "WARN  consumer-group         sealed: ",
+    ] {
+        ensure!(said.contains(line), "no {line:?}: {said}");
+    }
+    let is_told = |code| said.contains(&format!("[{code}]"));
+    ensure!(
+        is_told("consumer-group-unknown") && is_told("consumer-group-denied"),
+        "{said}"
+    );
     Ok(())
 }
 

@@ -53,6 +53,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
     }
     stage.caught_up(&relay).await?;
     seen_from_the_command_line(&stage)?;
+    a_missing_topic_is_no_empty_one(&stage)?;
     fails_again(&stage)?;
     dropped(&stage)?;
     refused_commands(&stage)?;
@@ -111,6 +112,19 @@ fn seen_from_the_command_line(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+fn a_missing_topic_is_no_empty_one(stage: &Stage) -> Result<()> {
+    let elsewhere = [("OUTBOXD_TABLES_DEAD_LETTER_TOPIC", "nowhere")];
+    for args in [&["dlq", "list"], &["dlq", "stats"]] {
+        let refusal = feeds::command(stage, args, &elsewhere);
+        let said = refusal.err().map(|e| e.to_string()).unwrap_or_default();
+        ensure!(
+            said.contains("may not be seen: nowhere") && said.contains("init --apply"),
+            "{args:?}: {said}"
+        );
+    }
+    Ok(())
+}
+
 /// Nothing is repaired: what is replayed is dead again, and what is no event stays.
 fn fails_again(stage: &Stage) -> Result<()> {
     let before = letters(stage)?.len();
@@ -122,13 +136,13 @@ fn fails_again(stage: &Stage) -> Result<()> {
         "a dry run has done something"
     );
     let replay = [&replay[..], &["--yes", "--request-id", REQUESTS[0]]].concat();
-    let done = feeds::json(stage, &replay)?;
+    let done = feeds::json_of_failed(stage, &replay)?;
     ensure!(
         done["failed_again"] == 2 && done["published"] == 0,
         "{done}"
     );
     ensure!(done["left"]["no_events"] == 2, "{done}");
-    let again = feeds::json(stage, &replay)?;
+    let again = feeds::json_of_failed(stage, &replay)?;
     ensure!(
         again["repeated"] == true && again["failed_again"] == 2,
         "{again}"

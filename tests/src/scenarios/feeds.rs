@@ -19,6 +19,11 @@ const FEED_WITHIN: Duration = Duration::from_secs(300);
 
 /// Runs a command of outboxd that must succeed; what it prints.
 pub(super) fn command(stage: &Stage, args: &[&str], env: &[(&str, &str)]) -> Result<String> {
+    ended(stage, args, env, 0)
+}
+
+/// What a command of outboxd prints that must end with this exit code.
+fn ended(stage: &Stage, args: &[&str], env: &[(&str, &str)], code: i32) -> Result<String> {
     let mut all: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
     all.extend(stage.flags());
     let output = Command::new(outboxd()?)
@@ -27,15 +32,26 @@ pub(super) fn command(stage: &Stage, args: &[&str], env: &[(&str, &str)]) -> Res
         .output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{args:?}: {said}{errors}");
+    let (status, wanted) = (output.status, Some(code));
+    ensure!(
+        status.code() == wanted,
+        "{args:?}: {status}: {said}{errors}"
+    );
     Ok(said)
 }
 
 /// As `command`, of its JSON.
 pub(super) fn json(stage: &Stage, args: &[&str]) -> Result<Value> {
-    let mut all = args.to_vec();
-    all.push("--json");
-    let said = command(stage, &all, &[])?;
+    document(stage, args, 0)
+}
+
+/// As `json`, of a command that must say by its exit code that what was asked for has not come about.
+pub(super) fn json_of_failed(stage: &Stage, args: &[&str]) -> Result<Value> {
+    document(stage, args, 1)
+}
+
+fn document(stage: &Stage, args: &[&str], code: i32) -> Result<Value> {
+    let said = ended(stage, &[args, &["--json"]].concat(), &[], code)?;
     serde_json::from_str(&said).with_context(|| said)
 }
 

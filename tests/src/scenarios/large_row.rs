@@ -1,5 +1,5 @@
 //! A row so large, over a connection so slow, that it takes seconds. Nothing else comes meanwhile,
-//! so `wal_sender_timeout` has to be longer (docs/operations.md, "Limits").
+//! so `wal_sender_timeout` has to be longer (docs/guarantees.md).
 
 use std::time::{Duration, Instant};
 

@@ -91,6 +91,7 @@ const CASES: &[Case] = &[
 async fn run(figures: &mut Figures) -> Result<()> {
     let mut cases = 0;
     let stage = Stage::start().await?;
+    control_missing(&stage).context("schema outboxd missing")?;
     for case in CASES {
         check(&stage, case)
             .await
@@ -206,6 +207,26 @@ pub(super) async fn run_says(relay: &Relay, code: &str, state: &str) -> Result<(
         Ok(relay.log_text().contains(code))
     });
     logged.await.context(code.to_owned())?;
+    Ok(())
+}
+
+/// Events flow, so it is a warning: only what operators ask for needs that schema.
+fn control_missing(stage: &Stage) -> Result<()> {
+    let rename = |from, to| format!("ALTER SCHEMA {from} RENAME TO {to}");
+    stage
+        .postgres
+        .sql(DATABASE, &rename("outboxd", "elsewhere"))?;
+    let mut doctor = vec!["doctor".to_owned()];
+    doctor.extend(stage.flags());
+    let said = text(&outboxd_output(&doctor)?);
+    stage
+        .postgres
+        .sql(DATABASE, &rename("elsewhere", "outboxd"))?;
+    let code = "control-missing";
+    let is_told = said.contains("WARN  control ") && said.contains(&format!("[{code}]"));
+    ensure!(is_told && said.contains(remedy(code)?), "{said}");
+    let said = text(&outboxd_output(&doctor)?);
+    ensure!(!said.contains(code), "{said}");
     Ok(())
 }
 

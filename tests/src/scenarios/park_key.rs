@@ -73,7 +73,7 @@ async fn parked_and_released(concurrency: &str) -> Result<usize> {
         KEY,
         "--yes",
     ];
-    let again = feeds::json(&stage, &[&release[..], &["--reason", "a try"]].concat())?;
+    let again = feeds::json_of_failed(&stage, &[&release[..], &["--reason", "a try"]].concat())?;
     ensure!(
         again["parked"] == true && again["published"] == 0,
         "{again}"

@@ -7,17 +7,14 @@
 
 use std::time::Instant;
 
-use envelope::{Origin, TableId};
+use envelope::{Origin, REPLAY_HEADER, TableId, fed_position, is_fed};
 use pgoutput::{Position, Relation, Tuple};
 
 use super::Delivery;
 use super::serving::Serving;
-use crate::feed::{fed_position, is_fed};
 use crate::write_back::Floor;
 use crate::{Action, Fed, FedRow, FeedProgress, Halt, Mark, Marks, Outcome};
 
-/// The header of an event that is published again on request.
-const REPLAY_HEADER: &str = "replay";
 /// So many rows that an earlier session published are written back at a time.
 const TOLD_AGAIN: usize = 1000;
 

@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use envelope::{Fate, RecordBatch, TableId, dead_letter};
+use envelope::{Fate, RecordBatch, TableId, dead_letter, is_fed};
 use pgoutput::{Lsn, Position};
 
 use super::Delivery;
 use super::burial::Buried;
 use crate::exception::first_position;
-use crate::feed::is_fed;
 use crate::flight::{Contents, Window};
 use crate::window::{Bounds, Cut, first_commit};
 use crate::write_back::Floor;

@@ -12,7 +12,6 @@
 mod case;
 mod comparison;
 mod content;
-pub(crate) mod control;
 mod entry;
 mod keeping;
 mod records;
@@ -32,11 +31,11 @@ use self::spill::Spill;
 use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::feed::{self, Connection, table_name};
+use crate::requests;
+use crate::sql::rfc3339;
 
 pub use keeping::Keeping;
-pub use report::{
-    Counts, Finding, Kind, PassedOver, Place, RecordCount, Report, Request, TableCount,
-};
+pub use report::{Counts, Finding, Kind, PassedOver, Place, RecordCount, Report, TableCount};
 
 /// Clocks of database and brokers, and transactions that take long, may be this far apart.
 const MARGIN_MS: i64 = 3_600_000;
@@ -99,7 +98,7 @@ pub async fn run(
         ..Report::default()
     };
     let slot = pipeline.slot_name();
-    let asked_before = control::ids(&connection, &slot).await?;
+    let asked_before = requests::ids(&connection, &slot).await?;
     // What is committed before the snapshot lies before this point of the WAL.
     connection
         .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -124,8 +123,9 @@ pub async fn run(
     let (spill, count) =
         letters.map_err(|e| Failure::caused("internal", "reading dead letters", &e))??;
     report.records.dead_letters = count;
-    let requests = control::ids(&connection, &slot).await?;
-    report.requests = control::of_period(&connection, &slot, &clock.period).await?;
+    let requests = requests::ids(&connection, &slot).await?;
+    let Period { since, until } = &clock.period;
+    report.requests = requests::between(&connection, &slot, since, until).await?;
     let is_quiet = report.settled && requests.len() == asked_before.len();
     let facts = Facts {
         settled: report.settled,
@@ -152,14 +152,15 @@ struct Clock {
 
 impl Clock {
     async fn read(connection: &Connection, ways: &Ways) -> Result<Self, Failure> {
-        let sql = "WITH given AS (SELECT $1::text::timestamptz AS since, \
-                     coalesce($2::text::timestamptz, now()) AS until) \
-                   SELECT to_char(since, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
-                     to_char(until, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
-                     floor(extract(epoch FROM since) * 1000)::bigint, \
-                     ceil(extract(epoch FROM until) * 1000)::bigint, \
-                     floor(extract(epoch FROM now()) * 1000)::bigint FROM given";
-        let rows = connection.rows(sql, &[&ways.since, &ways.until]).await?;
+        let (since, until) = (rfc3339("since"), rfc3339("until"));
+        let sql = format!(
+            "WITH given AS (SELECT $1::text::timestamptz AS since, \
+               coalesce($2::text::timestamptz, now()) AS until) \
+             SELECT {since}, {until}, floor(extract(epoch FROM since) * 1000)::bigint, \
+               ceil(extract(epoch FROM until) * 1000)::bigint, \
+               floor(extract(epoch FROM now()) * 1000)::bigint FROM given"
+        );
+        let rows = connection.rows(&sql, &[&ways.since, &ways.until]).await?;
         let row = rows.first();
         let row = row.ok_or_else(|| Failure::new("internal", "the clock can't be read"))?;
         Ok(Self {

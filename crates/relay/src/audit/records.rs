@@ -1,9 +1,8 @@
 //! Events and dead letters, as the topics have them.
 
 use envelope::dead_letter::Entry as LetterEntry;
-use envelope::{EVENT_ID_HEADER, POSITION_HEADER, TYPE_HEADER};
-use pgoutput::{Lsn, Position};
-use rdkafka::message::{BorrowedMessage, Headers};
+use envelope::{EVENT_ID_HEADER, POSITION_HEADER, TYPE_HEADER, published_again};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message, Timestamp};
 
 use super::content::{Content, occurred_us};
@@ -13,12 +12,7 @@ use super::spill::Spill;
 use crate::config::Pipeline;
 use crate::dead_letters::{Letter, Reader, Resolution, Survey};
 use crate::failure::Failure;
-use crate::topics::{self, Open, Scope, Topics};
-
-/// The header of an event that was published again: the request.
-const REPLAY_HEADER: &str = "replay";
-
-type RecordHeaders<'a> = Vec<(&'a str, Option<&'a [u8]>)>;
+use crate::topics::{self, Header, Open, Scope, Topics, text};
 
 /// Notes the events of the event topics, from a time on.
 pub(super) async fn read_events(
@@ -49,20 +43,15 @@ pub(super) async fn read_events(
 
 /// The event of a record of an event topic; `None` if no relay wrote it.
 fn event(message: &BorrowedMessage<'_>) -> Option<Sighting> {
-    let headers: RecordHeaders<'_> = message
-        .headers()?
-        .iter()
-        .map(|h| (h.key, h.value))
-        .collect();
+    let headers = topics::headers(message);
     let id = text(&headers, EVENT_ID_HEADER)?.to_owned();
     let position = text(&headers, POSITION_HEADER).unwrap_or_default();
     let (own, replay) = published_again(&headers, position);
     let value = message.payload();
     let at_ms = message.timestamp().to_millis().unwrap_or(0);
     let times = Times::of(value, at_ms, message.timestamp());
-    let content = |headers: &[(&str, Option<&[u8]>)]| {
-        Content::of(message.key(), value, headers.iter().copied())
-    };
+    let content =
+        |headers: &[Header<'_>]| Content::of(message.key(), value, headers.iter().copied());
     Some(Sighting {
         id,
         event_type: text(&headers, TYPE_HEADER).unwrap_or_default().to_owned(),
@@ -75,29 +64,9 @@ fn event(message: &BorrowedMessage<'_>) -> Option<Sighting> {
         what: What::Event,
         whole: replay.is_some().then(|| content(&headers)),
         content: Some(content(own)),
-        replay,
+        replay: replay.map(str::to_owned),
         is_dated_by_record: times.is_dated_by_record,
     })
-}
-
-/// A header's name and value.
-type Header<'a> = (&'a str, Option<&'a [u8]>);
-
-/// Headers, and the request by which the event was published again: a relay puts it behind all
-/// others, where the position is one of a feed. A row may have a header of that name of its own.
-fn published_again<'a, 'h>(
-    headers: &'h [Header<'a>],
-    position: &str,
-) -> (&'h [Header<'a>], Option<String>) {
-    let is_fed = position
-        .parse()
-        .is_ok_and(|position: Position| position.commit_lsn.0 == Lsn::INVALID);
-    match headers.split_last().filter(|_| is_fed) {
-        Some(((REPLAY_HEADER, Some(value)), own)) => {
-            (own, Some(String::from_utf8_lossy(value).into_owned()))
-        }
-        Some(_) | None => (headers, None),
-    }
 }
 
 /// What a record tells of times.
@@ -143,7 +112,7 @@ fn dead_letter(
 ) -> Sighting {
     let value = letter.value.as_deref();
     let (own, replay) = published_again(&entry.headers, entry.position);
-    let content = |headers: &[(&str, Option<&[u8]>)]| {
+    let content = |headers: &[Header<'_>]| {
         let of = || Content::of(letter.key.as_deref(), value, headers.iter().copied());
         entry.is_event().then(of)
     };
@@ -172,34 +141,7 @@ fn dead_letter(
         },
         whole: replay.is_some().then(|| content(&entry.headers)).flatten(),
         content: content(own),
-        replay,
+        replay: replay.map(str::to_owned),
         is_dated_by_record: times.is_dated_by_record,
-    }
-}
-
-fn text<'a>(headers: &[(&'a str, Option<&'a [u8]>)], name: &str) -> Option<&'a str> {
-    let found = headers.iter().find(|(found, _)| *found == name)?;
-    std::str::from_utf8(found.1?).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_is_told_by_the_last_header_of_what_a_feed_published() {
-        let check = |position: &str, last: (&'static str, &'static str), expected: Option<&str>| {
-            let headers = [
-                ("eventId", Some(&b"e"[..])),
-                (last.0, Some(last.1.as_bytes())),
-            ];
-            let (own, replay) = published_again(&headers, position);
-            assert_eq!(replay.as_deref(), expected, "{position} {last:?}");
-            assert_eq!(own.len(), 2 - usize::from(expected.is_some()));
-        };
-        check("0/0:7", ("replay", "r1"), Some("r1"));
-        check("0/0:7", ("other", "r1"), None);
-        check("0/10:7", ("replay", "r1"), None);
-        check("", ("replay", "r1"), None);
     }
 }

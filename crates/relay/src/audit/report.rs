@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::requests::Request;
+
 /// Findings of a kind that are named; the rest is counted.
 pub(super) const NAMED: u64 = 10_000;
 
@@ -157,21 +159,6 @@ pub struct Place {
     pub position: String,
     /// The header `replay`.
     pub replay: Option<String>,
-}
-
-/// A request of an operator.
-#[derive(Debug, Clone, Serialize)]
-pub struct Request {
-    /// Its id.
-    pub request: String,
-    /// When it was made.
-    pub at: String,
-    /// Who made it.
-    pub by: String,
-    /// Why.
-    pub reason: String,
-    /// What was to be done.
-    pub command: serde_json::Value,
 }
 
 impl Report {

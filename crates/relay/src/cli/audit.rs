@@ -11,9 +11,10 @@ use super::problem::Problem;
 use super::progress::Progress;
 use super::repair::timestamp;
 use super::{Exit, Settings, one_pipeline};
-use crate::audit::{self, Finding, Keeping, Publishers, Report, Request, Step, Ways};
+use crate::audit::{self, Finding, Keeping, Publishers, Report, Step, Ways};
 use crate::config::{Pipeline, SinkKind, parse_duration};
 use crate::failure::Failure;
+use crate::requests::Request;
 
 #[derive(Args)]
 pub(super) struct AuditArgs {

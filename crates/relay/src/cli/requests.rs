@@ -25,23 +25,8 @@ const OPERATOR: &str = "Give the command as an operator, with --postgres postgre
 pub(super) async fn open(pipeline: &Pipeline, what: &str) -> Result<Connection, Failure> {
     let connection = Connection::open(&pipeline.postgres).await?;
     feed::require(&connection, what).await?;
-    require_published(&connection, pipeline).await?;
+    feed::require_published(&connection, &pipeline.postgres.publication).await?;
     Ok(connection)
-}
-
-/// A request that is not in the stream would wait for ever.
-async fn require_published(connection: &Connection, pipeline: &Pipeline) -> Result<(), Failure> {
-    let sql = "SELECT EXISTS (SELECT FROM pg_publication_tables WHERE pubname = $1 \
-               AND schemaname = 'outboxd' AND tablename = 'control')";
-    let publication = &pipeline.postgres.publication;
-    let rows = connection.rows(sql, &[publication]).await?;
-    match rows.first().map(|row| row.get(0)) {
-        Some(true) => Ok(()),
-        Some(false) | None => Err(Failure::new(
-            "control-missing",
-            format!("outboxd.control is not in publication {publication:?}"),
-        )),
-    }
 }
 
 /// What kept a request from being written down. The relay's role, which the configuration names, may not

@@ -39,6 +39,19 @@ pub fn spawn(pipeline: &Pipeline, vitals: &Arc<Vitals>) -> io::Result<Option<Joi
     thread.map(Some)
 }
 
+/// What one round says of each group: the topics that it reads, or what is wrong. Blocks.
+///
+/// # Errors
+/// The brokers do not answer.
+pub fn ask_once(pipeline: &Pipeline) -> Result<Vec<Result<Vec<String>, Failure>>, Failure> {
+    let mut watch = Watch::new(pipeline);
+    let outcomes = watch.ask()?;
+    let answer = |(group, outcome): (&Group, Result<(), Failure>)| {
+        outcome.map(|()| group.lag().topics.into_keys().collect())
+    };
+    Ok(watch.groups.iter().zip(outcomes).map(answer).collect())
+}
+
 fn run(pipeline: &Pipeline, vitals: &Vitals) {
     let mut watch = None;
     while vitals.state() != State::Ended {

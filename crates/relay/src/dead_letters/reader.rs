@@ -83,6 +83,14 @@ impl Reader {
         Ok(Self { committed })
     }
 
+    /// Those of the topics that do not exist, or may not be seen.
+    pub fn missing(&self, topics: &[String]) -> Result<Vec<String>, Failure> {
+        let is_wanted = |name: &str| topics.iter().any(|topic| topic == name);
+        let seen = self.committed.partitions(is_wanted)?;
+        let is_missing = |topic: &&String| !seen.iter().any(|(name, _)| name == *topic);
+        Ok(topics.iter().filter(is_missing).cloned().collect())
+    }
+
     /// Shows every record of the topic that is committed by now, partition by partition.
     pub fn scan(
         &self,

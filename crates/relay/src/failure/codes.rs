@@ -352,8 +352,8 @@ pub static CODES: &[Code] = &[
     ),
     stopped(
         "dead-letter-topic",
-        "An event can't be published, and the topic for such events is missing or may not be written to.",
-        "Run `outboxd init --apply`, which makes the topic, or grant WRITE on it. outboxd then goes on by itself.",
+        "The topic for events that can't be published is missing, or may not be used. A pipeline that has such an event stops before it.",
+        "Run `outboxd init --apply`, which makes the topic, or grant WRITE and DESCRIBE on it to the relay, READ and DESCRIBE to who gives `dlq` commands. outboxd then goes on by itself.",
     ),
     stopped(
         "dead-letter-surge",

@@ -25,7 +25,9 @@ pub use confirmed::confirmed;
 pub use connection::Connection;
 pub use lock::{Lock, held};
 pub use reader::{Fed, Reader, Row};
-pub use requests::{discard, discard_published, new_request, present, require, sweep};
+pub use requests::{
+    discard, discard_published, new_request, present, require, require_published, sweep,
+};
 pub use tuple::with_tuple;
 
 use envelope::TableSpec;

@@ -42,6 +42,19 @@ pub async fn require(catalog: &Catalog, what: &str) -> Result<(), Failure> {
     }
 }
 
+/// A request that is not in the stream would wait for ever.
+pub async fn require_published(catalog: &Catalog, publication: &str) -> Result<(), Failure> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_publication_tables WHERE pubname = $1 \
+               AND schemaname = 'outboxd' AND tablename = 'control')";
+    match catalog.one(sql, &[&publication]).await?.get(0) {
+        true => Ok(()),
+        false => Err(Failure::new(
+            "control-missing",
+            format!("outboxd.control is not in publication {publication:?}"),
+        )),
+    }
+}
+
 /// The id of a new request: a random UUID.
 pub fn new_request() -> String {
     let bits = fastrand::u128(..);

@@ -1,33 +1,32 @@
 //! Joins the state machine to the stream and the sink. It decides nothing: it carries what has
 //! happened in, and what is to be done out.
 
+mod ending;
+mod intake;
+mod reports;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use delivery::{Action, Answer, Delivery, MarksId, Opener, WindowId};
+use delivery::{Action, Delivery, Opener, WindowId};
 use envelope::RecordBatch;
 use pgoutput::Lsn;
 use tokio::sync::watch as signal;
 use tokio::task::JoinSet;
 
 use super::open::{Opened, open};
-use super::service::{Served, Service, hand_in};
+use super::service::{Served, Service};
 use super::watch::{Sighting, Watcher};
 use super::{Backlog, Context, Memory};
 use crate::decryption::Keys;
 use crate::failure::Failure;
-use crate::feed::{self, Fed};
+use crate::feed;
 use crate::sink::{Report, Sink};
-use crate::source::{self, Frame, PgStream, WalSource};
+use crate::source::{Frame, PgStream, WalSource};
 use crate::telemetry::State;
 use crate::writeback::{Done, WriteBack};
 
-/// Frames taken in before the sink's reports are looked at again.
-const FRAMES_PER_TURN: usize = 256;
-/// While behind, the walsender sends every message by itself, and answering each with a wake-up
-/// costs more than handling it: after this long there is a socket full of them.
-const REST: Duration = Duration::from_micros(300);
 /// A server that is shutting down waits for us at most this long (and then as long to send the
 /// last confirmation).
 const SHUTDOWN_COURTESY: Duration = Duration::from_millis(1500);
@@ -119,14 +118,6 @@ struct Driver<'a> {
     reached: Lsn,
 }
 
-/// What was tried to get another frame.
-#[derive(Clone, Copy)]
-enum Tries {
-    Read,
-    Yielded,
-    Rested,
-}
-
 /// Why a session ends.
 enum End {
     Shutdown,
@@ -216,7 +207,8 @@ impl Driver<'_> {
         }
     }
 
-    /// Waits for the next thing to happen.
+    /// Waits for the next thing to happen. What is rare comes before frames and letters, which may be at hand
+    /// all the time; what is due is seen to with each of them as well.
     async fn turn(&mut self, watcher: &mut Watcher, shutdown: &mut signal::Receiver<bool>) -> Turn {
         let listening = self.delivery.wants_input();
         if !listening {
@@ -234,64 +226,11 @@ impl Driver<'_> {
             _ = shutdown.wait_for(|stop| *stop) => Turn::Shutdown,
             sighting = watcher.sighting() => Turn::Sighting(sighting),
             done = self.write_back.done() => Turn::WrittenBack(done),
-            frame = self.stream.next(), if listening => Turn::Frame(frame),
-            served = next_of(&mut self.service), if serving => Turn::Served(served),
             Some(_) = self.discarding.join_next() => Turn::Discarded,
             opener = changed(&mut self.keys) => Turn::Keys(opener),
+            frame = self.stream.next(), if listening => Turn::Frame(frame),
+            served = next_of(&mut self.service), if serving => Turn::Served(served),
             () = tokio::time::sleep_until(due.into()) => Turn::Due,
-        }
-    }
-
-    /// Takes a frame in, and what else is at hand.
-    async fn take_in(&mut self, first: Frame) -> Result<(), Failure> {
-        let now = Instant::now();
-        self.heard = now;
-        self.note(&first);
-        source::feed(first, &mut self.delivery, now)?;
-        let mut tries = Tries::Read;
-        for _ in 0..FRAMES_PER_TURN {
-            if !self.delivery.wants_input() {
-                return Ok(());
-            }
-            if let Some(frame) = self.stream.try_next() {
-                let frame = frame?;
-                self.note(&frame);
-                source::feed(frame, &mut self.delivery, now)?;
-                tries = Tries::Read;
-                continue;
-            }
-            tries = match tries {
-                // The reader runs on this thread too: it may have more once it had its turn.
-                Tries::Read => Tries::Yielded,
-                Tries::Yielded if self.stream.is_behind() => {
-                    // Blocks the reader, on purpose.
-                    std::thread::sleep(REST);
-                    Tries::Rested
-                }
-                Tries::Rested if self.stream.is_behind() => return Ok(()),
-                Tries::Yielded | Tries::Rested => {
-                    self.delivery.handle_source_idle(Instant::now());
-                    return Ok(());
-                }
-            };
-            tokio::task::yield_now().await;
-        }
-        Ok(())
-    }
-
-    fn note(&mut self, frame: &Frame) {
-        match frame {
-            Frame::Keepalive { wal_end, .. } => {
-                self.context.vitals.progressed();
-                self.backlog.streamed_to(*wal_end);
-                self.reached = self.reached.max(*wal_end);
-            }
-            // A slot that is confirmed beyond the commit has the transaction behind it.
-            Frame::Begin(begin) => {
-                let beyond = Lsn::from(begin.final_lsn.0.as_u64() + 1);
-                self.reached = self.reached.max(beyond);
-            }
-            Frame::Commit(_) | Frame::Logical { .. } | Frame::Message(_) => {}
         }
     }
 
@@ -346,115 +285,6 @@ impl Driver<'_> {
         metrics.feed_rows_left(self.delivery.feed_rows_left());
     }
 
-    fn reported(&mut self, report: Report) -> Result<(), Failure> {
-        let now = Instant::now();
-        match report {
-            Report::Acknowledged { window, batch } => {
-                self.delivery.handle_acknowledged(window, now);
-                if let Some(flying) = self.flight.iter_mut().find(|f| f.window == window) {
-                    flying.batch = Some(batch);
-                }
-                if !self.context.pipeline.commits_windows() {
-                    self.landed(window, now);
-                }
-            }
-            Report::Committed { window } => {
-                self.delivery.handle_committed(window, now);
-                self.landed(window, now);
-            }
-            Report::Recorded => {
-                self.delivery.handle_recorded(now);
-                self.context.vitals.committed();
-            }
-            Report::Answered { topic, answer } => {
-                self.delivery
-                    .handle_answer(&topic, &answer, fastrand::f64(), now);
-                self.fit_batches(&answer)?;
-            }
-            Report::Refused(failure, refusal) => {
-                let halt = self.delivery.handle_refused(&refusal, now);
-                return Err(halt.map_or(failure, Failure::from));
-            }
-            Report::Failed(failure) => return Err(failure),
-            Report::Trouble(failure) => self.context.vitals.trouble(&failure),
-        }
-        Ok(())
-    }
-
-    /// Producers make batches of several records: none may be larger than a topic takes.
-    fn fit_batches(&mut self, answer: &Answer) -> Result<(), Failure> {
-        let Answer::Usable { max_bytes } = *answer else {
-            return Ok(());
-        };
-        if self.memory.fit_batches(&self.context.pipeline, max_bytes) {
-            return Ok(());
-        }
-        let message = format!("a topic takes batches of {max_bytes} bytes only");
-        Err(Failure::new("batch-limit", message))
-    }
-
-    fn written_back(&mut self, Done { id, marks }: Done) {
-        let now = Instant::now();
-        self.delivery.handle_written_back(MarksId(id), marks, now);
-    }
-
-    fn served(&mut self, served: Result<Served, Failure>) -> Result<(), Failure> {
-        let now = Instant::now();
-        match served? {
-            Served::Letter(letter, dropped) => {
-                hand_in(&mut self.delivery, &letter, dropped, now)?;
-            }
-            Served::Fed(fed) => self.fed(fed, now)?,
-            Served::End => {
-                self.service = None;
-                self.delivery.handle_served(now);
-            }
-        }
-        Ok(())
-    }
-
-    fn fed(&mut self, fed: Fed, now: Instant) -> Result<(), Failure> {
-        match fed {
-            Fed::Relation(relation) => self.delivery.handle_fed_relation(&relation)?,
-            Fed::Row(row) => self.delivery.handle_fed_row(&row.as_fed()?, now)?,
-            Fed::End { missing } => {
-                self.service = None;
-                self.context.metrics.feed_missing(missing);
-                self.delivery.handle_feed_end(now);
-            }
-        }
-        Ok(())
-    }
-
-    /// A window is durable.
-    fn landed(&mut self, window: WindowId, now: Instant) {
-        self.context.vitals.committed();
-        self.context.vitals.progressed();
-        let Some(index) = self.flight.iter().position(|f| f.window == window) else {
-            return;
-        };
-        let Some(Flying {
-            since,
-            batch: Some(batch),
-            ..
-        }) = self.flight.remove(index)
-        else {
-            return;
-        };
-        self.context
-            .metrics
-            .published(&batch, now.duration_since(since));
-        self.backlog.published(&batch);
-        crate::telemetry::log_dead_letters(&self.context.pipeline, &batch);
-        if let Some(spans) = &self.context.spans {
-            spans.published(&self.context.pipeline, &batch);
-        }
-        if self.context.log_events {
-            crate::telemetry::log_published(&self.context.pipeline, &batch);
-        }
-        self.delivery.recycle(batch);
-    }
-
     fn sighted(&mut self, sighting: Sighting) -> Result<(), Failure> {
         match sighting {
             Sighting::Verified {
@@ -484,57 +314,6 @@ impl Driver<'_> {
             self.delivery.handle_probe(now);
         }
         Ok(())
-    }
-
-    /// Makes durable and confirms what has been taken in until that is `done`, for at most
-    /// `patience`.
-    async fn drain(&mut self, patience: Duration, done: fn(&Delivery) -> bool) {
-        self.delivery.handle_drain(Instant::now());
-        let draining = async {
-            self.carry_out();
-            while !done(&self.delivery) {
-                let reported = tokio::select! {
-                    biased;
-                    report = self.sink.report() => self.reported(report),
-                    done = self.write_back.done() => {
-                        self.written_back(done);
-                        Ok(())
-                    }
-                    () = tokio::time::sleep(HEARTBEAT) => {
-                        self.show_vitals();
-                        Ok(())
-                    }
-                };
-                if let Err(failure) = reported {
-                    let (code, error) = (failure.code.name, failure.message);
-                    let pipeline = self.context.pipeline.name.as_str();
-                    tracing::warn!(
-                        pipeline,
-                        code,
-                        error,
-                        "not everything was published before the end"
-                    );
-                    return;
-                }
-                self.carry_out();
-            }
-        };
-        if tokio::time::timeout(patience, draining).await.is_err() {
-            tracing::warn!("not everything was published before the end: the slot holds it");
-        }
-    }
-
-    /// How long the stream may take to send the last confirmation.
-    fn courtesy(&self, ended: &Result<(), Failure>) -> Duration {
-        match ended {
-            // Behind a session that starts over for its rows, the next one begins where this one has confirmed.
-            Err(failure)
-                if matches!(failure.code.name, "postgres-shutdown" | "write-back-behind") =>
-            {
-                Duration::from_millis(500)
-            }
-            Ok(()) | Err(_) => Duration::ZERO,
-        }
     }
 
     fn show_vitals(&mut self) {

@@ -7,16 +7,8 @@ use crate::config::Postgres;
 use crate::failure::Failure;
 use crate::source;
 use crate::source::catalog::Catalog;
+use crate::sql::rfc3339;
 
-/// The consumers one by one: each is a look into the primary key, which begins with the consumer.
-const HANDLED: &str = "WITH RECURSIVE consumers(name) AS ( \
-       (SELECT consumer FROM public.inbox ORDER BY consumer LIMIT 1) \
-       UNION ALL SELECT (SELECT i.consumer FROM public.inbox i \
-         WHERE i.consumer > consumers.name ORDER BY i.consumer LIMIT 1) \
-       FROM consumers WHERE consumers.name IS NOT NULL) \
-     SELECT i.consumer, to_char(i.processed_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') \
-     FROM consumers JOIN public.inbox i ON i.consumer = consumers.name AND i.event_id = $1 \
-     ORDER BY i.processed_at";
 const BEYOND: &str = "SELECT consumer FROM public.inbox_offsets \
      WHERE topic = $1 AND partition_id = $2 AND next_offset > $3 ORDER BY consumer";
 
@@ -37,7 +29,7 @@ pub(super) async fn look(database: &Postgres, story: &Story) -> ConsumerStory {
 async fn handled(database: &Postgres, story: &Story) -> Result<Vec<Handled>, Failure> {
     let catalog = source::primary(database).await?;
     let mut handled = Vec::new();
-    let by_id = catalog.client().query(HANDLED, &[&story.event_id]).await;
+    let by_id = catalog.client().query(&by_id(), &[&story.event_id]).await;
     let by_id = present(by_id)?;
     for row in by_id.iter().flatten() {
         handled.push(Handled {
@@ -52,6 +44,21 @@ async fn handled(database: &Postgres, story: &Story) -> Result<Vec<Handled>, Fai
         return Err(Failure::new("table-missing", message));
     }
     Ok(handled)
+}
+
+/// The consumers one by one: each is a look into the primary key, which begins with the consumer.
+fn by_id() -> String {
+    let at = rfc3339("i.processed_at");
+    format!(
+        "WITH RECURSIVE consumers(name) AS ( \
+           (SELECT consumer FROM public.inbox ORDER BY consumer LIMIT 1) \
+           UNION ALL SELECT (SELECT i.consumer FROM public.inbox i \
+             WHERE i.consumer > consumers.name ORDER BY i.consumer LIMIT 1) \
+           FROM consumers WHERE consumers.name IS NOT NULL) \
+         SELECT i.consumer, {at} \
+         FROM consumers JOIN public.inbox i ON i.consumer = consumers.name AND i.event_id = $1 \
+         ORDER BY i.processed_at"
+    )
 }
 
 /// Whether a consumer's database stores offsets.

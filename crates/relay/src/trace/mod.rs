@@ -17,13 +17,12 @@ mod story;
 
 use std::collections::BTreeSet;
 
-use pgoutput::{Lsn, Position};
+use pgoutput::Position;
 
-use crate::audit::control;
 use crate::config::{Pipeline, Postgres};
 use crate::failure::Failure;
 use crate::feed::{self, Connection};
-use crate::sink;
+use crate::{requests, sink};
 
 use self::search::Search;
 
@@ -92,7 +91,7 @@ pub async fn run(
 
     if feed::present(&connection).await? {
         let ids = requests_of(&story);
-        story.requests = control::about(&connection, &ids, &ways.event_id).await?;
+        story.requests = requests::about(&connection, &ids, &ways.event_id).await?;
     } else {
         story
             .notes
@@ -132,7 +131,7 @@ async fn covering(
     let records = story.records.iter().map(|record| &record.position);
     let letters = story.dead_letters.iter().map(|letter| &letter.position);
     let positions = records.chain(letters).filter_map(|text| text.parse().ok());
-    let streamed = |position: &Position| position.commit_lsn.0 != Lsn::INVALID;
+    let streamed = |position: &Position| !envelope::is_fed(*position);
     let Some(position) = positions.filter(streamed).min() else {
         return Ok(None);
     };

@@ -1,7 +1,7 @@
 //! The event's records and dead letters.
 
-use envelope::{EVENT_ID_HEADER, POSITION_HEADER, TYPE_HEADER};
-use pgoutput::{Lsn, PgTimestamp, Position};
+use envelope::{EVENT_ID_HEADER, POSITION_HEADER, TYPE_HEADER, is_fed, published_again};
+use pgoutput::{PgTimestamp, Position};
 use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 
@@ -10,7 +10,7 @@ use super::{Payloads, Ways};
 use crate::config::Pipeline;
 use crate::dead_letters::{Letter, Reader, Resolution, Survey};
 use crate::failure::Failure;
-use crate::topics::header;
+use crate::topics::{self, header};
 
 /// The record, if it is of the event.
 pub(super) fn record(
@@ -23,9 +23,11 @@ pub(super) fn record(
     }
     let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
     let position = header(message, POSITION_HEADER).unwrap_or_default();
+    let headers = topics::headers(message);
+    let (_, replay) = published_again(&headers, position);
     let parsed: Option<Position> = position.parse().ok();
     let (streamed, fed): (Option<_>, Option<_>) = match parsed {
-        Some(position) if position.commit_lsn.0 == Lsn::INVALID => (None, Some(position.index)),
+        Some(position) if is_fed(position) => (None, Some(position.index)),
         Some(position) => (Some(position.commit_lsn.to_string()), None),
         None => (None, None),
     };
@@ -40,9 +42,7 @@ pub(super) fn record(
         commit_lsn: streamed,
         feed_row: fed,
         event_type: header(message, TYPE_HEADER).unwrap_or_default().to_owned(),
-        replay: header(message, "replay")
-            .filter(|_| fed.is_some())
-            .map(str::to_owned),
+        replay: replay.map(str::to_owned),
         key: message.key().map(text),
         value_bytes: value.map(<[u8]>::len),
         value: shown(value, payloads),

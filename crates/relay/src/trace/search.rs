@@ -10,7 +10,8 @@ use super::story::{Read, Story};
 use super::{Step, Ways};
 use crate::config::Pipeline;
 use crate::failure::Failure;
-use crate::feed::{self, Connection};
+use crate::feed::Connection;
+use crate::requests;
 use crate::topics::{self, Open, Scope, Topics};
 
 /// Transactions that take long, and clocks, may be this far apart.
@@ -55,10 +56,9 @@ impl Search {
             });
         };
         let mut windows = vec![around(at, MARGIN_MS)];
-        if feed::present(connection).await? {
-            let asked = requests_since(connection, &pipeline.slot_name(), at).await?;
-            windows.extend(asked.into_iter().map(|at| around(at, REQUEST_MARGIN_MS)));
-        }
+        let slot = pipeline.slot_name();
+        let asked = requests::times_since(connection, &slot, at, REQUESTS).await?;
+        windows.extend(asked.into_iter().map(|at| around(at, REQUEST_MARGIN_MS)));
         Ok(Self {
             topics,
             windows: joined(windows),
@@ -160,20 +160,6 @@ async fn since(connection: &Connection, ways: &Ways) -> Result<i64, Failure> {
                now() - make_interval(secs => $2::bigint / 1000))) * 1000)::bigint";
     let rows = connection.rows(sql, &[&ways.since, &UNTOLD_MS]).await?;
     Ok(rows.first().map_or(0, |row| row.get(0)))
-}
-
-/// When requests were made since then, milliseconds since 1970.
-async fn requests_since(
-    connection: &Connection,
-    slot: &str,
-    at_ms: i64,
-) -> Result<Vec<i64>, Failure> {
-    let sql = "SELECT floor(extract(epoch FROM requested_at) * 1000)::bigint FROM outboxd.control \
-               WHERE slot = $1 AND requested_at >= to_timestamp($2::bigint / 1000.0) \
-                 AND command->>'command' <> 'dlq-drop' \
-               ORDER BY requested_at DESC LIMIT $3";
-    let rows = connection.rows(sql, &[&slot, &at_ms, &REQUESTS]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 fn around(at_ms: i64, margin_ms: i64) -> Window {

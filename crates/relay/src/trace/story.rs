@@ -4,7 +4,7 @@ use delivery::Checkpoint;
 use pgoutput::{Lsn, Position};
 use serde::Serialize;
 
-use crate::audit::Request;
+use crate::requests::Request;
 
 /// The life of one event, as far as it is known.
 #[derive(Debug, Default, Serialize)]

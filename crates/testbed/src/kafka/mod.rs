@@ -11,7 +11,6 @@ mod training;
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -20,9 +19,10 @@ pub use builder::KafkaBuilder;
 pub use distribution::KAFKA_VERSION;
 
 use crate::authority::Authority;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::process::ServerProcess;
 use crate::proxy::Proxy;
+use crate::server::Server;
 use node::Node;
 
 /// A controlled shutdown waits for a controller, which may be gone.
@@ -35,7 +35,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(20);
 pub struct Kafka {
     node: Node,
     proxy: Option<Proxy>,
-    process: Mutex<Option<Arc<ServerProcess>>>,
+    server: Server,
 }
 
 impl Kafka {
@@ -46,9 +46,9 @@ impl Kafka {
 
     fn running(node: Node, proxy: Option<Proxy>, process: ServerProcess) -> Kafka {
         Kafka {
+            server: Server::of(node.name(), node.log(), process),
             node,
             proxy,
-            process: Mutex::new(Some(Arc::new(process))),
         }
     }
 
@@ -94,7 +94,7 @@ impl Kafka {
 
     /// The JVM's process id while it runs.
     pub fn pid(&self) -> Option<u32> {
-        self.current().ok().map(|process| process.pid())
+        self.server.current().ok().map(|process| process.pid())
     }
 
     /// The broker's log; it grows over restarts.
@@ -116,7 +116,7 @@ impl Kafka {
     /// # Errors
     /// When it does not run, or survives even SIGKILL.
     pub fn stop(&self) -> Result<Duration> {
-        let process = self.current()?;
+        let process = self.server.current()?;
         let asked = Instant::now();
         process.resume_tree();
         process.signal(Signal::TERM);
@@ -131,18 +131,8 @@ impl Kafka {
     /// # Errors
     /// When it runs already, or is not ready within 180 s.
     pub fn start_again(&self) -> Result<()> {
-        let mut slot = self.slot();
-        if slot
-            .as_ref()
-            .is_some_and(|process| process.exit_status().is_none())
-        {
-            return Err(Error::AlreadyRunning {
-                server: self.node.name(),
-            });
-        }
-        let process = self.node.spawn()?.wait_until_ready(&self.node)?;
-        *slot = Some(Arc::new(process));
-        Ok(())
+        let start = || self.node.spawn()?.wait_until_ready(&self.node);
+        self.server.start_again(start)
     }
 
     /// SIGKILL; the process is gone when it returns.
@@ -150,11 +140,7 @@ impl Kafka {
     /// # Errors
     /// When it does not run, or is still there after 10 s.
     pub fn kill9(&self) -> Result<()> {
-        let process = self.current()?;
-        match process.kill_tree() {
-            true => Ok(()),
-            false => Err(process.unmoved(self.node.name(), "SIGKILL", &self.node.log())),
-        }
+        self.server.kill9()
     }
 
     /// SIGSTOP: connections stay open and nobody answers.
@@ -162,11 +148,7 @@ impl Kafka {
     /// # Errors
     /// When it does not run, or has not stopped after 10 s.
     pub fn pause(&self) -> Result<()> {
-        let process = self.current()?;
-        match process.pause_tree() {
-            true => Ok(()),
-            false => Err(process.unmoved(self.node.name(), "SIGSTOP", &self.node.log())),
-        }
+        self.server.pause()
     }
 
     /// SIGCONT.
@@ -174,27 +156,13 @@ impl Kafka {
     /// # Errors
     /// When it does not run.
     pub fn resume(&self) -> Result<()> {
-        self.current().map(|process| process.resume_tree())
-    }
-
-    fn current(&self) -> Result<Arc<ServerProcess>> {
-        let process = self
-            .slot()
-            .clone()
-            .filter(|process| process.exit_status().is_none());
-        process.ok_or_else(|| Error::NotRunning {
-            server: self.node.name(),
-        })
-    }
-
-    fn slot(&self) -> MutexGuard<'_, Option<Arc<ServerProcess>>> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+        self.server.resume()
     }
 }
 
 impl Drop for Kafka {
     fn drop(&mut self) {
-        if let Ok(process) = self.current() {
+        if let Ok(process) = self.server.current() {
             process.kill_tree();
         }
     }

@@ -125,7 +125,7 @@ impl Postgres {
     }
 
     fn require_stopped(&self) -> Result<()> {
-        match self.current() {
+        match self.server.current() {
             Ok(_) => Err(Error::AlreadyRunning {
                 server: self.cluster.name(),
             }),

@@ -10,7 +10,6 @@ mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -22,6 +21,7 @@ pub use session::Row;
 use crate::authority::Authority;
 use crate::error::{Error, Result};
 use crate::process::ServerProcess;
+use crate::server::Server;
 use crate::tool;
 use cluster::Cluster;
 use session::Session;
@@ -52,7 +52,7 @@ pub enum StopMode {
 #[derive(Debug)]
 pub struct Postgres {
     cluster: Cluster,
-    process: Mutex<Option<Arc<ServerProcess>>>,
+    server: Server,
 }
 
 impl Postgres {
@@ -63,8 +63,8 @@ impl Postgres {
 
     fn running(cluster: Cluster, process: ServerProcess) -> Postgres {
         Postgres {
+            server: Server::of(cluster.name(), cluster.log.clone(), process),
             cluster,
-            process: Mutex::new(Some(Arc::new(process))),
         }
     }
 
@@ -124,7 +124,7 @@ impl Postgres {
 
     /// The postmaster's process id while it runs.
     pub fn pid(&self) -> Option<u32> {
-        self.current().ok().map(|process| process.pid())
+        self.server.current().ok().map(|process| process.pid())
     }
 
     /// Runs SQL text as the superuser on a connection of its own through the socket; several
@@ -149,7 +149,7 @@ impl Postgres {
     /// # Errors
     /// As [`Postgres::stop`].
     pub fn stop_within(&self, mode: StopMode, within: Duration) -> Result<Duration> {
-        let process = self.current()?;
+        let process = self.server.current()?;
         let asked = Instant::now();
         process.resume_tree();
         process.signal(match mode {
@@ -170,17 +170,7 @@ impl Postgres {
     /// # Errors
     /// When it runs already, or does not become ready within 180 s.
     pub fn start_again(&self) -> Result<()> {
-        let mut slot = self.slot();
-        if slot
-            .as_ref()
-            .is_some_and(|process| process.exit_status().is_none())
-        {
-            return Err(Error::AlreadyRunning {
-                server: self.cluster.name(),
-            });
-        }
-        *slot = Some(Arc::new(self.cluster.launch()?));
-        Ok(())
+        self.server.start_again(|| self.cluster.launch())
     }
 
     /// Stops and starts again.
@@ -197,11 +187,7 @@ impl Postgres {
     /// # Errors
     /// When it does not run, or a process is still there after 10 s.
     pub fn kill9(&self) -> Result<()> {
-        let process = self.current()?;
-        match process.kill_tree() {
-            true => Ok(()),
-            false => Err(process.unmoved(self.cluster.name(), "SIGKILL", &self.cluster.log)),
-        }
+        self.server.kill9()
     }
 
     /// SIGSTOP to all its processes: connections stay open and nobody answers.
@@ -209,11 +195,7 @@ impl Postgres {
     /// # Errors
     /// When it does not run, or has not stopped after 10 s.
     pub fn pause(&self) -> Result<()> {
-        let process = self.current()?;
-        match process.pause_tree() {
-            true => Ok(()),
-            false => Err(process.unmoved(self.cluster.name(), "SIGSTOP", &self.cluster.log)),
-        }
+        self.server.pause()
     }
 
     /// SIGCONT to all its processes.
@@ -221,27 +203,13 @@ impl Postgres {
     /// # Errors
     /// When it does not run.
     pub fn resume(&self) -> Result<()> {
-        self.current().map(|process| process.resume_tree())
-    }
-
-    fn current(&self) -> Result<Arc<ServerProcess>> {
-        let process = self
-            .slot()
-            .clone()
-            .filter(|process| process.exit_status().is_none());
-        process.ok_or_else(|| Error::NotRunning {
-            server: self.cluster.name(),
-        })
-    }
-
-    fn slot(&self) -> MutexGuard<'_, Option<Arc<ServerProcess>>> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+        self.server.resume()
     }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        if let Ok(process) = self.current() {
+        if let Ok(process) = self.server.current() {
             process.resume_tree();
             process.signal(Signal::QUIT);
             if process.wait(DROP_WITHIN).is_none() {

@@ -16,18 +16,9 @@ use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::feed::{self, Connection};
 
+/// Of `replay` and `drop`.
 #[derive(Args)]
-pub(super) struct ReplayArgs {
-    #[command(flatten)]
-    pub scope: Scope,
-    #[command(flatten)]
-    choice: ChoiceArgs,
-    #[command(flatten)]
-    request: RequestArgs,
-}
-
-#[derive(Args)]
-pub(super) struct DropArgs {
+pub(super) struct LettersArgs {
     #[command(flatten)]
     pub scope: Scope,
     #[command(flatten)]
@@ -116,13 +107,13 @@ struct RequestArgs {
     timeout: u64,
 }
 
-pub(super) async fn replay(args: &ReplayArgs, pipeline: &Pipeline) -> Result<(), Problem> {
+pub(super) async fn replay(args: &LettersArgs, pipeline: &Pipeline) -> Result<(), Problem> {
     let replay = |filter| Command::DlqReplay { filter };
     let target = args.choice.target(pipeline, replay)?;
     request(&args.scope, &args.request, pipeline, &target).await
 }
 
-pub(super) async fn drop_letters(args: &DropArgs, pipeline: &Pipeline) -> Result<(), Problem> {
+pub(super) async fn drop_letters(args: &LettersArgs, pipeline: &Pipeline) -> Result<(), Problem> {
     let drop = |filter| Command::DlqDrop { filter };
     let target = args.choice.target(pipeline, drop)?;
     request(&args.scope, &args.request, pipeline, &target).await
@@ -184,7 +175,7 @@ async fn request(
     let parked = Parked::read(pipeline).await?;
     let outcome = Outcome::of(target, &id, pipeline, &parked)?;
     tell_outcome(scope.json, &mut document, &outcome, target, &parked);
-    Ok(())
+    outcome.shortfall(target, &parked).map_or(Ok(()), Err)
 }
 
 fn written(command: &Command) -> Result<Value, Failure> {
@@ -291,20 +282,13 @@ fn tell_outcome(
             format!("published {} events", outcome.published)
         }
     }];
-    if outcome.again > 0 {
-        lines.push(format!(
-            "{} failed again, and are new dead letters",
-            outcome.again
-        ));
-    }
     lines.extend(outcome.left.advice());
     if let Command::DlqRelease { service, key } = &target.command {
         let is_parked = parked.contains(service, key);
         document["parked"] = is_parked.into();
-        lines.push(match is_parked {
-            true => "the key is parked again".to_owned(),
-            false => "the key goes on".to_owned(),
-        });
+        if !is_parked {
+            lines.push("the key goes on".to_owned());
+        }
     }
     tell(json, document, &lines);
 }

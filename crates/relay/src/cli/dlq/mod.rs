@@ -34,11 +34,11 @@ enum DlqCommand {
     /// Count open dead letters and parked keys.
     Stats(stats::StatsArgs),
     /// Publish dead letters, once what was wrong is repaired.
-    Replay(change::ReplayArgs),
+    Replay(change::LettersArgs),
     /// Publish the events of a parked key, and let it go on.
     Release(change::ReleaseArgs),
     /// Give dead letters up.
-    Drop(change::DropArgs),
+    Drop(change::LettersArgs),
 }
 
 /// Which pipeline, and how its answers are shown.
@@ -77,9 +77,30 @@ fn with(
     })
 }
 
-/// The dead letters of a service, or of all.
+/// The dead letters of a service, or of all. A topic that is missing is told, for it seems empty; where all
+/// are, there is nothing to look at.
 fn survey(pipeline: &Pipeline, service: Option<&str>) -> Result<Survey, Failure> {
+    let reader = Reader::open(pipeline)?;
+    let topics = topics(pipeline, service);
+    let missing = reader.missing(&topics)?;
+    if !missing.is_empty() {
+        let names = missing.join(", ");
+        let message = format!("dead-letter topics that do not exist, or may not be seen: {names}");
+        let failure = Failure::new("dead-letter-topic", message);
+        match missing.len() == topics.len() {
+            true => return Err(failure),
+            false => Problem::from(failure).report(),
+        }
+    }
+    Survey::of(reader, topics)
+}
+
+/// As [`survey`], of topics that have been looked at.
+fn survey_again(pipeline: &Pipeline, service: Option<&str>) -> Result<Survey, Failure> {
+    Survey::of(Reader::open(pipeline)?, topics(pipeline, service))
+}
+
+fn topics(pipeline: &Pipeline, service: Option<&str>) -> Vec<String> {
     let topics = pipeline.dead_letter_topics(service).into_iter();
-    let topics = topics.map(str::to_owned).collect();
-    Survey::of(Reader::open(pipeline)?, topics)
+    topics.map(str::to_owned).collect()
 }

@@ -6,10 +6,15 @@ use delivery::{Command, Filter, RecordKey};
 use envelope::dead_letter::Entry;
 use serde_json::{Value, json};
 
-use super::survey;
+use super::{survey, survey_again};
+use crate::cli::problem::Problem;
 use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::sink::read_latest;
+
+/// What there is to do where a request has not brought about what was asked for.
+const AGAIN: &str = "Look at the reasons with `outboxd dlq list`, repair what they name, and give the command \
+     again, with another --request-id or none.";
 
 /// A command, and the letters that it is about.
 pub(super) struct Target {
@@ -197,7 +202,7 @@ impl Outcome {
         parked: &Parked,
     ) -> Result<Self, Failure> {
         let filter = &target.filter;
-        let survey = survey(pipeline, filter.service.as_deref())?;
+        let survey = survey_again(pipeline, filter.service.as_deref())?;
         let mut outcome = Self::default();
         let mut replayed = 0_u64;
         for resolution in survey.resolutions().filter(|r| r.request == request) {
@@ -216,5 +221,73 @@ impl Outcome {
         })?;
         outcome.published = replayed.saturating_sub(outcome.again);
         Ok(outcome)
+    }
+
+    /// What was asked for and has not come about, so that the exit code tells it too.
+    pub fn shortfall(&self, target: &Target, parked: &Parked) -> Option<Problem> {
+        let failed_again = (self.again > 0).then(|| {
+            format!(
+                "{} events failed again, and are new dead letters",
+                self.again
+            )
+        });
+        let still_parked = match &target.command {
+            Command::DlqRelease { service, key } if parked.contains(service, key) => {
+                Some(format!("key {key} of service {service} is parked still"))
+            }
+            Command::DlqRelease { .. }
+            | Command::DlqReplay { .. }
+            | Command::DlqDrop { .. }
+            | Command::Replay { .. } => None,
+        };
+        let told: Vec<_> = failed_again.into_iter().chain(still_parked).collect();
+        (!told.is_empty()).then(|| Problem::new(told.join("; "), AGAIN))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release() -> Target {
+        Target {
+            command: Command::DlqRelease {
+                service: "bank".into(),
+                key: "k".into(),
+            },
+            filter: Filter::default(),
+        }
+    }
+
+    fn replay() -> Target {
+        let filter = Filter::default();
+        Target {
+            command: Command::DlqReplay {
+                filter: filter.clone(),
+            },
+            filter,
+        }
+    }
+
+    #[test]
+    fn what_failed_again_is_told_by_the_exit_code() {
+        let parked = Parked([("bank".to_owned(), "k".into())].into());
+        let none = Parked(HashSet::new());
+        let told = |target: &Target, again, parked: &Parked| {
+            let outcome = Outcome {
+                published: 1,
+                again,
+                ..Outcome::default()
+            };
+            outcome.shortfall(target, parked).map(|p| p.message)
+        };
+        assert_eq!(told(&replay(), 0, &parked), None);
+        assert_eq!(told(&release(), 0, &none), None);
+        let again = "2 events failed again, and are new dead letters";
+        assert_eq!(told(&replay(), 2, &parked).as_deref(), Some(again));
+        let still = "key k of service bank is parked still";
+        assert_eq!(told(&release(), 0, &parked).as_deref(), Some(still));
+        let both = format!("{again}; {still}");
+        assert_eq!(told(&release(), 2, &parked), Some(both));
     }
 }

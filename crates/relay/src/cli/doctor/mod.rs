@@ -3,6 +3,7 @@
 //! It changes nothing and disturbs no running relay: it does not stream, and the only
 //! transactional id that it acquires is one of its own.
 
+mod consumers;
 mod report;
 mod server;
 mod slot;
@@ -131,6 +132,7 @@ async fn examine_database(catalog: &Catalog, pipeline: &Pipeline, checks: &mut V
     checks.extend(tables::check(catalog, pipeline).await);
     add_news(checks, write_back(catalog, pipeline).await);
     if pipeline.sink == SinkKind::Kafka {
+        checks.push(tables::check_control(catalog, pipeline).await);
         checks.extend(slot::check(catalog, pipeline).await);
     }
     has_walsender
@@ -160,6 +162,7 @@ async fn examine_kafka(pipeline: &Pipeline, named: &[String], checks: &mut Vec<C
     checks.push(Check::ok("brokers", brokers));
     checks.extend(topics::check(&cluster, pipeline, named).await);
     checks.push(check_transactions(pipeline).await);
+    checks.extend(consumers::check(&cluster, pipeline).await);
     cluster
         .topics
         .contains_key(&pipeline.kafka.checkpoint_topic)

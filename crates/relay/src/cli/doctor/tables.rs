@@ -8,6 +8,7 @@ use crate::cli::database::{all, quote};
 use crate::cli::doctor::report::Check;
 use crate::config::Pipeline;
 use crate::failure::Failure;
+use crate::feed;
 use crate::source::catalog::Catalog;
 use crate::source::publication::PublicationFacts;
 
@@ -45,6 +46,19 @@ pub(super) async fn check(catalog: &Catalog, pipeline: &Pipeline) -> Vec<Check> 
         Err(failure) => checks.push(Check::fail("publication", failure)),
     }
     checks
+}
+
+/// Events flow without schema `outboxd`, but nothing can be asked of the relay.
+pub(super) async fn check_control(catalog: &Catalog, pipeline: &Pipeline) -> Check {
+    let name = "control";
+    let checked = async {
+        feed::require(catalog, "what operators ask of the relay").await?;
+        feed::require_published(catalog, &pipeline.postgres.publication).await
+    };
+    match checked.await {
+        Ok(()) => Check::ok(name, "requests of operators reach the relay"),
+        Err(failure) => Check::fail(name, failure).softened(),
+    }
 }
 
 async fn check_table(

@@ -1,14 +1,15 @@
 //! An event as `tail` shows it.
 
 use envelope::dead_letter::Found;
-use envelope::{EVENT_ID_HEADER, POSITION_HEADER, TYPE_HEADER};
+use envelope::{EVENT_ID_HEADER, POSITION_HEADER, TYPE_HEADER, published_again};
 use rdkafka::Message;
-use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::message::BorrowedMessage;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::TailArgs;
 use crate::telemetry::now_ms;
+use crate::topics;
 
 /// An event as it is shown.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -38,26 +39,20 @@ struct Envelope {
 impl Event {
     /// `None` if it is no event: somebody else's record, or what has become of a dead letter.
     pub fn read(message: &BorrowedMessage<'_>) -> Option<Self> {
-        let headers: Vec<_> = message
-            .headers()?
-            .iter()
-            .map(|h| (h.key, h.value))
-            .collect();
-        let text = |name: &str| {
-            let found = headers.iter().find(|(found, _)| *found == name)?;
-            std::str::from_utf8(found.1?).ok().map(str::to_owned)
-        };
-        let dead = match Found::read(&headers) {
+        let headers = topics::headers(message);
+        let (dead, headers) = match Found::read(&headers) {
             Some(Found::Resolution { .. }) => return None,
-            Some(Found::Entry(entry)) => Some(entry.class.to_owned()),
-            None => None,
+            Some(Found::Entry(entry)) => (Some(entry.class.to_owned()), entry.headers),
+            None => (None, headers),
         };
+        let text = |name: &str| topics::text(&headers, name).map(str::to_owned);
         let value = message.payload().unwrap_or_default();
         let envelope: Option<Envelope> = serde_json::from_slice(value).ok();
         let (occurred_at, transfer_id) =
             envelope.map_or((None, None), |e| (e.occurred_at, e.transfer_id));
         let at_ms = message.timestamp().to_millis().unwrap_or(0);
         let position = text(POSITION_HEADER).unwrap_or_default();
+        let (_, replay) = published_again(&headers, &position);
         Some(Self {
             place: format!(
                 "{}/{}:{}",
@@ -74,7 +69,7 @@ impl Event {
             key: message
                 .key()
                 .map(|key| String::from_utf8_lossy(key).into_owned()),
-            replay: text("replay").filter(|_| position.starts_with("0/0:")),
+            replay: replay.map(str::to_owned),
             position,
             bytes: value.len(),
             dead,
