@@ -230,13 +230,28 @@ impl Default for Log {
     }
 }
 
-/// Export of traces by OTLP.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Export by OTLP.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Otlp {
     /// Base URL of a collector that takes OTLP over HTTP; nothing is exported without one.
     pub endpoint: Option<String>,
     /// Of the events without a trace of their own, the part that gets one: 0 to 1.
     pub sample_ratio: f64,
+    /// Whether metrics are exported.
+    pub metrics: bool,
+    /// How often.
+    pub metrics_interval: Duration,
+}
+
+impl Default for Otlp {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            sample_ratio: 0.0,
+            metrics: false,
+            metrics_interval: Duration::from_secs(30),
+        }
+    }
 }
 
 /// Form of a log line.

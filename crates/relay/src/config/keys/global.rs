@@ -81,8 +81,8 @@ pub(in super::super) static GLOBAL: &[Key<Config>] = &[
         |c| Field::MaybeText(&mut c.otlp.endpoint),
         Allowed::Texts("an http or https URL", is_http_url),
         "Base URL of a collector that takes OTLP over HTTP, to which a span per published event is sent. The \
-         variables OTEL_EXPORTER_OTLP_HEADERS, _TIMEOUT and _COMPRESSION hold as OpenTelemetry defines them.",
-        "no traces",
+         variables OTEL_EXPORTER_OTLP_HEADERS and _TIMEOUT hold as OpenTelemetry defines them.",
+        "nothing is exported",
         "\"http://localhost:4318\"",
     ),
     key(
@@ -91,6 +91,18 @@ pub(in super::super) static GLOBAL: &[Key<Config>] = &[
         Allowed::Factor(0.0, 1.0),
         "Of the events without a trace of their own, the part that gets one. Events that come with a `traceparent` \
          have a span if, and only if, that is sampled.",
+    ),
+    key(
+        "otlp.metrics",
+        |c| Field::Flag(&mut c.otlp.metrics),
+        Allowed::Anything,
+        "Sends what `/metrics` shows to that collector too; needs `endpoint`.",
+    ),
+    key(
+        "otlp.metrics_interval",
+        |c| Field::Time(&mut c.otlp.metrics_interval),
+        Allowed::Time(Duration::from_secs(1), Duration::from_secs(3600)),
+        "How often.",
     ),
 ];
 
