@@ -5,9 +5,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -32,12 +34,34 @@ impl Received {
     }
 }
 
+/// One log line. Its service is the relay: nothing else logs to a collector.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Where in the program it comes from.
+    pub target: String,
+    /// The line.
+    pub record: LogRecord,
+}
+
+impl Line {
+    /// An attribute that is a text.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        text_of(&self.record.attributes, name)
+    }
+
+    /// What it says.
+    pub fn message(&self) -> Option<&str> {
+        text(self.record.body.as_ref())
+    }
+}
+
 /// What has been received.
 #[derive(Debug, Default)]
 struct Kept {
     spans: Vec<Received>,
     /// The last ones of each service.
     metrics: Vec<(String, Vec<Metric>)>,
+    lines: Vec<Line>,
 }
 
 /// A collector that listens until the process ends.
@@ -81,6 +105,11 @@ impl Collector {
             .map(|(_, metrics)| metrics.clone())
             .unwrap_or_default()
     }
+
+    /// All log lines that have been received.
+    pub fn lines(&self) -> Vec<Line> {
+        lock(&self.kept).lines.clone()
+    }
 }
 
 fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
@@ -94,6 +123,7 @@ fn serve(socket: TcpStream, kept: &Mutex<Kept>) -> Result<()> {
         match path.as_str() {
             "/v1/traces" => keep_spans(&body, kept)?,
             "/v1/metrics" => keep_metrics(&body, kept)?,
+            "/v1/logs" => keep_lines(&body, kept)?,
             other => bail!("nothing of OTLP goes to {other}"),
         }
         let head =
@@ -156,6 +186,20 @@ fn keep_metrics(body: &[u8], kept: &Mutex<Kept>) -> Result<()> {
     Ok(())
 }
 
+fn keep_lines(body: &[u8], kept: &Mutex<Kept>) -> Result<()> {
+    let request = ExportLogsServiceRequest::decode(body).context("not what OTLP exports")?;
+    let resources = request.resource_logs.into_iter();
+    for scope in resources.flat_map(|resource_logs| resource_logs.scope_logs) {
+        let target = scope.scope.unwrap_or_default().name;
+        let lines = scope.log_records.into_iter().map(|record| Line {
+            target: target.clone(),
+            record,
+        });
+        lock(kept).lines.extend(lines);
+    }
+    Ok(())
+}
+
 fn service_of(resource: Option<Resource>) -> String {
     let attributes = resource.unwrap_or_default().attributes;
     let service = text_of(&attributes, "service.name");
@@ -164,7 +208,11 @@ fn service_of(resource: Option<Resource>) -> String {
 
 fn text_of<'a>(attributes: &'a [KeyValue], name: &str) -> Option<&'a str> {
     let found = attributes.iter().find(|attribute| attribute.key == name)?;
-    match found.value.as_ref()?.value.as_ref()? {
+    text(found.value.as_ref())
+}
+
+fn text(value: Option<&AnyValue>) -> Option<&str> {
+    match value?.value.as_ref()? {
         Value::StringValue(text) => Some(text),
         _ => None,
     }

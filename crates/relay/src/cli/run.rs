@@ -15,7 +15,7 @@ use crate::admin::{self, Shown, Tls};
 use crate::config::{Admin, Config, Otlp, SinkKind};
 use crate::failure;
 use crate::pipeline::{self, Context};
-use crate::telemetry::{Collector, Metrics, MetricsExport, Spans, Vitals, init_logging};
+use crate::telemetry::{Collector, LogExport, Metrics, MetricsExport, Spans, Vitals, init_logging};
 
 /// What may be left to do once every pipeline has had its time to drain.
 const EXIT_COURTESY: Duration = Duration::from_secs(3);
@@ -41,7 +41,8 @@ pub(super) struct RunArgs {
 pub(super) fn run(args: &RunArgs) -> Result<(), Exit> {
     let config = args.settings.load()?;
     let collector = Collector::of(&config.otlp).map_err(|e| unloggable(&e))?;
-    init_logging(&config.log).map_err(|e| unloggable(&e))?;
+    let logs = export_logs(&config.otlp, collector.as_ref())?;
+    init_logging(&config.log, logs.as_ref()).map_err(|e| unloggable(&e))?;
     let runtime = start_runtime()?;
     let consent = Consent {
         adopt_slot: args.adopt_slot,
@@ -59,7 +60,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Exit> {
     let export = export_metrics(&config.otlp, collector.as_ref(), &shown)?;
     let outcome = runtime.block_on(serve(&config, contexts, shown));
     runtime.shutdown_background();
-    end_exports(spans, export);
+    end_exports(spans, export, logs);
     outcome
 }
 
@@ -99,6 +100,12 @@ fn contexts(
     contexts.collect()
 }
 
+fn export_logs(otlp: &Otlp, collector: Option<&Collector>) -> Result<Option<LogExport>, Exit> {
+    let collector = collector.filter(|_| otlp.logs);
+    let started = collector.map(LogExport::start).transpose();
+    started.map_err(|e| unloggable(&e))
+}
+
 fn export_spans(otlp: &Otlp, collector: Option<&Collector>) -> Result<Option<Spans>, Exit> {
     let started = collector.map(|collector| Spans::start(collector, otlp.sample_ratio));
     started.transpose().map_err(|e| {
@@ -125,13 +132,16 @@ fn export_metrics(
 }
 
 /// Side by side, for each waits for a collector that may be silent.
-fn end_exports(spans: Option<Spans>, metrics: Option<MetricsExport>) {
+fn end_exports(spans: Option<Spans>, metrics: Option<MetricsExport>, logs: Option<LogExport>) {
     thread::scope(|scope| {
         if let Some(spans) = spans {
             scope.spawn(move || spans.end());
         }
         if let Some(metrics) = metrics {
             scope.spawn(move || metrics.end());
+        }
+        if let Some(logs) = logs {
+            scope.spawn(move || logs.end());
         }
     });
 }

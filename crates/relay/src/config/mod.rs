@@ -241,6 +241,8 @@ pub struct Otlp {
     pub metrics: bool,
     /// How often.
     pub metrics_interval: Duration,
+    /// Whether log lines are exported.
+    pub logs: bool,
 }
 
 impl Default for Otlp {
@@ -250,6 +252,7 @@ impl Default for Otlp {
             sample_ratio: 0.0,
             metrics: false,
             metrics_interval: Duration::from_secs(30),
+            logs: false,
         }
     }
 }

@@ -104,7 +104,7 @@ fn check_otlp(scope: &Scope<Config>, faults: &mut Faults) {
     if otlp.endpoint.is_some() || scope.is_given("otlp.endpoint") {
         return;
     }
-    let asked = [("otlp.metrics", otlp.metrics)];
+    let asked = [("otlp.metrics", otlp.metrics), ("otlp.logs", otlp.logs)];
     for (path, _) in asked.into_iter().filter(|(_, is_asked)| *is_asked) {
         let fault = Fault::new(
             "needs otlp.endpoint",

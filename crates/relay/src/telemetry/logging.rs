@@ -7,17 +7,20 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::LogExport;
 use crate::config::{Log, LogFormat, Pipeline};
 
 /// Clients that report their errors to the driver, which logs them once: their own lines would
 /// repeat them, or call the end of a partition an error.
 const SILENCED: &str = "pgwire_replication=off,tokio_postgres=off,librdkafka=off,rdkafka=off";
 
-/// Starts logging to standard error.
-pub fn init(log: &Log) -> Result<(), String> {
+/// Starts logging to standard error, and to a collector if there is an `export`.
+pub fn init(log: &Log, export: Option<&LogExport>) -> Result<(), String> {
     let directives = format!("{},{SILENCED}", log.level);
     let filter = EnvFilter::try_new(directives).map_err(|e| format!("log.level: {e}"))?;
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry()
+        .with(filter)
+        .with(export.map(LogExport::layer));
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let started = match log.format {
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),

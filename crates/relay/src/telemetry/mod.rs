@@ -26,7 +26,7 @@ pub use consumer_lag::{ConsumerLags, ConsumerShown, GroupLag, TopicLag};
 pub use dead_letters::log_dead_letters;
 pub use logging::{init as init_logging, log_published};
 pub use metrics::{Metrics, PipelineMetrics};
-pub use otlp::{Collector, MetricsExport, Spans};
+pub use otlp::{Collector, LogExport, MetricsExport, Spans};
 pub(crate) use publishing::is_streamed;
 pub use reference::reference;
 pub use state::{Role, State};

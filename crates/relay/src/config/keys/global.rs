@@ -104,6 +104,12 @@ pub(in super::super) static GLOBAL: &[Key<Config>] = &[
         Allowed::Time(Duration::from_secs(1), Duration::from_secs(3600)),
         "How often.",
     ),
+    key(
+        "otlp.logs",
+        |c| Field::Flag(&mut c.otlp.logs),
+        Allowed::Anything,
+        "Sends the lines of the log to that collector too; needs `endpoint`.",
+    ),
 ];
 
 fn is_http_url(text: &str) -> bool {

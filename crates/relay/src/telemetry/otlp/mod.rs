@@ -1,7 +1,8 @@
 //! OpenTelemetry: what is exported to a collector, by OTLP over HTTP (protobuf).
 //!
 //! ```text
-//!  events ──► spans ───── queue of the SDK ──────────┐
+//!  events ──► spans ────── queue of the SDK ─────────┐
+//!  log lines ─► records ── queue of the SDK ─────────┤
 //!  registry ─► exposition text ─► points, at times ──┼──► collector
 //! ```
 //!
@@ -11,6 +12,7 @@
 mod collector;
 mod exposition;
 mod headers;
+mod logs;
 mod metrics;
 mod outage;
 mod points;
@@ -19,6 +21,7 @@ mod spans;
 use std::time::Duration;
 
 pub use collector::Collector;
+pub use logs::LogExport;
 pub use metrics::MetricsExport;
 pub use spans::Spans;
 
