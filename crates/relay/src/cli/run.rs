@@ -42,7 +42,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Exit> {
     let config = args.settings.load()?;
     let collector = Collector::of(&config.otlp).map_err(|e| unloggable(&e))?;
     let logs = export_logs(&config.otlp, collector.as_ref())?;
-    init_logging(&config.log, logs.as_ref()).map_err(|e| unloggable(&e))?;
+    let repeats = init_logging(&config.log, logs.as_ref()).map_err(|e| unloggable(&e))?;
     let runtime = start_runtime()?;
     let consent = Consent {
         adopt_slot: args.adopt_slot,
@@ -60,6 +60,9 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Exit> {
     let export = export_metrics(&config.otlp, collector.as_ref(), &shown)?;
     let outcome = runtime.block_on(serve(&config, contexts, shown));
     runtime.shutdown_background();
+    if let Some(repeats) = repeats {
+        repeats.end();
+    }
     end_exports(spans, export, logs);
     outcome
 }

@@ -218,6 +218,8 @@ pub struct Log {
     pub level: String,
     /// One line per event.
     pub events: bool,
+    /// Like lines that are written in a minute; 0 for all of them.
+    pub repeats: u32,
 }
 
 impl Default for Log {
@@ -226,6 +228,7 @@ impl Default for Log {
             format: LogFormat::Json,
             level: "info".into(),
             events: false,
+            repeats: 20,
         }
     }
 }

@@ -76,6 +76,14 @@ pub(in super::super) static GLOBAL: &[Key<Config>] = &[
         Allowed::Anything,
         "Writes one line per event with its eventId and transferId. Payloads are never written.",
     ),
+    key(
+        "log.repeats",
+        |c| Field::Whole(&mut c.log.repeats),
+        Allowed::Whole(0, 1_000_000),
+        "How many like lines are written in a minute: of the same place in the program, message, pipeline, `code` and \
+         `class`. One more then tells how many were left out (`left_out`). 0 leaves none out; none is ever left out of \
+         `log.events`, debug and trace.",
+    ),
     open_key(
         "otlp.endpoint",
         |c| Field::MaybeText(&mut c.otlp.endpoint),
@@ -102,7 +110,7 @@ pub(in super::super) static GLOBAL: &[Key<Config>] = &[
         "otlp.metrics_interval",
         |c| Field::Time(&mut c.otlp.metrics_interval),
         Allowed::Time(Duration::from_secs(1), Duration::from_secs(3600)),
-        "How often.",
+        "How often metrics are sent.",
     ),
     key(
         "otlp.logs",
