@@ -1,20 +1,21 @@
 //! `outboxd run`.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::Args;
 use delivery::{Consent, Fingerprint};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{Exit, Settings};
 use crate::admin::{self, Shown, Tls};
-use crate::config::{Admin, Config, SinkKind};
+use crate::config::{Admin, Config, Otlp, SinkKind};
 use crate::failure;
 use crate::pipeline::{self, Context};
-use crate::telemetry::{Metrics, Spans, Vitals, init_logging};
+use crate::telemetry::{Collector, LogExport, Metrics, MetricsExport, Spans, Vitals, init_logging};
 
 /// What may be left to do once every pipeline has had its time to drain.
 const EXIT_COURTESY: Duration = Duration::from_secs(3);
@@ -39,57 +40,118 @@ pub(super) struct RunArgs {
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Exit> {
     let config = args.settings.load()?;
-    init_logging(&config.log).map_err(|e| {
-        eprintln!("outboxd: {e}");
-        Exit::Config
-    })?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("admin")
-        .enable_all()
-        .build()
-        .map_err(|e| {
-            tracing::error!(error = %e, "the runtime could not be started");
-            Exit::Failure
-        })?;
+    let collector = Collector::of(&config.otlp).map_err(|e| unloggable(&e))?;
+    let logs = export_logs(&config.otlp, collector.as_ref())?;
+    let repeats = init_logging(&config.log, logs.as_ref()).map_err(|e| unloggable(&e))?;
+    let runtime = start_runtime()?;
     let consent = Consent {
         adopt_slot: args.adopt_slot,
         publication: args.accept_publication,
         exceptions: args.accept_exceptions,
     };
-    let spans = Spans::start(&config.otlp).map_err(|e| {
-        tracing::error!(error = e, "traces can't be exported: correct otlp.endpoint");
-        Exit::Config
-    })?;
-    let outcome = runtime.block_on(serve(&config, consent, spans.clone()));
-    runtime.shutdown_background();
-    if let Some(spans) = spans {
-        spans.end();
-    }
-    outcome
-}
-
-async fn serve(config: &Config, consent: Consent, spans: Option<Spans>) -> Result<(), Exit> {
-    let (shutdown_tx, shutdown) = watch::channel(false);
+    let spans = export_spans(&config.otlp, collector.as_ref())?;
     let metrics = Metrics::new();
-    let contexts: Vec<Context> = config
-        .pipelines
-        .iter()
-        .map(|pipeline| Context {
-            consent,
-            log_events: config.log.events,
-            spans: spans.clone(),
-            shutdown_timeout: config.shutdown_timeout,
-            vitals: Arc::new(Vitals::new(pipeline)),
-            metrics: metrics.pipeline(pipeline),
-            pipeline: pipeline.clone(),
-        })
-        .collect();
+    let contexts = contexts(&config, consent, spans.as_ref(), &metrics);
     let shown = contexts
         .iter()
         .map(|c| (Arc::clone(&c.vitals), c.metrics.clone()))
         .collect();
-    start_admin(config, Shown::new(metrics, shown)).await?;
+    let shown = Shown::new(metrics, shown);
+    let export = export_metrics(&config.otlp, collector.as_ref(), &shown)?;
+    let outcome = runtime.block_on(serve(&config, contexts, shown));
+    runtime.shutdown_background();
+    if let Some(repeats) = repeats {
+        repeats.end();
+    }
+    end_exports(spans, export, logs);
+    outcome
+}
+
+/// Without a log there is still the terminal.
+fn unloggable(error: &str) -> Exit {
+    eprintln!("outboxd: {error}");
+    Exit::Config
+}
+
+fn start_runtime() -> Result<Runtime, Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("admin")
+        .enable_all()
+        .build();
+    runtime.map_err(|e| {
+        tracing::error!(error = %e, "the runtime could not be started");
+        Exit::Failure
+    })
+}
+
+fn contexts(
+    config: &Config,
+    consent: Consent,
+    spans: Option<&Spans>,
+    metrics: &Metrics,
+) -> Vec<Context> {
+    let contexts = config.pipelines.iter().map(|pipeline| Context {
+        consent,
+        log_events: config.log.events,
+        spans: spans.cloned(),
+        shutdown_timeout: config.shutdown_timeout,
+        vitals: Arc::new(Vitals::new(pipeline)),
+        metrics: metrics.pipeline(pipeline),
+        pipeline: pipeline.clone(),
+    });
+    contexts.collect()
+}
+
+fn export_logs(otlp: &Otlp, collector: Option<&Collector>) -> Result<Option<LogExport>, Exit> {
+    let collector = collector.filter(|_| otlp.logs);
+    let started = collector.map(LogExport::start).transpose();
+    started.map_err(|e| unloggable(&e))
+}
+
+fn export_spans(otlp: &Otlp, collector: Option<&Collector>) -> Result<Option<Spans>, Exit> {
+    let started = collector.map(|collector| Spans::start(collector, otlp.sample_ratio));
+    started.transpose().map_err(|e| {
+        tracing::error!(error = e, "traces can't be exported: correct otlp.endpoint");
+        Exit::Config
+    })
+}
+
+fn export_metrics(
+    otlp: &Otlp,
+    collector: Option<&Collector>,
+    shown: &Shown,
+) -> Result<Option<MetricsExport>, Exit> {
+    let Some(collector) = collector.filter(|_| otlp.metrics) else {
+        return Ok(None);
+    };
+    let shown = shown.clone();
+    let expose = move || shown.metrics.expose(&shown.pipelines);
+    let started = MetricsExport::start(collector, otlp.metrics_interval, expose);
+    started.map(Some).map_err(|e| {
+        tracing::error!(error = %e, "the thread that exports metrics could not be started");
+        Exit::Failure
+    })
+}
+
+/// Side by side, for each waits for a collector that may be silent.
+fn end_exports(spans: Option<Spans>, metrics: Option<MetricsExport>, logs: Option<LogExport>) {
+    thread::scope(|scope| {
+        if let Some(spans) = spans {
+            scope.spawn(move || spans.end());
+        }
+        if let Some(metrics) = metrics {
+            scope.spawn(move || metrics.end());
+        }
+        if let Some(logs) = logs {
+            scope.spawn(move || logs.end());
+        }
+    });
+}
+
+async fn serve(config: &Config, contexts: Vec<Context>, shown: Shown) -> Result<(), Exit> {
+    let (shutdown_tx, shutdown) = watch::channel(false);
+    start_admin(config, shown).await?;
     let threads = start_pipelines(contexts, &shutdown)?;
     await_signal().await;
     tracing::info!("shutting down");

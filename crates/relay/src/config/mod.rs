@@ -218,6 +218,8 @@ pub struct Log {
     pub level: String,
     /// One line per event.
     pub events: bool,
+    /// Like lines that are written in a minute; 0 for all of them.
+    pub repeats: u32,
 }
 
 impl Default for Log {
@@ -226,17 +228,36 @@ impl Default for Log {
             format: LogFormat::Json,
             level: "info".into(),
             events: false,
+            repeats: 20,
         }
     }
 }
 
-/// Export of traces by OTLP.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Export by OTLP.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Otlp {
     /// Base URL of a collector that takes OTLP over HTTP; nothing is exported without one.
     pub endpoint: Option<String>,
     /// Of the events without a trace of their own, the part that gets one: 0 to 1.
     pub sample_ratio: f64,
+    /// Whether metrics are exported.
+    pub metrics: bool,
+    /// How often.
+    pub metrics_interval: Duration,
+    /// Whether log lines are exported.
+    pub logs: bool,
+}
+
+impl Default for Otlp {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            sample_ratio: 0.0,
+            metrics: false,
+            metrics_interval: Duration::from_secs(30),
+            logs: false,
+        }
+    }
 }
 
 /// Form of a log line.

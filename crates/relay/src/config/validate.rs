@@ -35,6 +35,7 @@ pub(super) fn finish(draft: &Draft, sources: &Sources<'_>, faults: &mut Faults) 
         .collect();
     check_unique(&scopes, &pipelines, faults);
     check_consumers(draft, faults);
+    check_otlp(&draft.global, faults);
     let checkpoints: Vec<_> = pipelines
         .iter()
         .map(|pipeline| pipeline.kafka.checkpoint_topic.clone())
@@ -94,6 +95,23 @@ fn admin(scope: &Scope<Config>, sources: &Sources<'_>, faults: &mut Faults) -> A
         None => {}
     }
     admin
+}
+
+/// What is asked for needs somewhere to go.
+fn check_otlp(scope: &Scope<Config>, faults: &mut Faults) {
+    let otlp = &scope.draft.otlp;
+    // A faulty endpoint is reported as that.
+    if otlp.endpoint.is_some() || scope.is_given("otlp.endpoint") {
+        return;
+    }
+    let asked = [("otlp.metrics", otlp.metrics), ("otlp.logs", otlp.logs)];
+    for (path, _) in asked.into_iter().filter(|(_, is_asked)| *is_asked) {
+        let fault = Fault::new(
+            "needs otlp.endpoint",
+            "give the URL of a collector, or set this to false",
+        );
+        scope.fault(scope.place(path), path, fault, faults);
+    }
 }
 
 fn pipeline(scope: &PipelineScope, sources: &Sources<'_>, faults: &mut Faults) -> Pipeline {

@@ -1,4 +1,4 @@
-//! What the outside sees: vitals for the admin endpoints, metrics, and log lines.
+//! What the outside sees: vitals for the admin endpoints, metrics, log lines and spans.
 
 mod activity;
 mod consumer_lag;
@@ -7,11 +7,12 @@ mod labels;
 mod lag;
 mod logging;
 mod metrics;
+mod otlp;
 mod outlook;
 mod publishing;
 mod reference;
+mod repeats;
 mod slot;
-mod spans;
 mod standing;
 mod state;
 mod stop;
@@ -26,9 +27,10 @@ pub use consumer_lag::{ConsumerLags, ConsumerShown, GroupLag, TopicLag};
 pub use dead_letters::log_dead_letters;
 pub use logging::{init as init_logging, log_published};
 pub use metrics::{Metrics, PipelineMetrics};
+pub use otlp::{Collector, LogExport, MetricsExport, Spans};
 pub(crate) use publishing::is_streamed;
 pub use reference::reference;
-pub use spans::Spans;
+pub use repeats::Repeats;
 pub use state::{Role, State};
 pub use stop::News;
 pub use table::{Exposed, Kind, METRICS, Metric};

@@ -76,13 +76,21 @@ pub(in super::super) static GLOBAL: &[Key<Config>] = &[
         Allowed::Anything,
         "Writes one line per event with its eventId and transferId. Payloads are never written.",
     ),
+    key(
+        "log.repeats",
+        |c| Field::Whole(&mut c.log.repeats),
+        Allowed::Whole(0, 1_000_000),
+        "How many like lines are written in a minute: of the same place in the program, message, pipeline, `code` and \
+         `class`. One more then tells how many were left out (`left_out`). 0 leaves none out; none is ever left out of \
+         `log.events`, debug and trace.",
+    ),
     open_key(
         "otlp.endpoint",
         |c| Field::MaybeText(&mut c.otlp.endpoint),
         Allowed::Texts("an http or https URL", is_http_url),
         "Base URL of a collector that takes OTLP over HTTP, to which a span per published event is sent. The \
-         variables OTEL_EXPORTER_OTLP_HEADERS, _TIMEOUT and _COMPRESSION hold as OpenTelemetry defines them.",
-        "no traces",
+         variables OTEL_EXPORTER_OTLP_HEADERS and _TIMEOUT hold as OpenTelemetry defines them.",
+        "nothing is exported",
         "\"http://localhost:4318\"",
     ),
     key(
@@ -91,6 +99,24 @@ pub(in super::super) static GLOBAL: &[Key<Config>] = &[
         Allowed::Factor(0.0, 1.0),
         "Of the events without a trace of their own, the part that gets one. Events that come with a `traceparent` \
          have a span if, and only if, that is sampled.",
+    ),
+    key(
+        "otlp.metrics",
+        |c| Field::Flag(&mut c.otlp.metrics),
+        Allowed::Anything,
+        "Sends what `/metrics` shows to that collector too; needs `endpoint`.",
+    ),
+    key(
+        "otlp.metrics_interval",
+        |c| Field::Time(&mut c.otlp.metrics_interval),
+        Allowed::Time(Duration::from_secs(1), Duration::from_secs(3600)),
+        "How often metrics are sent.",
+    ),
+    key(
+        "otlp.logs",
+        |c| Field::Flag(&mut c.otlp.logs),
+        Allowed::Anything,
+        "Sends the lines of the log to that collector too; needs `endpoint`.",
     ),
 ];
 

@@ -51,6 +51,23 @@ fn keys_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn what_is_exported_needs_a_collector() {
+    for key in ["metrics", "logs"] {
+        let text = format!("otlp.{key} = true\n{LEAST}");
+        let found = message(&Given {
+            toml: Some(&text),
+            ..Given::default()
+        });
+        let expected = format!(
+            "otlp.{key}: needs otlp.endpoint\n    remedy: give the URL of a collector, or set this to false"
+        );
+        assert!(found.contains(&expected), "{found}");
+        let endpoint = "otlp.endpoint = 'http://localhost:4318'\n";
+        from_toml(&format!("{endpoint}{text}"));
+    }
+}
+
+#[test]
 fn what_is_decrypted_needs_one_keyring() {
     check(
         "decrypt.topics = ['recon.*']",

@@ -1,4 +1,4 @@
-//! OpenTelemetry: a span for each published event, in the trace of the service that wrote it.
+//! A span for each published event, in the trace of the service that wrote it.
 //!
 //! ```text
 //!  service's span ──► row's headers.traceparent ──► Kafka header traceparent ──► consumer's span
@@ -18,15 +18,14 @@ use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{Span as _, SpanKind, Status, TraceContextExt, Tracer, TracerProvider};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
-use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 
-use crate::config::{Otlp, Pipeline};
+use super::{Collector, LAST_EXPORT};
+use crate::config::Pipeline;
+use crate::telemetry::is_streamed;
 
 const TRACEPARENT: &str = "traceparent";
-/// What is not exported by then at the end is lost, for an end must not wait for a collector.
-const LAST_EXPORT: Duration = Duration::from_secs(2);
 
 /// Makes and exports spans. Clones share one exporter: a thread of its own with a bounded queue, which drops
 /// spans rather than hold events up.
@@ -39,40 +38,29 @@ pub struct Spans {
 }
 
 impl Spans {
-    /// Starts exporting; `None` without an endpoint. To be called outside an async runtime.
+    /// Starts exporting; of the events without a trace of their own, `sample_ratio` get one.
     ///
     /// # Errors
-    /// The endpoint is no URL, or the client for it can't be made.
-    pub fn start(otlp: &Otlp) -> Result<Option<Self>, String> {
-        let Some(endpoint) = &otlp.endpoint else {
-            return Ok(None);
-        };
-        // The client takes the process's one; whoever was first has chosen.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::blocking::Client::builder()
-            .build()
-            .map_err(|e| format!("otlp.endpoint: {e}"))?;
+    /// The endpoint is no URL.
+    pub fn start(collector: &Collector, sample_ratio: f64) -> Result<Self, String> {
         let exporter = SpanExporter::builder()
             .with_http()
-            .with_http_client(client)
-            .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+            .with_http_client(collector.client.clone())
+            .with_endpoint(collector.url("traces"))
             .build()
             .map_err(|e| format!("otlp.endpoint: {e}"))?;
-        let sampler = Sampler::TraceIdRatioBased(otlp.sample_ratio);
-        let resource = Resource::builder()
-            .with_service_name("outboxd")
-            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+        let sampler = Sampler::TraceIdRatioBased(sample_ratio);
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
             .with_sampler(Sampler::ParentBased(Box::new(sampler)))
-            .with_resource(resource.build())
+            .with_resource(collector.resource.clone())
             .build();
-        Ok(Some(Self {
+        Ok(Self {
             tracer: provider.tracer("outboxd"),
             provider,
             propagator: Arc::default(),
-            samples_new: otlp.sample_ratio > 0.0,
-        }))
+            samples_new: sample_ratio > 0.0,
+        })
     }
 
     /// A window is durable.
@@ -130,7 +118,7 @@ impl Spans {
 fn began(record: &Record<'_>, now: SystemTime) -> SystemTime {
     let micros = u64::try_from(record.commit_time.unix_micros()).unwrap_or_default();
     let committed = SystemTime::UNIX_EPOCH + Duration::from_micros(micros);
-    match super::is_streamed(record) {
+    match is_streamed(record) {
         true => committed.min(now),
         false => now,
     }
