@@ -15,9 +15,11 @@ use crate::pipeline;
 use crate::sink::kafka;
 use crate::source::catalog::Catalog;
 
-/// How long a new topic may take to be known to the brokers.
-const TOPIC_PATIENCE: Duration = Duration::from_secs(10);
-const TOPIC_POLL: Duration = Duration::from_millis(100);
+/// How long a new topic may take to be known to the brokers, and a broker that has just started to take part.
+const PATIENCE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(100);
+/// How long whatever passes by itself may keep the slot from being created.
+const SLOT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a statement.
 pub(super) async fn sql(catalog: &Catalog, statement: &str) -> Result<(), Problem> {
@@ -54,17 +56,34 @@ pub(super) async fn topic(
     for (name, value) in &plan.settings {
         topic = topic.set(name, value);
     }
-    let created = cluster.admin().create_topics([&topic], &options()).await;
-    let created = created.map_err(|e| kafka::failure(&attempt, &e))?;
-    for result in created {
-        match result {
-            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((_, code)) => return Err(not_created(&attempt, plan, code)),
+    // A broker that has just started counts once the controller has heard of it.
+    let may_count_yet = usize::try_from(plan.replicas).is_ok_and(|n| n <= cluster.brokers.len());
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(code) = create(cluster, &topic, &attempt).await? {
+        let is_early = may_count_yet && code == RDKafkaErrorCode::InvalidReplicationFactor;
+        if !is_early || Instant::now() > deadline {
+            return Err(not_created(&attempt, plan, code));
         }
+        tokio::time::sleep(POLL).await;
     }
     await_topic(pipeline, &plan.name)
         .await
         .map_err(Problem::from)
+}
+
+/// Asks for a topic; what the brokers have against it.
+async fn create(
+    cluster: &Cluster,
+    topic: &NewTopic<'_>,
+    attempt: &str,
+) -> Result<Result<(), RDKafkaErrorCode>, Failure> {
+    let created = cluster.admin().create_topics([topic], &options()).await;
+    let created = created.map_err(|e| kafka::failure(attempt, &e))?;
+    let refused = created.into_iter().find_map(|result| match result {
+        Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => None,
+        Err((_, code)) => Some(code),
+    });
+    Ok(refused.map_or(Ok(()), Err))
 }
 
 fn not_created(attempt: &str, plan: &TopicPlan, code: RDKafkaErrorCode) -> Problem {
@@ -82,7 +101,7 @@ fn not_created(attempt: &str, plan: &TopicPlan, code: RDKafkaErrorCode) -> Probl
 }
 
 async fn await_topic(pipeline: &Pipeline, name: &str) -> Result<(), Failure> {
-    let deadline = Instant::now() + TOPIC_PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let cluster = Cluster::connect(pipeline).await?;
         let topic = cluster.topics.get(name).copied().unwrap_or_default();
@@ -93,13 +112,22 @@ async fn await_topic(pipeline: &Pipeline, name: &str) -> Result<(), Failure> {
             let message = format!("topic {name} was created, but no broker leads it yet");
             return Err(Failure::new("kafka-unreachable", message));
         }
-        tokio::time::sleep(TOPIC_POLL).await;
+        tokio::time::sleep(POLL).await;
     }
 }
 
 /// Creates the slot, in the order that a start needs: intent, slot, genesis.
 pub(super) async fn slot(pipeline: &Pipeline) -> Result<(), Problem> {
-    let created = pipeline::bootstrap(pipeline).await;
+    let deadline = Instant::now() + SLOT_PATIENCE;
+    let created = loop {
+        match pipeline::bootstrap(pipeline).await {
+            // As a start of the relay would: what is done is found again.
+            Err(failure) if failure.is_transient() && Instant::now() < deadline => {
+                tokio::time::sleep(POLL).await;
+            }
+            created => break created,
+        }
+    };
     match created {
         Ok(_) => Ok(()),
         Err(failure) if failure.code.name == "replication-denied" => Err(Problem {
