@@ -87,5 +87,8 @@ fn what_the_package_takes_is_there() {
             None => root().join("crates/relay").join(from).is_file(),
         };
         assert!(known, "{from}");
+        // The service runs as a user of its own, which is made for the time that it runs.
+        let is_program = asset[1] == "usr/bin/";
+        assert_eq!(asset[2], if is_program { "755" } else { "644" }, "{from}");
     }
 }

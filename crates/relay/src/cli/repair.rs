@@ -22,8 +22,8 @@ pub(super) struct RepairArgs {
     /// Do it: make another slot, and publish what is unpublished before its stream.
     #[arg(long)]
     apply: bool,
-    /// Repair though slot and checkpoint agree: after transaction-missing and transaction-foreign,
-    /// which only the stream tells.
+    /// Repair though slot and checkpoint agree: after feed-lost, transaction-missing and
+    /// transaction-foreign, which a look at slot and checkpoint does not show.
     #[arg(long)]
     anyway: bool,
     /// Look at records of the topics that were committed from this time on (by default at all), and,
@@ -125,8 +125,8 @@ fn nothing(json: bool) {
     match json {
         true => println!("null"),
         false => println!(
-            "nothing to repair: slot and checkpoint agree. After transaction-missing or \
-             transaction-foreign, which only the stream tells, give --anyway"
+            "nothing to repair: slot and checkpoint agree. After feed-lost, transaction-missing or \
+             transaction-foreign, which they do not show, give --anyway"
         ),
     }
 }

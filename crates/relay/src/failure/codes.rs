@@ -241,7 +241,7 @@ pub static CODES: &[Code] = &[
         "The table has no column for the time of the event, so the age of a row is not known.",
         "Map a timestamptz column with columns.occurred_at, or leave retention.period out.",
     ),
-    // Slot and identity.
+    // Requests, feeds and repairs.
     stopped(
         "control-missing",
         "The tables of schema outboxd do not exist: backfill, repair, replay and dlq keep their rows and requests there.",
@@ -262,6 +262,7 @@ pub static CODES: &[Code] = &[
         "`outboxd repair --apply` was begun and did not come to its end. Nothing is published until it does.",
         "Run `outboxd repair --apply` again: it begins anew, with what it knew before.",
     ),
+    // Slot and identity.
     stopped(
         "slot-missing",
         "The replication slot was dropped. WAL written since is not held for outboxd.",

@@ -87,9 +87,13 @@ pub(in super::super) static GLOBAL: &[Key<Config>] = &[
     open_key(
         "otlp.endpoint",
         |c| Field::MaybeText(&mut c.otlp.endpoint),
-        Allowed::Texts("an http or https URL", is_http_url),
-        "Base URL of a collector that takes OTLP over HTTP, to which a span per published event is sent. The \
-         variables OTEL_EXPORTER_OTLP_HEADERS and _TIMEOUT hold as OpenTelemetry defines them.",
+        Allowed::Texts(
+            "an http or https URL without user and password",
+            is_http_url,
+        ),
+        "Base URL of a collector that takes OTLP over HTTP: it gets a span per published event, and what `metrics` and \
+         `logs` say. Credentials belong into OTEL_EXPORTER_OTLP_HEADERS; that and OTEL_EXPORTER_OTLP_TIMEOUT hold as \
+         OpenTelemetry defines them.",
         "nothing is exported",
         "\"http://localhost:4318\"",
     ),
@@ -125,7 +129,8 @@ fn is_http_url(text: &str) -> bool {
         .iter()
         .find_map(|scheme| text.strip_prefix(scheme));
     rest.is_some_and(|rest| {
-        !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace)
+        let authority = rest.split('/').next().unwrap_or_default();
+        !authority.is_empty() && !authority.contains('@') && !rest.contains(char::is_whitespace)
     })
 }
 

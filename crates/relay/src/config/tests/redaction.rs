@@ -6,7 +6,7 @@ use crate::config::{Overrides, print};
 const SECRET: &str = "hunter2";
 
 /// Lines that hold a secret where one belongs, or where somebody could put one by mistake.
-const LINES: [&str; 31] = [
+const LINES: [&str; 32] = [
     "postgres.password = 'hunter2'",
     "postgres.password = ['hunter2']",
     "postgres.password = { hunter2 = 'hunter2' }",
@@ -38,6 +38,7 @@ const LINES: [&str; 31] = [
     "decrypt = { topics = ['recon.*'], keyring = ['hunter2'] }",
     "decrypt = { topics = ['recon.*'], keyring = '{\"keys\":[{\"kty\":\"oct\",\"kid\":\"a\",\"alg\":\"dir\",\"k\":\"hunter2\"}]}' }",
     "kafka.properties.sasl.oauthbearer.token.endpoint.url = 'https://me:hunter2@idp/token'",
+    "otlp.endpoint = 'https://me:hunter2@collector:4318'",
 ];
 
 fn check(given: &Given<'_>, what: &str) {
