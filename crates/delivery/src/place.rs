@@ -99,7 +99,11 @@ impl Places {
     }
 }
 
-/// Keys whose letters all were streamed, in every partition in the order of their positions.
+/// Clocks of servers that follow each other are not further apart, milliseconds.
+const CLOCKS_APART_MS: i64 = 5 * 60_000;
+
+/// Keys whose letters all were streamed, in every partition in the order of their positions, which times do
+/// not contradict: positions of two histories, before a restore and after it, can't be compared.
 fn told_by_position(places: &[Place]) -> HashSet<Option<u64>> {
     let mut newest: HashMap<(Option<u64>, i32), Position> = HashMap::new();
     let mut told: HashSet<_> = places.iter().map(|place| place.key).collect();
@@ -109,6 +113,16 @@ fn told_by_position(places: &[Place]) -> HashSet<Option<u64>> {
         if position.is_none() || before > position {
             told.remove(&place.key);
         }
+    }
+    let mut ordered: Vec<_> = places.iter().map(|p| (p.key, p.time.1, p.time.0)).collect();
+    ordered.sort_unstable();
+    let mut latest: HashMap<Option<u64>, i64> = HashMap::new();
+    for (key, _, time) in ordered {
+        let latest = latest.entry(key).or_insert(time);
+        if *latest - time > CLOCKS_APART_MS {
+            told.remove(&key);
+        }
+        *latest = time.max(*latest);
     }
     told
 }
@@ -257,6 +271,12 @@ mod tests {
             ((1, 0), "0/40:0", 40),
         ];
         assert_eq!(order(restored), [(1, 0), (0, 0), (0, 1)]);
+        let from_a_backup = [
+            ((0, 0), "5/50:0", 50),
+            ((0, 1), "5/60:0", 60),
+            ((1, 0), "0/30:0", 3_600_000),
+        ];
+        assert_eq!(order(from_a_backup), [(0, 0), (0, 1), (1, 0)]);
     }
 
     #[test]

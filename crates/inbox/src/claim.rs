@@ -5,19 +5,21 @@ use std::collections::HashSet;
 use deadpool_postgres::Transaction;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 
 use crate::failure::Failure;
 
-/// In the order of the ids: two transactions that claim the same ones can't wait for each other.
+/// New ids, and the transaction. In the order of the ids: two transactions that claim the same ones can't wait for each other.
 const CLAIM: &str = "INSERT INTO inbox (event_id, consumer) \
-    SELECT id, $2 FROM unnest($1::text[]) AS given (id) ON CONFLICT DO NOTHING RETURNING event_id";
+    SELECT id, $2 FROM unnest($1::text[]) AS given (id) ON CONFLICT DO NOTHING \
+    RETURNING event_id, pg_current_xact_id()::text";
 
-/// Refused if the partition is handled beyond the first event already: by another consumer, to which the
+/// The transaction. Refused if the partition is handled beyond the first event already: by another consumer, to which the
 /// partition has gone.
 const ADVANCE: &str = "INSERT INTO inbox_offsets AS stored \
     (consumer, topic, partition_id, next_offset) VALUES ($1, $2, $3, $5) \
     ON CONFLICT (consumer, topic, partition_id) DO UPDATE SET next_offset = excluded.next_offset \
-    WHERE stored.next_offset <= $4";
+    WHERE stored.next_offset <= $4 RETURNING pg_current_xact_id()::text";
 
 const STORED: &str =
     "SELECT topic, partition_id, next_offset FROM inbox_offsets WHERE consumer = $1";
@@ -31,27 +33,42 @@ pub(crate) struct Stretch {
     pub last: i64,
 }
 
-/// Claims these events, and says which were new.
+/// What keeps events from being handled twice, in a transaction that is not committed yet.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    /// Ids that nobody had claimed.
+    pub new: HashSet<String>,
+    /// The transaction that they stand in; empty without any.
+    pub xid: String,
+}
+
+/// Claims these events.
 pub(crate) async fn claim(
     tx: &Transaction<'_>,
     consumer: &str,
     ids: &[&str],
-) -> Result<HashSet<String>, Error> {
+) -> Result<Claims, Failure> {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
     ids.dedup();
-    let statement = tx.prepare_cached(CLAIM).await?;
-    let rows = tx.query(&statement, &[&ids, &consumer]).await?;
-    rows.into_iter().map(|row| row.try_get(0)).collect()
+    let asked = async {
+        let statement = tx.prepare_cached(CLAIM).await?;
+        let mut claims = Claims::default();
+        for row in tx.query(&statement, &[&ids, &consumer]).await? {
+            claims.new.insert(row.try_get(0)?);
+            claims.xid = row.try_get(1)?;
+        }
+        Ok(claims)
+    };
+    asked.await.map_err(Failure::of_inbox)
 }
 
-/// Stores that a stretch is handled; whether this consumer still is the one to do so.
+/// Stores that a stretch is handled, and in which transaction; `None` if another consumer is the one to do so.
 pub(crate) async fn advance(
     tx: &Transaction<'_>,
     consumer: &str,
     stretch: &Stretch,
-) -> Result<bool, Error> {
-    let statement = tx.prepare_cached(ADVANCE).await?;
+) -> Result<Option<String>, Failure> {
     let next = stretch.last + 1;
     let Stretch {
         topic,
@@ -59,39 +76,48 @@ pub(crate) async fn advance(
         first,
         ..
     } = stretch;
-    let rows = tx
-        .execute(&statement, &[&consumer, topic, partition, first, &next])
-        .await?;
-    Ok(rows == 1)
+    let asked = async {
+        let statement = tx.prepare_cached(ADVANCE).await?;
+        let values: [&(dyn ToSql + Sync); 5] = [&consumer, topic, partition, first, &next];
+        let row = tx.query_opt(&statement, &values).await?;
+        row.map(|row| row.try_get(0)).transpose()
+    };
+    asked.await.map_err(Failure::of_inbox)
 }
 
 /// Topic, partition, and the offset from which it is not handled yet.
 pub(crate) type Stored = (String, i32, i64);
 
-/// The claims stand, and the commit will be durable when it is answered, as the offset that follows
-/// it is: a session may be set to answer earlier.
-const INTACT: &str = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL, \
-    CASE current_setting('synchronous_commit') WHEN 'off' \
+/// Whether the transaction still is the one with the claims. And the commit will be durable when it is
+/// answered, as the offset that follows it is: a session may be set to answer earlier.
+const INTACT: &str = "SELECT pg_current_xact_id_if_assigned()::text IS NOT DISTINCT FROM $1, \
+    CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') \
     THEN set_config('synchronous_commit', 'on', true) END";
+
+/// Why a handler's transaction can't be committed.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// The handler has ended it. Claims without effect, or effects without claims, may be committed.
+    Ended,
+    Failed(Failure),
+}
 
 /// Refuses a transaction in which a handler has hidden a failure: Postgres answers its COMMIT with a
 /// ROLLBACK, which is no error.
-pub(crate) async fn require_intact(tx: &Transaction<'_>) -> Result<(), Failure> {
+pub(crate) async fn require_intact(tx: &Transaction<'_>, xid: &str) -> Result<(), Broken> {
     let asked = async {
         let statement = tx.prepare_cached(INTACT).await?;
-        tx.query_one(&statement, &[]).await?.try_get(0)
+        tx.query_one(&statement, &[&xid]).await?.try_get(0)
     };
     match asked.await {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Failure::transient(
-            "the handler has ended the transaction, which is not its own: leave COMMIT and ROLLBACK to the consumer",
-        )),
+        Ok(false) => Err(Broken::Ended),
         Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
-            Err(Failure::transient(
+            Err(Broken::Failed(Failure::transient(
                 "a statement of the handler has failed, and the handler went on: return its error, or use a savepoint",
-            ))
+            )))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(Broken::Failed(Failure::of_inbox(error))),
     }
 }
 
@@ -152,7 +178,7 @@ mod tests {
         ] {
             let tx = client.transaction().await.unwrap();
             assert_eq!(
-                advance(&tx, "c", &handled).await.unwrap(),
+                advance(&tx, "c", &handled).await.unwrap().is_some(),
                 is_first,
                 "{handled:?}"
             );

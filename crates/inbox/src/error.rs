@@ -59,6 +59,20 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A handler has ended the transaction that is the consumer's.
+    #[error(
+        "a handler has ended its transaction, at event {event_id} in {topic} [{partition}] at offset {offset} or behind it in the batch: leave COMMIT and ROLLBACK to the consumer, and look for what it has committed without its inbox row, or the other way round"
+    )]
+    TransactionEnded {
+        /// The first event of the transaction.
+        event_id: String,
+        /// Its topic.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+    },
     /// There is no handler for a type, and the consumer is to stop then.
     #[error(
         "event {event_id} in {topic} [{partition}] at offset {offset} is of type {event_type}, for which there is no handler; add one with Handlers::on, or choose Unknown::Skip or Unknown::DeadLetter"

@@ -78,6 +78,22 @@ impl Failure {
         }
     }
 
+    /// Of a statement of the consumer's own. Whatever is wrong with the table, the role or the server, no event
+    /// is to blame; only an id may be one that Postgres refuses (classes 22 and 54).
+    pub(crate) fn of_inbox(error: tokio_postgres::Error) -> Self {
+        let kind = match error.code().and_then(|code| code.code().get(..2)) {
+            Some("40") => Kind::Conflict,
+            Some("22" | "54") => Kind::Counted,
+            Some(_) => Kind::Unavailable,
+            // Not from the server.
+            None => kind_of_database(&error),
+        };
+        Self {
+            kind,
+            source: error.into(),
+        }
+    }
+
     /// The class of its dead letter.
     pub(crate) fn class(&self) -> &'static str {
         match self.kind {

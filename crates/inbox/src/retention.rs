@@ -138,6 +138,10 @@ async fn horizon_of(
     Ok(horizon)
 }
 
+/// Brokers look for segments that are too old at times (`log.retention.check.interval.ms`, 5 minutes by
+/// default), and remove files a while after.
+const REMOVAL_TAKES: Duration = Duration::from_secs(3600);
+
 /// A segment goes as a whole, when its last event is old enough.
 fn kept_for(topic: &str, value: impl Fn(&str) -> Option<String>) -> Result<Duration, String> {
     if value("cleanup.policy").is_some_and(|policy| policy == "compact") {
@@ -151,7 +155,8 @@ fn kept_for(topic: &str, value: impl Fn(&str) -> Option<String>) -> Result<Durat
     };
     let kept = u64::try_from(retention_ms).map(Duration::from_millis);
     let kept = kept.map_err(|_| format!("topic {topic} keeps events for ever"))?;
-    Ok(kept.saturating_add(Duration::from_millis(segment_ms.unsigned_abs())))
+    let segment = Duration::from_millis(segment_ms.unsigned_abs());
+    Ok(kept.saturating_add(segment).saturating_add(REMOVAL_TAKES))
 }
 
 #[cfg(test)]
@@ -174,7 +179,10 @@ mod tests {
                 settings.get(name).map(|value| (*value).to_owned())
             })
         };
-        assert_eq!(kept("60000", "delete"), Ok(Duration::from_secs(70)));
+        assert_eq!(
+            kept("60000", "delete"),
+            Ok(Duration::from_secs(70) + REMOVAL_TAKES)
+        );
         assert!(kept("-1", "delete").unwrap_err().contains("for ever"));
         assert!(kept("60000", "compact").unwrap_err().contains("for ever"));
         assert!(kept_for("t", |_| None).unwrap_err().contains("not known"));

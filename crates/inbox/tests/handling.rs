@@ -264,7 +264,6 @@ async fn nothing_is_a_dead_letter_because_a_key_store_is_away() {
 async fn goes_on(event: Event<Settled>, tx: &Transaction<'_>) -> Result<(), Failure> {
     match event.payload.amount {
         1 => drop(tx.execute("INSERT INTO nowhere VALUES (1)", &[]).await),
-        2 => tx.batch_execute("ROLLBACK").await?,
         _ => post(event, tx).await?,
     }
     Ok(())
@@ -277,18 +276,58 @@ async fn a_handler_can_not_hide_that_its_transaction_has_failed() {
     let events = [settled("t1", 5), settled("t2", 1), settled("t3", 5)];
     let delivered = deliveries.deliver_all(&events).await;
     assert_eq!([&delivered[0], &delivered[2]], [&Delivered::Handled; 2]);
-    let ended = deliveries.deliver(&settled("t4", 2)).await;
-    for (delivered, says) in [
-        (&delivered[1], "went on"),
-        (&ended, "has ended the transaction"),
-    ] {
-        dead(delivered, "attempts-exhausted", 5);
-        assert!(format!("{delivered:?}").contains(says), "{delivered:?}");
-    }
+    dead(&delivered[1], "attempts-exhausted", 5);
+    let said = format!("{:?}", delivered[1]);
+    assert!(said.contains("went on"), "{said}");
     assert_eq!(
         (bank.entries(), bank.claims()),
         ("t1,t3".to_owned(), "2".to_owned())
     );
+}
+
+/// What an event's transfer id says is run as SQL.
+async fn ends(event: Event<Settled>, tx: &Transaction<'_>) -> Result<(), Failure> {
+    tx.batch_execute(event.transfer_id().unwrap_or_default())
+        .await?;
+    match event.payload.amount {
+        1 => Err(Failure::permanent("and fails")),
+        _ => Ok(()),
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_ends_its_transaction_stops_the_consumer() {
+    let bank = Bank::start();
+    let deliveries = bank.deliveries(Handlers::new().on("settled", ends));
+    for sql in ["ROLLBACK", "COMMIT", "COMMIT; BEGIN", "ROLLBACK; BEGIN"] {
+        for amount in [1, 5] {
+            // The second one's claim may be committed with the first one's.
+            let events = [settled(sql, amount), settled("SELECT 1", 5)];
+            for delivered in deliveries.deliver_all(&events).await {
+                let said = format!("{delivered:?}");
+                assert!(
+                    said.contains("Undecided") && said.contains("has ended its transaction"),
+                    "{sql}: {said}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_event_is_blamed_for_a_table_that_is_missing() {
+    let bank = Bank::start();
+    let deliveries = bank.deliveries(Handlers::new().on("settled", post));
+    let event = settled("t1", 5);
+    let rename = |sql| bank.server.sql("postgres", sql).unwrap();
+    rename("ALTER TABLE inbox RENAME TO elsewhere");
+    let delivered = deliveries.deliver(&event).await;
+    assert!(
+        matches!(&delivered, Delivered::Undecided(why) if why.contains("inbox")),
+        "{delivered:?}"
+    );
+    rename("ALTER TABLE elsewhere RENAME TO inbox");
+    assert_eq!(deliveries.deliver(&event).await, Delivered::Handled);
 }
 
 #[tokio::test]

@@ -82,6 +82,11 @@ impl Worker {
             let (at, failure) = match tried {
                 Tried::Done => continue,
                 Tried::Moved => return run.report_moved(),
+                Tried::Ended => {
+                    let error = ended(&run.items[range.start]);
+                    run.stop(range.start, error);
+                    return run.report(None);
+                }
                 Tried::Failed(_, failure) if failure.kind == Kind::Unavailable => {
                     return run.report(Some(failure));
                 }
@@ -89,6 +94,9 @@ impl Worker {
             };
             if range.len() > 1 {
                 ranges.extend(run::divide(&range, at).into_iter().rev());
+            } else if run.items[range.start].is_passed_over() {
+                // It is a dead letter already: that its offset can't be stored is not its fault.
+                return run.report(Some(failure));
             } else if let Some(again) = self.alone_failed(&mut run, range.start, failure).await {
                 match again {
                     Ok(()) => ranges.push(range),
@@ -209,5 +217,14 @@ impl Worker {
             attempt = item.attempts.failed(), error = %failure, ?wait, "event is tried again"
         );
         run.again(at, wait);
+    }
+}
+
+fn ended(first: &Item) -> Error {
+    Error::TransactionEnded {
+        event_id: first.content.event_id().to_owned(),
+        topic: first.source.topic.to_string(),
+        partition: first.source.partition,
+        offset: first.source.offset,
     }
 }

@@ -55,6 +55,8 @@ pub(super) enum Tried {
     Failed(Option<usize>, Failure),
     /// Refused: another consumer was faster.
     Moved,
+    /// A handler has ended the transaction.
+    Ended,
 }
 
 /// A batch while it is handled.

@@ -11,7 +11,7 @@ use event::envelope::Envelope;
 use futures_util::FutureExt;
 
 use super::{Content, How, Item, Once, Run, Tried, Worker};
-use crate::claim::{self, Stretch};
+use crate::claim::{self, Broken, Claims, Stretch};
 use crate::event::Opened;
 use crate::failure::Failure;
 use crate::handler::{AnyHandler, Failed};
@@ -22,12 +22,22 @@ use crate::trace;
 enum Undone {
     Failed(Option<usize>, Failure),
     Moved,
+    Ended,
 }
 
-impl<E: Into<Failure>> From<E> for Undone {
+impl From<Broken> for Undone {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Ended => Self::Ended,
+            Broken::Failed(failure) => Self::Failed(None, failure),
+        }
+    }
+}
+
+impl From<Failure> for Undone {
     /// Of no event in particular.
-    fn from(error: E) -> Self {
-        Self::Failed(None, error.into())
+    fn from(failure: Failure) -> Self {
+        Self::Failed(None, failure)
     }
 }
 
@@ -36,6 +46,8 @@ impl<E: Into<Failure>> From<E> for Undone {
 struct Done {
     handled: Vec<usize>,
     duplicates: Vec<usize>,
+    /// The transaction, if it claims something.
+    xid: String,
 }
 
 impl Worker {
@@ -59,6 +71,7 @@ impl Worker {
                     }
                 }
                 Err(Undone::Moved) => return Tried::Moved,
+                Err(Undone::Ended) => return Tried::Ended,
                 Err(Undone::Failed(at, failure)) => return Tried::Failed(at, failure),
             }
         }
@@ -91,20 +104,20 @@ impl Worker {
         live: &[usize],
     ) -> Result<Done, Undone> {
         let mut client = self.pool.get().await.map_err(Failure::unavailable)?;
-        let tx = client.transaction().await?;
+        let tx = client.transaction().await.map_err(Failure::of_inbox)?;
         let live = events(items, live);
         let done = match self.once {
             Once::Inbox => self.claim(&tx, &live).await?,
             Once::Offsets => {
-                for stretch in stretches(items, free) {
-                    if !claim::advance(&tx, &self.consumer, &stretch).await? {
-                        return Err(Undone::Moved);
-                    }
-                }
-                Done {
+                let mut done = Done {
                     handled: live.iter().map(|(at, _)| *at).collect(),
-                    duplicates: Vec::new(),
+                    ..Done::default()
+                };
+                for stretch in stretches(items, free) {
+                    let advanced = claim::advance(&tx, &self.consumer, &stretch).await?;
+                    done.xid = advanced.ok_or(Undone::Moved)?;
                 }
+                done
             }
         };
         let new: HashSet<usize> = done.handled.iter().copied().collect();
@@ -113,11 +126,14 @@ impl Worker {
             let event = self.opened(&items[at], envelope);
             opened.push(event.map_err(|failure| Undone::Failed(Some(at), failure))?);
         }
-        self.handle(&tx, &opened, &done.handled).await?;
+        let handled = self.handle(&tx, &opened, &done.handled).await;
         if !opened.is_empty() {
-            claim::require_intact(&tx).await?;
+            match claim::require_intact(&tx, &done.xid).await {
+                Err(Broken::Ended) => return Err(Undone::Ended),
+                intact => handled.and(intact.map_err(Undone::from))?,
+            }
         }
-        tx.commit().await?;
+        tx.commit().await.map_err(Failure::from)?;
         Ok(done)
     }
 
@@ -131,8 +147,11 @@ impl Worker {
             .iter()
             .map(|(_, event)| event.event_id.as_str())
             .collect();
-        let mut new = claim::claim(tx, &self.consumer, &ids).await?;
-        let mut done = Done::default();
+        let Claims { mut new, xid } = claim::claim(tx, &self.consumer, &ids).await?;
+        let mut done = Done {
+            xid,
+            ..Done::default()
+        };
         for (at, envelope) in live {
             match new.remove(&envelope.event_id) {
                 true => done.handled.push(*at),

@@ -119,13 +119,16 @@ async fn await_topic(pipeline: &Pipeline, name: &str) -> Result<(), Failure> {
 /// Creates the slot, in the order that a start needs: intent, slot, genesis.
 pub(super) async fn slot(pipeline: &Pipeline) -> Result<(), Problem> {
     let deadline = Instant::now() + SLOT_PATIENCE;
+    let mut failed = None;
     let created = loop {
-        match pipeline::bootstrap(pipeline).await {
-            // As a start of the relay would: what is done is found again.
-            Err(failure) if failure.is_transient() && Instant::now() < deadline => {
+        match (pipeline::bootstrap(pipeline).await, failed) {
+            (Err(failure), _) if failure.is_transient() && Instant::now() < deadline => {
+                failed = Some(failure);
                 tokio::time::sleep(POLL).await;
             }
-            created => break created,
+            // The slot is of an attempt that did not come to its end: `run` goes on with that.
+            (Ok(false), Some(failure)) => break Err(failure),
+            (created, _) => break created,
         }
     };
     match created {

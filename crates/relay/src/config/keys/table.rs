@@ -84,7 +84,7 @@ pub(in super::super) static TABLE: &[Key<TableDraft>] = &[
         "columns.id",
         |t| Field::Text(&mut t.columns.id),
         IDENTIFIER,
-        "Column of the event's id, unique in the table.",
+        "Column of the event's id, unique in the table, and over all tables whose topics one consumer reads.",
     ),
     key(
         "columns.event_type",

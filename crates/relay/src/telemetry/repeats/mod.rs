@@ -55,7 +55,12 @@ impl Repeats {
 
 impl<S: Subscriber> Layer<S> for Repeats {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
-        if !is_limited(event) || lock(&self.tally).admits(kind(event), Instant::now()) {
+        if !is_limited(event) {
+            return true;
+        }
+        // Before the lock: what is formatted may log.
+        let kind = kind(event);
+        if lock(&self.tally).admits(kind, Instant::now()) {
             return true;
         }
         // Full means that it is awake already.
@@ -80,6 +85,7 @@ fn kind(event: &Event<'_>) -> Kind {
         pipeline: None,
         code: None,
         class: None,
+        about: None,
     };
     event.record(&mut kind);
     kind
@@ -92,6 +98,7 @@ impl Kind {
             "pipeline" => Some(&mut self.pipeline),
             "code" => Some(&mut self.code),
             "class" => Some(&mut self.class),
+            "group" | "request" => Some(&mut self.about),
             _ => None,
         }
     }
@@ -136,6 +143,7 @@ fn tell((kind, left_out): &(Kind, u64)) {
                 pipeline = kind.pipeline,
                 code = kind.code,
                 class = kind.class,
+                about = kind.about,
                 left_out,
                 within_s = PERIOD.as_secs(),
                 "{message}"

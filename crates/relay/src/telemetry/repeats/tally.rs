@@ -22,6 +22,8 @@ pub struct Kind {
     pub code: Option<String>,
     /// Why an event is a dead letter.
     pub class: Option<String>,
+    /// The consumer group or request that the line is about: it may be the only one about that.
+    pub about: Option<String>,
 }
 
 impl Kind {
@@ -32,6 +34,7 @@ impl Kind {
             pipeline: None,
             code: None,
             class: None,
+            about: None,
             ..self
         }
     }
@@ -126,6 +129,7 @@ mod tests {
             pipeline: Some("outbox".into()),
             code: None,
             class: None,
+            about: None,
         }
     }
 
