@@ -223,60 +223,57 @@ mod tests {
         assert_eq!(ordered(&letters), order);
     }
 
-    #[test]
-    fn a_transaction_whose_letters_went_to_two_partitions_goes_by_position() {
+    /// Letters of one key: place, position and time.
+    fn order_of(letters: [((i32, i64), &str, i64); 3]) -> Vec<(i32, i64)> {
         let mut places = Places::default();
-        for (place, position) in [((0, 0), "0/10:1"), ((0, 1), "0/10:3"), ((1, 0), "0/10:2")] {
+        for (place, position, time) in letters {
             let entry = Entry {
                 position,
                 ..Entry::default()
             };
-            places.push((0, place.0, place.1), &entry, Some(b"k"), 5);
+            places.push((0, place.0, place.1), &entry, Some(b"k"), time);
         }
-        let order = places.in_order();
-        let order: Vec<_> = order.iter().map(|p| (p.partition, p.offset)).collect();
+        let ordered = places.in_order();
+        ordered.iter().map(|p| (p.partition, p.offset)).collect()
+    }
+
+    #[test]
+    fn a_transaction_whose_letters_went_to_two_partitions_goes_by_position() {
+        let order = order_of([
+            ((0, 0), "0/10:1", 5),
+            ((0, 1), "0/10:3", 5),
+            ((1, 0), "0/10:2", 5),
+        ]);
         assert_eq!(order, [(0, 0), (1, 0), (0, 1)]);
     }
 
     #[test]
     fn positions_tell_the_order_where_a_server_with_a_slower_clock_was_promoted() {
-        let order = |letters: [((i32, i64), &str, i64); 3]| {
-            let mut places = Places::default();
-            for (place, position, time) in letters {
-                let entry = Entry {
-                    position,
-                    ..Entry::default()
-                };
-                places.push((0, place.0, place.1), &entry, Some(b"k"), time);
-            }
-            let order = places.in_order().into_iter();
-            order.map(|p| (p.partition, p.offset)).collect::<Vec<_>>()
-        };
         let promoted = [
             ((0, 0), "0/10:0", 50),
             ((1, 0), "0/20:0", 40),
             ((0, 1), "0/30:0", 60),
         ];
-        assert_eq!(order(promoted), [(0, 0), (1, 0), (0, 1)]);
+        assert_eq!(order_of(promoted), [(0, 0), (1, 0), (0, 1)]);
         // A feed's positions are its own, and a restored server uses positions again.
         let fed = [
             ((0, 0), "0/0:5", 50),
             ((1, 0), "0/20:0", 40),
             ((0, 1), "0/30:0", 60),
         ];
-        assert_eq!(order(fed), [(1, 0), (0, 0), (0, 1)]);
+        assert_eq!(order_of(fed), [(1, 0), (0, 0), (0, 1)]);
         let restored = [
             ((0, 0), "0/50:0", 50),
             ((0, 1), "0/30:0", 60),
             ((1, 0), "0/40:0", 40),
         ];
-        assert_eq!(order(restored), [(1, 0), (0, 0), (0, 1)]);
+        assert_eq!(order_of(restored), [(1, 0), (0, 0), (0, 1)]);
         let from_a_backup = [
             ((0, 0), "5/50:0", 50),
             ((0, 1), "5/60:0", 60),
             ((1, 0), "0/30:0", 3_600_000),
         ];
-        assert_eq!(order(from_a_backup), [(0, 0), (0, 1), (1, 0)]);
+        assert_eq!(order_of(from_a_backup), [(0, 0), (0, 1), (1, 0)]);
     }
 
     #[test]

@@ -9,13 +9,14 @@ use tokio_postgres::types::ToSql;
 
 use crate::failure::Failure;
 
-/// New ids, and the transaction. In the order of the ids: two transactions that claim the same ones can't wait for each other.
+/// Gives the new ids, and the transaction with each. In the order of the ids: two transactions that claim the
+/// same ones can't wait for each other.
 const CLAIM: &str = "INSERT INTO inbox (event_id, consumer) \
     SELECT id, $2 FROM unnest($1::text[]) AS given (id) ON CONFLICT DO NOTHING \
     RETURNING event_id, pg_current_xact_id()::text";
 
-/// The transaction. Refused if the partition is handled beyond the first event already: by another consumer, to which the
-/// partition has gone.
+/// Gives the transaction. Refused if the partition is handled beyond the first event already: by another
+/// consumer, to which the partition has gone.
 const ADVANCE: &str = "INSERT INTO inbox_offsets AS stored \
     (consumer, topic, partition_id, next_offset) VALUES ($1, $2, $3, $5) \
     ON CONFLICT (consumer, topic, partition_id) DO UPDATE SET next_offset = excluded.next_offset \
@@ -56,7 +57,9 @@ pub(crate) async fn claim(
         let mut claims = Claims::default();
         for row in tx.query(&statement, &[&ids, &consumer]).await? {
             claims.new.insert(row.try_get(0)?);
-            claims.xid = row.try_get(1)?;
+            if claims.xid.is_empty() {
+                claims.xid = row.try_get(1)?;
+            }
         }
         Ok(claims)
     };

@@ -25,15 +25,6 @@ enum Undone {
     Ended,
 }
 
-impl From<Broken> for Undone {
-    fn from(broken: Broken) -> Self {
-        match broken {
-            Broken::Ended => Self::Ended,
-            Broken::Failed(failure) => Self::Failed(None, failure),
-        }
-    }
-}
-
 impl From<Failure> for Undone {
     /// Of no event in particular.
     fn from(failure: Failure) -> Self {
@@ -129,8 +120,10 @@ impl Worker {
         let handled = self.handle(&tx, &opened, &done.handled).await;
         if !opened.is_empty() {
             match claim::require_intact(&tx, &done.xid).await {
+                Ok(()) => handled?,
                 Err(Broken::Ended) => return Err(Undone::Ended),
-                intact => handled.and(intact.map_err(Undone::from))?,
+                // The handler's own failure says more.
+                Err(Broken::Failed(failure)) => handled.and(Err(failure.into()))?,
             }
         }
         tx.commit().await.map_err(Failure::from)?;
