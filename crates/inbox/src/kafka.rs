@@ -61,7 +61,6 @@ pub(crate) struct Context {
     /// Callbacks so far: a poll that only served one looks like a poll that found nothing.
     served: AtomicU64,
     is_closing: AtomicBool,
-    commit_failed: AtomicBool,
 }
 
 impl Context {
@@ -72,7 +71,6 @@ impl Context {
             rebalances: Mutex::default(),
             served: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
-            commit_failed: AtomicBool::new(false),
         }
     }
 
@@ -88,11 +86,6 @@ impl Context {
 
     pub fn served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)
-    }
-
-    /// Whether a commit has failed since the last call.
-    pub fn commit_failed(&self) -> bool {
-        self.commit_failed.swap(false, Ordering::SeqCst)
     }
 }
 
@@ -144,14 +137,6 @@ impl ConsumerContext for Context {
             .unwrap_or_else(PoisonError::into_inner)
             .push(rebalance);
         self.wake.notify_one();
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        self.served.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = result {
-            self.commit_failed.store(true, Ordering::SeqCst);
-            tracing::warn!(%error, "offsets were not committed; the next commit includes them");
-        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! group's heartbeat, however slow handlers are. A partition whose events are not handled as fast as
 //! they come is simply not read for a while; its queue in the client is bounded, too.
 
+mod commit;
 mod flight;
 mod intake;
 mod partition;
@@ -22,8 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use delivery::Backoff;
-use rdkafka::consumer::{CommitMode, Consumer as _};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::consumer::Consumer as _;
 use tokio::task::JoinSet;
 
 use crate::error::Error;
@@ -32,13 +32,12 @@ use crate::metrics::Lag;
 use crate::order::{Lane, Schedule};
 use crate::settings::Settings;
 use crate::work::{Item, Report, Worker};
+use commit::Commit;
 use flight::InFlight;
 use partition::Partition;
 
 /// The group's coordinator and librdkafka's timers are served at least so often.
 const TICK: Duration = Duration::from_millis(100);
-/// A commit whose answer takes longer is given up: the offsets are committed again, by whoever comes.
-const COMMIT_WITHIN: Duration = Duration::from_secs(10);
 
 /// A topic's partition.
 type Place = (Arc<str>, i32);
@@ -64,6 +63,7 @@ pub(crate) struct Engine {
     /// The database or the dead-letter topic is away: nothing starts before this.
     paused_until: Option<Instant>,
     outage: Backoff,
+    commit: Option<Commit>,
     commit_at: Instant,
     stop: Option<Error>,
 }
@@ -87,6 +87,7 @@ impl Engine {
             draining_since: None,
             rewinds: Vec::new(),
             paused_until: None,
+            commit: None,
             commit_at: Instant::now(),
             stop: None,
         }
@@ -106,7 +107,7 @@ impl Engine {
             self.take_in();
             self.release_due();
             self.dispatch();
-            self.commit_some();
+            self.commit_some().await;
             let wake = Arc::clone(&self.consumer.context().wake);
             let rest = self.rest();
             tokio::select! {
@@ -155,75 +156,6 @@ impl Engine {
                 .workers
                 .spawn(async move { worker.process(items).await });
             self.in_flight.insert(task.id(), flight.abortable(task));
-        }
-    }
-
-    /// Offsets of the partitions that have got on since the last commit.
-    fn uncommitted(&mut self, wanted: impl Fn(&Place) -> bool) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for (place, partition) in self
-            .partitions
-            .iter_mut()
-            .filter(|(place, _)| wanted(place))
-        {
-            let next = self
-                .lag
-                .progress(place, |progress| progress.committable())
-                .flatten();
-            let Some(next) = next.filter(|next| partition.committed != Some(*next)) else {
-                continue;
-            };
-            // Only an offset that is none is refused.
-            if list
-                .add_partition_offset(&place.0, place.1, Offset::Offset(next))
-                .is_ok()
-            {
-                partition.committed = Some(next);
-            }
-        }
-        list
-    }
-
-    fn commit_some(&mut self) {
-        let now = Instant::now();
-        if now < self.commit_at {
-            return;
-        }
-        self.commit_at = now + self.settings.commit_interval;
-        if self.consumer.context().commit_failed() {
-            self.forget_commits(|_| true);
-        }
-        let offsets = self.uncommitted(|_| true);
-        if offsets.count() > 0
-            && let Err(error) = self.consumer.commit(&offsets, CommitMode::Async)
-        {
-            tracing::warn!(%error, "offsets were not committed");
-        }
-    }
-
-    /// So that they are committed again.
-    fn forget_commits(&mut self, wanted: impl Fn(&Place) -> bool) {
-        let partitions = self.partitions.iter_mut();
-        for (_, partition) in partitions.filter(|(place, _)| wanted(place)) {
-            partition.committed = None;
-        }
-    }
-
-    /// Commits the offsets of these partitions, and waits for the answer.
-    async fn commit_now(&mut self, wanted: impl Fn(&Place) -> bool) {
-        // What was sent without waiting may have been lost.
-        self.forget_commits(&wanted);
-        let offsets = self.uncommitted(wanted);
-        if offsets.count() == 0 {
-            return;
-        }
-        let consumer = Arc::clone(&self.consumer.0);
-        let commit = move || consumer.commit(&offsets, CommitMode::Sync);
-        let committed = tokio::task::spawn_blocking(commit);
-        match tokio::time::timeout(COMMIT_WITHIN, committed).await {
-            Ok(Ok(Err(error))) => tracing::warn!(%error, "offsets were not committed"),
-            Err(_) => tracing::warn!("offsets were not committed: no answer"),
-            Ok(_) => {}
         }
     }
 

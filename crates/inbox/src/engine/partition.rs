@@ -13,6 +13,7 @@ pub(super) struct Partition {
     pub topic: Arc<str>,
     /// `None` if librdkafka does not know the partition: its records then come by the main queue.
     pub queue: Option<PartitionQueue<Context>>,
+    /// What the group is known to have.
     pub committed: Option<i64>,
     /// Being given up, or about to be read anew: nothing of it is taken in.
     pub is_shut: bool,

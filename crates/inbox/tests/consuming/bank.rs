@@ -136,7 +136,12 @@ impl Bank {
 
     /// Events with numbers from `first` on, of ten keys by turns, committed as one transaction.
     pub async fn produce(&self, first: i64, last: i64) {
-        let mut config = config(&self.kafka);
+        self.produce_to(&self.kafka.bootstrap(), first, last).await;
+    }
+
+    pub async fn produce_to(&self, brokers: &str, first: i64, last: i64) {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers);
         config.set("transactional.id", &self.topic);
         let producer: FutureProducer = config.create().unwrap();
         producer.init_transactions(WITHIN).unwrap();
@@ -252,8 +257,15 @@ impl Running {
 
 /// What the group has committed, summed over the partitions.
 pub fn committed(topic: &str) -> i64 {
-    let mut config = config(&broker());
-    let consumer: BaseConsumer = config.set("group.id", topic).create().unwrap();
+    committed_in(&broker().bootstrap(), topic)
+}
+
+pub fn committed_in(brokers: &str, topic: &str) -> i64 {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", brokers)
+        .set("group.id", topic);
+    let consumer: BaseConsumer = config.create().unwrap();
     let mut list = rdkafka::TopicPartitionList::new();
     list.add_partition_range(topic, 0, 3);
     let found = consumer.committed_offsets(list, WITHIN).unwrap();

@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 use inbox::{Consumer, Error, Handlers, Once};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
+use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use testbed::StopMode;
 
 use bank::{
-    Bank, Gate, OLD_MS, Running, WITHIN, committed, config, first_of, headers, posting, records_of,
+    Bank, Gate, OLD_MS, Running, WITHIN, committed, committed_in, config, first_of, headers,
+    posting, records_of,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -228,6 +231,29 @@ async fn a_consumer_that_is_dropped_midway_leaves_its_group() {
     );
     next.stop().await;
     bank.is_exact();
+}
+
+/// As one that meets the end of a rebalance, of a partition that stays. A real broker refuses it in a
+/// moment of that only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_is_refused_is_repeated_although_nothing_more_comes() {
+    let bank = Bank::start("refused").await;
+    let kafka = MockCluster::new(1).unwrap();
+    for topic in ["refused", "refused.dead-letter"] {
+        kafka.create_topic(topic, 4, 1).unwrap();
+    }
+    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS;
+    kafka.request_errors(RDKafkaApiKey::OffsetCommit, &[refusal; 2]);
+    let brokers = kafka.bootstrap_servers();
+    bank.produce_to(&brokers, 1, 100).await;
+    let running = Running::start(bank.consumer(posting()).brokers(&brokers));
+    bank.entries(100).await;
+    let began = Instant::now();
+    while committed_in(&brokers, "refused") < 100 {
+        assert!(began.elapsed() < WITHIN, "not committed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
