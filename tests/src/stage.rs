@@ -85,6 +85,12 @@ impl StageBuilder {
         self.kafka(|k| k.setting("broker.session.timeout.ms", "60000"))
     }
 
+    /// A broker as it runs in production, with both compilers, for scenarios that measure: it is twice as fast
+    /// once it is warm, and slower until then.
+    pub fn warm(self) -> Self {
+        self.kafka(|k| k.jvm("-XX:TieredStopAtLevel=4"))
+    }
+
     /// Leaves table, publication, topics and slot to the scenario.
     pub fn bare(mut self) -> Self {
         self.init = false;

@@ -18,13 +18,13 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 const WRITERS: u32 = 4;
 const PERIOD: Duration = Duration::from_millis(4);
-const WARM_UP: Duration = Duration::from_secs(5);
+const WARM_UP: Duration = Duration::from_secs(30);
 const MEASURED: Duration = Duration::from_secs(30);
 const P50_MAX_MS: f64 = 15.0;
 const P99_MAX_MS: f64 = 50.0;
 
 async fn run(figures: &mut Figures) -> Result<()> {
-    let stage = Stage::start().await?;
+    let stage = Stage::builder().warm().start().await?;
     let relay = stage.relay(&[]).await?;
     let load = Load::start(&stage, WRITERS, 1, PERIOD).await?;
     let latencies = load::latencies(&stage, WARM_UP, MEASURED).await?;

@@ -1,7 +1,7 @@
 //! Many databases in one process: one that is in trouble does not touch the others.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Display, Write as _};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -60,6 +60,7 @@ const EVENTS_PER_SECOND: u32 = 10;
 const WATCHED_FOR: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(250);
 const SHOWS_WITHIN: Duration = Duration::from_secs(60);
+const STEADY_WITHIN: Duration = Duration::from_secs(180);
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(120);
 const LARGE_ROWS: u32 = 100_000;
 /// Allowed, and not there.
@@ -78,6 +79,7 @@ async fn run(figures: &mut Figures, size: Size) -> Result<()> {
                 .fold(p, |p, (name, value)| p.setting(name, value))
         })
         .patient()
+        .warm()
         .bare()
         .start()
         .await?;
@@ -91,8 +93,8 @@ async fn run(figures: &mut Figures, size: Size) -> Result<()> {
     let writers = fleet.write();
     everybody_flows(&relay, &fleet).await?;
 
-    let quiet = watch(&relay, &[]).await?;
-    figures.add("lag_max_ms", millis(quiet));
+    let quiet = steady(&relay, 0.75 * size.lag_seconds_max).await?;
+    figures.add("lag_max_ms", quiet.millis());
     for (at, trouble) in TROUBLES.iter().enumerate() {
         let place = Place {
             stage: &stage,
@@ -100,10 +102,10 @@ async fn run(figures: &mut Figures, size: Size) -> Result<()> {
             name: &fleet.names[at],
         };
         let lag = place.suffers(trouble).await.with_context(|| trouble.name)?;
-        figures.add(&format!("{}_ms", trouble.name), millis(lag));
+        figures.add(&format!("{}_ms", trouble.name), lag.millis());
         ensure!(
-            lag < size.lag_seconds_max,
-            "{}: the others lag {lag} s",
+            lag.seconds < size.lag_seconds_max,
+            "{}: {lag}",
             trouble.name
         );
     }
@@ -119,8 +121,23 @@ async fn run(figures: &mut Figures, size: Size) -> Result<()> {
     Ok(())
 }
 
-fn millis(seconds: f64) -> u64 {
-    (seconds * 1000.0) as u64
+/// The greatest one of several services.
+#[derive(Default)]
+struct Lag {
+    seconds: f64,
+    service: String,
+}
+
+impl Lag {
+    fn millis(&self) -> u64 {
+        (self.seconds * 1000.0) as u64
+    }
+}
+
+impl Display for Lag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} lags {:.3} s", self.service, self.seconds)
+    }
 }
 
 /// Databases and pipelines of these names.
@@ -215,9 +232,12 @@ async fn write(url: String, stop: Arc<AtomicBool>, offset: Duration) -> Result<(
         tokio::spawn(connection);
         let insert = "INSERT INTO outbox (event_type, transfer_id, payload) \
                       VALUES ('transfers.settled', 't-' || (random() * 9)::int, '{}')";
+        let Ok(insert) = client.prepare(insert).await else {
+            continue;
+        };
         loop {
             clock.tick().await;
-            if stop.load(Ordering::Relaxed) || client.execute(insert, &[]).await.is_err() {
+            if stop.load(Ordering::Relaxed) || client.execute(&insert, &[]).await.is_err() {
                 break;
             }
         }
@@ -297,8 +317,8 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The others' greatest lag meanwhile, in seconds.
-    async fn suffers(&self, trouble: &Trouble) -> Result<f64> {
+    /// The others' greatest lag meanwhile.
+    async fn suffers(&self, trouble: &Trouble) -> Result<Lag> {
         let watching = watch(self.relay, std::slice::from_ref(&self.name));
         let suffering = async {
             self.run(trouble.begin)?;
@@ -336,14 +356,30 @@ impl Place<'_> {
     }
 }
 
-/// The greatest publish lag of any service but these, for as long as it is watched.
-async fn watch(relay: &Relay, but: &[&str]) -> Result<f64> {
+/// Waits until everybody's lag is as small as that while nobody is in trouble, for a broker that has just
+/// started is slow. The greatest lag then.
+async fn steady(relay: &Relay, most_seconds: f64) -> Result<Lag> {
     let began = Instant::now();
-    let mut most: f64 = 0.0;
+    loop {
+        let lag = watch(relay, &[]).await?;
+        if lag.seconds < most_seconds {
+            return Ok(lag);
+        }
+        ensure!(
+            began.elapsed() < STEADY_WITHIN,
+            "nobody is in trouble, and {lag}"
+        );
+    }
+}
+
+/// The greatest publish lag of any service but these, for as long as it is watched.
+async fn watch(relay: &Relay, but: &[&str]) -> Result<Lag> {
+    let began = Instant::now();
+    let mut most = Lag::default();
     while began.elapsed() < WATCHED_FOR {
-        for (service, lag) in lags(relay)? {
-            if !but.contains(&service.as_str()) {
-                most = most.max(lag);
+        for lag in lags(relay)? {
+            if !but.contains(&lag.service.as_str()) && lag.seconds > most.seconds {
+                most = lag;
             }
         }
         tokio::time::sleep(LOOK).await;
@@ -351,12 +387,15 @@ async fn watch(relay: &Relay, but: &[&str]) -> Result<f64> {
     Ok(most)
 }
 
-fn lags(relay: &Relay) -> Result<Vec<(String, f64)>> {
+fn lags(relay: &Relay) -> Result<Vec<Lag>> {
     let (_, text) = relay.get("/metrics")?;
     let lines = text.lines().filter_map(|line| {
         let rest = line.strip_prefix("event_publish_lag_seconds{service=\"")?;
         let (service, value) = rest.split_once("\"} ")?;
-        Some((service.to_owned(), value.parse().ok()?))
+        Some(Lag {
+            seconds: value.parse().ok()?,
+            service: service.to_owned(),
+        })
     });
     Ok(lines.collect())
 }

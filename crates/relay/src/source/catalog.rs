@@ -1,6 +1,8 @@
 //! Queries beside the stream, on an ordinary connection.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use delivery::SlotFacts;
@@ -8,7 +10,7 @@ use envelope::{OptionalColumn, TableSpec};
 use pgoutput::Lsn;
 use tokio::sync::watch;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, Statement};
 
 use super::error;
 use super::link::{Link, Purpose};
@@ -33,6 +35,9 @@ const PURPOSE: Purpose = Purpose {
 /// A connection for catalog queries.
 pub struct Catalog {
     client: Client,
+    /// By their text. Looked at every second by every pipeline, the catalog would cost the server more than
+    /// the stream does if it parsed and planned each time.
+    statements: Mutex<HashMap<String, Statement>>,
     version: i32,
     /// The application name that it connected with, as the server took it.
     name: String,
@@ -47,6 +52,7 @@ impl Catalog {
         let link = Link::connect(postgres, host, PURPOSE).await?;
         let mut catalog = Self {
             client: link.client,
+            statements: Mutex::default(),
             version: 0,
             name: String::new(),
             ended: link.ended,
@@ -105,7 +111,11 @@ impl Catalog {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Row, Failure> {
-        answer(self.client.query_one(sql, params)).await
+        answer(async {
+            let statement = self.prepared(sql).await?;
+            self.client.query_one(&statement, params).await
+        })
+        .await
     }
 
     /// All rows of a query.
@@ -114,7 +124,25 @@ impl Catalog {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Failure> {
-        answer(self.client.query(sql, params)).await
+        answer(async {
+            let statement = self.prepared(sql).await?;
+            self.client.query(&statement, params).await
+        })
+        .await
+    }
+
+    async fn prepared(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        let statements = || {
+            self.statements
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Some(known) = statements().get(sql) {
+            return Ok(known.clone());
+        }
+        let statement = self.client.prepare(sql).await?;
+        statements().insert(sql.to_owned(), statement.clone());
+        Ok(statement)
     }
 
     /// Refuses a server in recovery: a standby can't be streamed from safely.
@@ -252,7 +280,7 @@ const HOLDER: &str = "SELECT s.active_pid, coalesce(a.application_name, ''), \
 const SLOT_USE: &str = "SELECT pg_current_wal_flush_lsn()::text, confirmed_flush_lsn::text, \
      coalesce(pg_wal_lsn_diff(pg_current_wal_flush_lsn(), confirmed_flush_lsn), 0)::bigint, \
      coalesce(pg_wal_lsn_diff(pg_current_wal_flush_lsn(), restart_lsn), 0)::bigint, wal_status, \
-     (SELECT nullif(setting::bigint, -1) << 20 FROM pg_settings WHERE name = 'max_slot_wal_keep_size') \
+     pg_size_bytes(nullif(current_setting('max_slot_wal_keep_size'), '-1')) \
      FROM pg_replication_slots WHERE slot_name = $1";
 
 /// Rows ever written: the identity sequence of the `seq` column, else the insert statistics.

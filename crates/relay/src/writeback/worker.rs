@@ -21,6 +21,10 @@ const BATCH_ROWS: usize = 5_000;
 /// From the beginning of one batch to that of the next, at least: under load rows gather meanwhile,
 /// and a hundred small windows a second do not become as many commits.
 const PACE: Duration = Duration::from_millis(20);
+/// And so many times as long as a batch took that had room left: where many pipelines share a server that
+/// has enough to do, each commit wakes the walsenders of all of them. A full one is followed at once.
+const PACE_SHARE: u32 = 4;
+const PACE_MAX: Duration = Duration::from_millis(500);
 const RETRY: RetryPolicy = RetryPolicy {
     initial: Duration::from_millis(50),
     max: Duration::from_secs(3),
@@ -47,7 +51,7 @@ impl Worker {
         let mut due = Instant::now();
         while let Some(first) = submitted.recv().await {
             tokio::time::sleep_until(due).await;
-            due = Instant::now() + PACE;
+            let began = Instant::now();
             let mut rows = first.marks.len();
             let mut taken = vec![first];
             while rows < BATCH_ROWS
@@ -57,6 +61,7 @@ impl Worker {
                 taken.push(next);
             }
             self.write(&taken).await;
+            due = began + pace(rows, began.elapsed());
             for one in taken {
                 if done.send(one).is_err() {
                     return;
@@ -122,5 +127,27 @@ impl Worker {
             Some(end) => session.await_standbys(end).await,
             None => Ok(()),
         }
+    }
+}
+
+/// From the beginning of a batch of so many rows, which took so long, to that of the next.
+fn pace(rows: usize, took: Duration) -> Duration {
+    match rows < BATCH_ROWS {
+        true => (took * PACE_SHARE).clamp(PACE, PACE_MAX),
+        false => PACE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_server_is_given_rest_unless_rows_wait() {
+        let ms = Duration::from_millis;
+        assert_eq!(pace(1, ms(2)), PACE);
+        assert_eq!(pace(1, ms(50)), ms(200));
+        assert_eq!(pace(1, ms(10_000)), PACE_MAX);
+        assert_eq!(pace(BATCH_ROWS, ms(10_000)), PACE);
     }
 }
