@@ -49,7 +49,8 @@ impl Consumer {
     }
 
     /// Runs until `shutdown` is ready. Then it takes nothing in any more, lets running handlers end,
-    /// commits offsets, leaves the group, and returns.
+    /// commits offsets, leaves the group, and returns. It does not wait longer than 20 seconds for Kafka to
+    /// answer that.
     ///
     /// While the database or Kafka is away it waits and tries again without end.
     ///

@@ -14,7 +14,7 @@ use rdkafka::producer::FutureProducer;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, TopicPartitionList};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::error::Error;
 use crate::metrics::{Lag, now_ms};
@@ -23,6 +23,21 @@ use crate::metrics::{Lag, now_ms};
 const SILENCE_MAX_US: i64 = 2_000_000;
 
 pub(crate) type KafkaConsumer = BaseConsumer<Context>;
+
+/// What a thread answers; nothing if it could not be started.
+pub(crate) type Answer<T> = oneshot::Receiver<T>;
+
+/// Does what may block for as long as Kafka is away, in a thread that the end of the runtime does not wait for.
+pub(crate) fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Answer<T> {
+    let (answer, answered) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("inbox-kafka".to_owned());
+    // Whoever asked may be gone.
+    let started = thread.spawn(move || drop(answer.send(work())));
+    if let Err(error) = started {
+        tracing::warn!(%error, "a thread for Kafka could not be started");
+    }
+    answered
+}
 
 /// The consumer's membership in its group. Whenever it is dropped, also by a future that is dropped
 /// midway, rebalances are answered at once from then on: leaving the group waits for the answers.

@@ -1,8 +1,9 @@
 //! Offsets on their way to the group.
 //!
-//! Each commit is waited for, in a thread of its own, and only one is on its way. librdkafka could do it
-//! asynchronously, but would tell nobody of a failure: that needs a callback which its Rust wrapper does not
-//! set. And a commit is refused now and then while others join the group, also one of partitions that stay.
+//! Each commit is waited for, in a thread of its own, and only one is on its way: one that the client repeats
+//! could overwrite a later one. librdkafka could do it asynchronously, but would tell nobody of a failure: that
+//! needs a callback which its Rust wrapper does not set. And a commit is refused now and then while others join
+//! the group, also one of partitions that stay.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,41 +11,51 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::sync::oneshot::error::{RecvError, TryRecvError};
 
 use super::{Engine, Place};
+use crate::kafka::{self, Answer};
 
 /// Nobody waits longer for an answer: the offsets are committed again, by whoever comes.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+/// For so long a last commit that was refused is repeated: a rebalance that was at its end is over by then.
+const REPEATED_FOR: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A commit on its way; the answer has what was committed.
-pub(super) type Commit = JoinHandle<KafkaResult<TopicPartitionList>>;
+pub(super) type Commit = Answer<KafkaResult<TopicPartitionList>>;
 
 impl Engine {
-    /// Commits from time to time what has got on.
-    pub(super) async fn commit_some(&mut self) {
+    /// Commits from time to time what has got on, once the last commit is answered.
+    pub(super) fn commit_some(&mut self) {
         let now = Instant::now();
         if now < self.commit_at {
             return;
         }
         self.commit_at = now + self.settings.commit_interval;
-        if let Some(commit) = self.commit.take_if(|commit| commit.is_finished()) {
-            let answer = commit.await;
-            self.answered(answer);
+        if let Some(commit) = &mut self.commit {
+            match commit.try_recv() {
+                Err(TryRecvError::Empty) => return,
+                Ok(answer) => self.answered(&Ok(answer)),
+                Err(TryRecvError::Closed) => false,
+            };
         }
-        if self.commit.is_none() {
-            self.commit = self.send(|_| true);
-        }
+        self.commit = self.send(|_| true);
     }
 
-    /// Commits the offsets of these partitions, and waits for the answer.
+    /// Commits the offsets of these partitions, and waits until that is answered.
     pub(super) async fn commit_now(&mut self, wanted: impl Fn(&Place) -> bool) {
-        let until = tokio::time::Instant::now() + ANSWERED_WITHIN;
-        // One that is on its way holds the client, too.
-        for commit in self.commit.take().into_iter().chain(self.send(wanted)) {
-            match tokio::time::timeout_at(until, commit).await {
-                Ok(answer) => self.answered(answer),
-                Err(_) => tracing::warn!("offsets were not committed: no answer"),
+        let began = tokio::time::Instant::now();
+        while let Some(mut commit) = self.commit.take().or_else(|| self.send(&wanted)) {
+            match tokio::time::timeout_at(began + ANSWERED_WITHIN, &mut commit).await {
+                Ok(answer) if self.answered(&answer) => {}
+                Ok(_) if began.elapsed() < REPEATED_FOR => tokio::time::sleep(PAUSE).await,
+                Ok(_) => return,
+                Err(_) => {
+                    tracing::warn!("offsets were not committed: no answer");
+                    self.commit = Some(commit);
+                    return;
+                }
             }
         }
     }
@@ -70,18 +81,18 @@ impl Engine {
             let committed = consumer.commit(&offsets, CommitMode::Sync);
             committed.map(|()| offsets)
         };
-        Some(tokio::task::spawn_blocking(commit))
+        Some(kafka::apart(commit))
     }
 
-    fn answered(&mut self, answer: Result<KafkaResult<TopicPartitionList>, JoinError>) {
+    /// Whether the offsets are committed.
+    fn answered(&mut self, answer: &Result<KafkaResult<TopicPartitionList>, RecvError>) -> bool {
         let committed = match answer {
             Ok(Ok(committed)) => committed,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "offsets were not committed; the next commit includes them");
-                return;
+                tracing::warn!(%error, "offsets were not committed; they are committed again");
+                return false;
             }
-            // Only at the runtime's end.
-            Err(_) => return,
+            Err(_) => return false,
         };
         for element in committed.elements() {
             let place: Place = (element.topic().into(), element.partition());
@@ -89,5 +100,6 @@ impl Engine {
                 partition.committed = element.offset().to_raw();
             }
         }
+        true
     }
 }

@@ -38,6 +38,8 @@ use partition::Partition;
 
 /// The group's coordinator and librdkafka's timers are served at least so often.
 const TICK: Duration = Duration::from_millis(100);
+/// A consumer that ends does not wait longer for the group's coordinator.
+const LEFT_WITHIN: Duration = Duration::from_secs(10);
 
 /// A topic's partition.
 type Place = (Arc<str>, i32);
@@ -107,7 +109,7 @@ impl Engine {
             self.take_in();
             self.release_due();
             self.dispatch();
-            self.commit_some().await;
+            self.commit_some();
             let wake = Arc::clone(&self.consumer.context().wake);
             let rest = self.rest();
             tokio::select! {
@@ -182,9 +184,10 @@ impl Engine {
         // Their queues hold the client.
         self.partitions.clear();
         let Self { consumer, stop, .. } = self;
-        // Leaving the group blocks.
-        let left = tokio::task::spawn_blocking(move || drop(consumer)).await;
-        drop(left);
+        let left = kafka::apart(move || drop(consumer));
+        if tokio::time::timeout(LEFT_WITHIN, left).await.is_err() {
+            tracing::warn!("the group was not left in time: others wait for the session timeout");
+        }
         stop.map_or(Ok(()), Err)
     }
 }

@@ -253,7 +253,12 @@ async fn a_commit_that_is_refused_is_repeated_although_nothing_more_comes() {
         assert!(began.elapsed() < WITHIN, "not committed");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    // The last one as well: nobody commits after it.
+    kafka.request_errors(RDKafkaApiKey::OffsetCommit, &[refusal; 5]);
+    bank.produce_to(&brokers, 101, 110).await;
+    bank.entries(110).await;
     running.stop().await;
+    assert!(committed_in(&brokers, "refused") >= 110);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

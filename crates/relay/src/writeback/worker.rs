@@ -21,10 +21,10 @@ const BATCH_ROWS: usize = 5_000;
 /// From the beginning of one batch to that of the next, at least: under load rows gather meanwhile,
 /// and a hundred small windows a second do not become as many commits.
 const PACE: Duration = Duration::from_millis(20);
-/// And so many times as long as a batch took that had room left: where many pipelines share a server that
-/// has enough to do, each commit wakes the walsenders of all of them. A full one is followed at once.
-const PACE_SHARE: u32 = 4;
-const PACE_MAX: Duration = Duration::from_millis(500);
+/// A batch that had room left is followed by a rest of so many times as long as it took: where many pipelines
+/// share a server that has enough to do, each commit wakes the walsenders of all of them.
+const REST_SHARE: u32 = 3;
+const REST_MAX: Duration = Duration::from_millis(500);
 const RETRY: RetryPolicy = RetryPolicy {
     initial: Duration::from_millis(50),
     max: Duration::from_secs(3),
@@ -61,7 +61,7 @@ impl Worker {
                 taken.push(next);
             }
             self.write(&taken).await;
-            due = began + pace(rows, began.elapsed());
+            due = (began + PACE).max(Instant::now() + rest(rows, began.elapsed()));
             for one in taken {
                 if done.send(one).is_err() {
                     return;
@@ -130,11 +130,11 @@ impl Worker {
     }
 }
 
-/// From the beginning of a batch of so many rows, which took so long, to that of the next.
-fn pace(rows: usize, took: Duration) -> Duration {
+/// What follows a batch of so many rows that took so long. Where more may wait, nothing.
+fn rest(rows: usize, took: Duration) -> Duration {
     match rows < BATCH_ROWS {
-        true => (took * PACE_SHARE).clamp(PACE, PACE_MAX),
-        false => PACE,
+        true => (took * REST_SHARE).min(REST_MAX),
+        false => Duration::ZERO,
     }
 }
 
@@ -145,9 +145,8 @@ mod tests {
     #[test]
     fn a_busy_server_is_given_rest_unless_rows_wait() {
         let ms = Duration::from_millis;
-        assert_eq!(pace(1, ms(2)), PACE);
-        assert_eq!(pace(1, ms(50)), ms(200));
-        assert_eq!(pace(1, ms(10_000)), PACE_MAX);
-        assert_eq!(pace(BATCH_ROWS, ms(10_000)), PACE);
+        assert_eq!(rest(1, ms(50)), ms(150));
+        assert_eq!(rest(1, ms(10_000)), REST_MAX);
+        assert_eq!(rest(BATCH_ROWS, ms(10_000)), ms(0));
     }
 }
