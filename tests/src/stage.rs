@@ -85,8 +85,8 @@ impl StageBuilder {
         self.kafka(|k| k.setting("broker.session.timeout.ms", "60000"))
     }
 
-    /// A broker as it runs in production, with both compilers, for scenarios that measure: it is twice as fast
-    /// once it is warm, and slower until then.
+    /// A broker as it runs in production, with both compilers, for scenarios that measure: it is faster once it
+    /// is warm, and slower until then.
     pub fn warm(self) -> Self {
         self.kafka(|k| k.jvm("-XX:TieredStopAtLevel=4"))
     }

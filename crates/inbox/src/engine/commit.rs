@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
-use tokio::sync::oneshot::error::{RecvError, TryRecvError};
+use tokio::sync::oneshot::error::TryRecvError;
 
 use super::{Engine, Place};
 use crate::kafka::{self, Answer};
@@ -35,10 +35,12 @@ impl Engine {
         self.commit_at = now + self.settings.commit_interval;
         if let Some(commit) = &mut self.commit {
             match commit.try_recv() {
+                Ok(answer) => {
+                    self.answered(&answer);
+                }
                 Err(TryRecvError::Empty) => return,
-                Ok(answer) => self.answered(&Ok(answer)),
-                Err(TryRecvError::Closed) => false,
-            };
+                Err(TryRecvError::Closed) => {}
+            }
         }
         self.commit = self.send(|_| true);
     }
@@ -48,11 +50,15 @@ impl Engine {
         let began = tokio::time::Instant::now();
         while let Some(mut commit) = self.commit.take().or_else(|| self.send(&wanted)) {
             match tokio::time::timeout_at(began + ANSWERED_WITHIN, &mut commit).await {
-                Ok(answer) if self.answered(&answer) => {}
+                Ok(Ok(answer)) if self.answered(&answer) => {}
                 Ok(_) if began.elapsed() < REPEATED_FOR => tokio::time::sleep(PAUSE).await,
                 Ok(_) => return,
                 Err(_) => {
-                    tracing::warn!("offsets were not committed: no answer");
+                    tracing::warn!(
+                        consumer = self.worker.consumer,
+                        "offsets were not committed, for the group's coordinator does not answer: \
+                         what was handled behind them comes again"
+                    );
                     self.commit = Some(commit);
                     return;
                 }
@@ -85,14 +91,16 @@ impl Engine {
     }
 
     /// Whether the offsets are committed.
-    fn answered(&mut self, answer: &Result<KafkaResult<TopicPartitionList>, RecvError>) -> bool {
+    fn answered(&mut self, answer: &KafkaResult<TopicPartitionList>) -> bool {
         let committed = match answer {
-            Ok(Ok(committed)) => committed,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "offsets were not committed; they are committed again");
+            Ok(committed) => committed,
+            Err(error) => {
+                tracing::warn!(
+                    consumer = self.worker.consumer, %error,
+                    "offsets were not committed; they are committed again"
+                );
                 return false;
             }
-            Err(_) => return false,
         };
         for element in committed.elements() {
             let place: Place = (element.topic().into(), element.partition());

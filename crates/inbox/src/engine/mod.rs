@@ -183,10 +183,19 @@ impl Engine {
         self.lag.with(|partitions| partitions.clear());
         // Their queues hold the client.
         self.partitions.clear();
-        let Self { consumer, stop, .. } = self;
+        let Self {
+            consumer,
+            worker,
+            stop,
+            ..
+        } = self;
         let left = kafka::apart(move || drop(consumer));
         if tokio::time::timeout(LEFT_WITHIN, left).await.is_err() {
-            tracing::warn!("the group was not left in time: others wait for the session timeout");
+            tracing::warn!(
+                consumer = worker.consumer,
+                "the group was not left, for its coordinator does not answer: other members get the \
+                 partitions after the session timeout"
+            );
         }
         stop.map_or(Ok(()), Err)
     }

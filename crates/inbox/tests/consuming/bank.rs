@@ -140,8 +140,7 @@ impl Bank {
     }
 
     pub async fn produce_to(&self, brokers: &str, first: i64, last: i64) {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", brokers);
+        let mut config = connecting(brokers);
         config.set("transactional.id", &self.topic);
         let producer: FutureProducer = config.create().unwrap();
         producer.init_transactions(WITHIN).unwrap();
@@ -201,8 +200,12 @@ impl Bank {
 }
 
 pub fn config(kafka: &Kafka) -> ClientConfig {
+    connecting(&kafka.bootstrap())
+}
+
+fn connecting(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", kafka.bootstrap());
+    config.set("bootstrap.servers", brokers);
     config
 }
 
@@ -261,11 +264,8 @@ pub fn committed(topic: &str) -> i64 {
 }
 
 pub fn committed_in(brokers: &str, topic: &str) -> i64 {
-    let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", brokers)
-        .set("group.id", topic);
-    let consumer: BaseConsumer = config.create().unwrap();
+    let mut config = connecting(brokers);
+    let consumer: BaseConsumer = config.set("group.id", topic).create().unwrap();
     let mut list = rdkafka::TopicPartitionList::new();
     list.add_partition_range(topic, 0, 3);
     let found = consumer.committed_offsets(list, WITHIN).unwrap();
