@@ -30,6 +30,10 @@ pub const DEAD_LETTERS: &str = "outbox.dead-letter";
 
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(90);
 
+/// The optimizing compiler rests once it has used less than this of a core for that long.
+const COMPILING_SHARE: f64 = 0.1;
+const COMPILED_FOR: Duration = Duration::from_secs(5);
+
 /// What a stage is made of.
 #[must_use]
 pub struct StageBuilder {
@@ -86,7 +90,7 @@ impl StageBuilder {
     }
 
     /// A broker as it runs in production, with both compilers, for scenarios that measure: it is faster once it
-    /// is warm, and slower until then.
+    /// is warm, and slower until then ([`Stage::compiled`]).
     pub fn warm(self) -> Self {
         self.kafka(|k| k.jvm("-XX:TieredStopAtLevel=4"))
     }
@@ -123,6 +127,20 @@ impl StageBuilder {
 }
 
 impl Stage {
+    /// Waits until the first broker has compiled what it runs often, under the load that is there.
+    pub async fn compiled(&self, within: Duration) -> Result<Duration> {
+        let pid = self.kafka.pid().context("no broker runs")?;
+        wait::until("the broker's compiler rests", within, async || {
+            let used = || testbed::threads_cpu_seconds(pid, "C2 CompilerThre");
+            let before = used()?;
+            tokio::time::sleep(COMPILED_FOR).await;
+            // Threads of the compiler come and go.
+            let share = (used()? - before).abs() / COMPILED_FOR.as_secs_f64();
+            Ok(share < COMPILING_SHARE)
+        })
+        .await
+    }
+
     /// Postgres 18 and Kafka with defaults.
     pub fn builder() -> StageBuilder {
         StageBuilder {

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::failure::Failure;
 use crate::kafka::Member;
 use crate::metrics::Lag;
-use crate::retention::{self, Retention};
+use crate::retention::{Removal, Retention, Topics};
 use crate::settings::Settings;
 use crate::work::{Letters, Once, Worker};
 
@@ -63,21 +63,19 @@ impl Consumer {
             checked = self.check() => checked?,
             () = &mut shutdown => return Ok(()),
         };
-        let pool = self.worker.pool.clone();
-        let name = self.worker.consumer.clone();
         let engine = Engine::new(self.settings, self.kafka, self.worker);
-        let Some(retention) = checked else {
+        let Some(removal) = checked else {
             return engine.run(shutdown).await;
         };
         tokio::select! {
             ended = engine.run(shutdown) => ended,
             // It never ends.
-            () = retention::run(retention, pool, name) => Ok(()),
+            () = removal.run() => Ok(()),
         }
     }
 
     /// Looks for what the consumer needs, as soon as the servers answer.
-    async fn check(&self) -> Result<Option<Retention>, Error> {
+    async fn check(&self) -> Result<Option<Removal>, Error> {
         let mut waits = self.settings.retry.waits();
         let table = match self.settings.once {
             Once::Inbox => "inbox",
@@ -94,19 +92,16 @@ impl Consumer {
             }
         }
         self.check_dead_letters().await?;
-        match &self.retention {
-            None => Ok(None),
-            Some(retention) => {
-                let checked = retention
-                    .checked(
-                        &self.config,
-                        &self.settings.topics,
-                        self.settings.retry.waits(),
-                    )
-                    .await;
-                checked.map(Some)
-            }
-        }
+        let Some(retention) = self.retention else {
+            return Ok(None);
+        };
+        let topics = Topics {
+            config: self.config.clone(),
+            names: self.settings.topics.clone(),
+            retry: self.settings.retry,
+        };
+        let (pool, name) = (self.worker.pool.clone(), self.worker.consumer.clone());
+        Removal::new(retention, topics, pool, name).await.map(Some)
     }
 
     async fn look(&self, table: &'static str) -> Result<bool, Failure> {

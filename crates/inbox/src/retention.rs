@@ -3,16 +3,16 @@
 //! A row may go only when its event can't be delivered again. So rows are kept for as long as the
 //! topics keep events, unless the replay horizon is said; never shorter.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::Pool;
-use delivery::Backoff;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 
 use crate::error::Error;
 use crate::failure::Failure;
+use crate::order::Retry;
 
 const REMOVE: &str = "DELETE FROM inbox WHERE ctid = ANY (ARRAY( \
     SELECT ctid FROM inbox WHERE consumer = $1 \
@@ -20,6 +20,8 @@ const REMOVE: &str = "DELETE FROM inbox WHERE ctid = ANY (ARRAY( \
     ORDER BY processed_at LIMIT $3 FOR UPDATE SKIP LOCKED))";
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long what the topics keep counts as known; well below [`REMOVAL_TAKES`], by which rows outlive events.
+const HORIZON_KEPT: Duration = Duration::from_secs(600);
 /// Between two batches, so that others get their turn.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -55,60 +57,99 @@ impl Retention {
         self.every = period;
         self
     }
-
-    /// What is kept in the end.
-    pub(crate) async fn checked(
-        self,
-        config: &ClientConfig,
-        topics: &[String],
-        waits: Backoff,
-    ) -> Result<Self, Error> {
-        let horizon = match self.replay_horizon {
-            Some(horizon) => horizon,
-            None => horizon_of(config, topics, waits).await?,
-        };
-        Ok(Self {
-            keep: self.keep.max(horizon),
-            ..self
-        })
-    }
 }
 
-/// Removes old rows for ever.
-pub(crate) async fn run(retention: Retention, pool: Pool, consumer: String) {
-    loop {
-        match remove(&retention, &pool, &consumer).await {
-            Ok(removed) if removed >= u64::from(retention.batch) => {
-                tokio::time::sleep(PAUSE).await;
+/// The removal of old rows of one consumer.
+pub(crate) struct Removal {
+    asked: Retention,
+    /// What is kept in the end: no shorter than events can be replayed.
+    keep: Duration,
+    horizon_read: Instant,
+    topics: Topics,
+    pool: Pool,
+    consumer: String,
+}
+
+/// Which topics say how far back events can be replayed.
+pub(crate) struct Topics {
+    pub config: ClientConfig,
+    pub names: Vec<String>,
+    pub retry: Retry,
+}
+
+impl Removal {
+    /// Reads the horizon.
+    pub async fn new(
+        asked: Retention,
+        topics: Topics,
+        pool: Pool,
+        consumer: String,
+    ) -> Result<Self, Error> {
+        let mut removal = Self {
+            keep: asked.keep,
+            horizon_read: Instant::now(),
+            asked,
+            topics,
+            pool,
+            consumer,
+        };
+        removal.read_horizon().await?;
+        Ok(removal)
+    }
+
+    /// The retention of a topic may be raised while the consumer runs.
+    async fn read_horizon(&mut self) -> Result<(), Error> {
+        let read = Instant::now();
+        let horizon = match self.asked.replay_horizon {
+            Some(horizon) => horizon,
+            None => horizon_of(&self.topics).await?,
+        };
+        self.keep = self.asked.keep.max(horizon);
+        self.horizon_read = read;
+        Ok(())
+    }
+
+    /// Removes old rows for ever.
+    pub async fn run(mut self) {
+        loop {
+            if self.horizon_read.elapsed() > HORIZON_KEPT
+                && let Err(error) = self.read_horizon().await
+            {
+                tracing::warn!(%error, consumer = self.consumer, "old rows of the inbox are kept");
+                tokio::time::sleep(self.asked.every).await;
+                continue;
             }
-            Ok(_) => tokio::time::sleep(retention.every).await,
-            Err(failure) => {
-                tracing::warn!(error = %failure, "old rows of the inbox were not removed");
-                tokio::time::sleep(retention.every).await;
+            match self.remove().await {
+                Ok(removed) if removed >= u64::from(self.asked.batch) => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Ok(_) => tokio::time::sleep(self.asked.every).await,
+                Err(failure) => {
+                    tracing::warn!(error = %failure, consumer = self.consumer, "old rows of the inbox were not removed");
+                    tokio::time::sleep(self.asked.every).await;
+                }
             }
         }
     }
-}
 
-/// Removes one batch.
-pub(crate) async fn remove(
-    retention: &Retention,
-    pool: &Pool,
-    consumer: &str,
-) -> Result<u64, Failure> {
-    let client = pool.get().await?;
-    let (seconds, batch) = (retention.keep.as_secs_f64(), i64::from(retention.batch));
-    Ok(client
-        .execute(REMOVE, &[&consumer, &seconds, &batch])
-        .await?)
+    /// Removes one batch.
+    async fn remove(&self) -> Result<u64, Failure> {
+        let client = self.pool.get().await?;
+        let (seconds, batch) = (self.keep.as_secs_f64(), i64::from(self.asked.batch));
+        Ok(client
+            .execute(REMOVE, &[&self.consumer, &seconds, &batch])
+            .await?)
+    }
 }
 
 /// For how long the topics keep events. While Kafka is away, this waits.
-async fn horizon_of(
-    config: &ClientConfig,
-    topics: &[String],
-    mut waits: Backoff,
-) -> Result<Duration, Error> {
+async fn horizon_of(topics: &Topics) -> Result<Duration, Error> {
+    let Topics {
+        config,
+        names: topics,
+        retry,
+    } = topics;
+    let mut waits = retry.waits();
     let unknown = |reason: String| Error::NoReplayHorizon { reason };
     if let Some(pattern) = topics.iter().find(|topic| topic.starts_with('^')) {
         return Err(unknown(format!("the topics of {pattern} can change")));
@@ -188,16 +229,58 @@ mod tests {
         assert!(kept_for("t", |_| None).unwrap_err().contains("not known"));
     }
 
+    const TOPIC: &str = "transfers.settled";
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    async fn removal(asked: Retention, bootstrap: &str, postgres: &str) -> Removal {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", bootstrap);
+        let topics = Topics {
+            config,
+            names: vec![TOPIC.to_owned()],
+            retry: Retry::default(),
+        };
+        let manager =
+            deadpool_postgres::Manager::new(postgres.parse().unwrap(), tokio_postgres::NoTls);
+        let pool = Pool::builder(manager).build().unwrap();
+        let removal = Removal::new(asked, topics, pool, "a".to_owned()).await;
+        removal.unwrap()
+    }
+
     #[tokio::test]
     async fn rows_are_never_kept_shorter_than_the_horizon() {
-        let day = Duration::from_secs(86_400);
-        let kept = |keep: Duration| Retention::keep(keep).replay_horizon(7 * day);
-        let config = ClientConfig::new();
-        for (keep, expected) in [(day, 7 * day), (30 * day, 30 * day)] {
-            let waits = crate::Retry::default().waits();
-            let checked = kept(keep).checked(&config, &[], waits).await;
-            assert_eq!(checked.unwrap().keep, expected);
+        let kept = |keep: Duration| Retention::keep(keep).replay_horizon(7 * DAY);
+        for (keep, expected) in [(DAY, 7 * DAY), (30 * DAY, 30 * DAY)] {
+            let removal = removal(kept(keep), "localhost:1", "host=localhost").await;
+            assert_eq!(removal.keep, expected);
         }
+    }
+
+    #[tokio::test]
+    async fn a_horizon_that_grows_later_is_heeded() {
+        let kafka = testbed::Kafka::builder().start().unwrap();
+        let run = |class: &str, args: &[&str]| {
+            let mut tool = kafka.tool(class).unwrap();
+            tool.args(["--bootstrap-server", &kafka.bootstrap()]);
+            assert!(tool.args(args).status().unwrap().success());
+        };
+        let keep_for = |time: Duration| {
+            let retention = format!("retention.ms={}", time.as_millis());
+            let alter = ["--alter", "--topic", TOPIC, "--add-config", &retention];
+            run("kafka.admin.ConfigCommand", &alter);
+        };
+        run(
+            "org.apache.kafka.tools.TopicCommand",
+            &["--create", "--topic", TOPIC],
+        );
+        keep_for(DAY);
+        let asked = Retention::keep(Duration::ZERO);
+        let mut removal = removal(asked, &kafka.bootstrap(), "host=localhost").await;
+        let before = removal.keep;
+        assert!(before > DAY, "{before:?}");
+        keep_for(30 * DAY);
+        removal.read_horizon().await.unwrap();
+        assert_eq!(removal.keep, before + 29 * DAY);
     }
 
     #[tokio::test]
@@ -209,18 +292,14 @@ mod tests {
         let rows = "INSERT INTO inbox SELECT n, c, now() - n * interval '1 hour' \
             FROM generate_series(1, 20) n, (VALUES ('a'), ('b')) AS consumers (c)";
         server.sql("postgres", rows).unwrap();
-        let config = server.superuser_url("postgres").parse().unwrap();
-        let manager = deadpool_postgres::Manager::new(config, tokio_postgres::NoTls);
-        let pool = Pool::builder(manager).build().unwrap();
-        let mut retention = Retention::keep(Duration::from_secs(10 * 3600 + 1));
-        retention.batch = 8;
-        assert_eq!(
-            remove(&retention, &pool, "a").await.unwrap(),
-            8,
-            "the oldest first"
-        );
-        assert_eq!(remove(&retention, &pool, "a").await.unwrap(), 2);
-        assert_eq!(remove(&retention, &pool, "a").await.unwrap(), 0);
+        let keep = Duration::from_secs(10 * 3600 + 1);
+        let mut asked = Retention::keep(keep).replay_horizon(keep);
+        asked.batch = 8;
+        let url = server.superuser_url("postgres");
+        let removal = removal(asked, "localhost:1", &url).await;
+        assert_eq!(removal.remove().await.unwrap(), 8, "the oldest first");
+        assert_eq!(removal.remove().await.unwrap(), 2);
+        assert_eq!(removal.remove().await.unwrap(), 0);
         let left = "SELECT string_agg(consumer || count, ' ' ORDER BY consumer) FROM \
             (SELECT consumer, count(*) FROM inbox GROUP BY consumer) t";
         let left = server.sql("postgres", left).unwrap();

@@ -13,6 +13,8 @@ use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::sink::{Committed, Look};
 
+/// Row and record of an event may be this far apart: by transactions that take long, and by clocks.
+pub const MARGIN_MS: i64 = 3_600_000;
 /// Without a record or an end for so long the brokers are taken as away.
 const SILENCE: Duration = Duration::from_secs(60);
 /// Open transactions of others are waited for so long.

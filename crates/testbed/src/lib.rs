@@ -43,6 +43,6 @@ pub use kafka::{KAFKA_VERSION, Kafka, KafkaBuilder, KafkaCluster};
 pub use packages::{node_modules, python};
 pub use port::free_port;
 pub use postgres::{DataCopy, PASSWORD, Postgres, PostgresBuilder, Row, SUPERUSER, StopMode};
-pub use procfs::{cpu_seconds, family_cpu_seconds, vm_hwm_kib};
+pub use procfs::{cpu_seconds, family_cpu_seconds, threads_cpu_seconds, vm_hwm_kib};
 pub use proxy::{Api, Direction, Proxy};
 pub use run_folder::RunFolder;

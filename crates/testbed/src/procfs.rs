@@ -26,6 +26,23 @@ pub fn cpu_seconds(pid: u32) -> io::Result<f64> {
     Ok(stat.cpu_ticks as f64 / ticks_per_second)
 }
 
+/// As [`cpu_seconds`], of the threads that live and whose names begin like that.
+///
+/// # Errors
+/// When there is no such process.
+pub fn threads_cpu_seconds(pid: u32, prefix: &str) -> io::Result<f64> {
+    let mut ticks = 0;
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end between the listing and this look.
+        let read = |file: &str| fs::read_to_string(entry.as_ref().ok()?.path().join(file)).ok();
+        if read("comm").is_some_and(|name| name.starts_with(prefix)) {
+            let stat = read("stat").and_then(|text| Stat::parse(&text));
+            ticks += stat.map_or(0, |stat| stat.cpu_ticks);
+        }
+    }
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
 /// As [`cpu_seconds`], with all of its children, also those that have ended.
 ///
 /// # Errors

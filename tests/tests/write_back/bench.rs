@@ -61,6 +61,7 @@ pub fn context(pipeline: Pipeline) -> Context {
         consent: Consent::default(),
         log_events: false,
         spans: None,
+        pipelines: 1,
         shutdown_timeout: WITHIN,
         vitals: Arc::new(Vitals::new(&pipeline)),
         metrics: Metrics::new().pipeline(&pipeline),

@@ -33,12 +33,10 @@ use crate::failure::Failure;
 use crate::feed::{self, Connection, table_name};
 use crate::requests;
 use crate::sql::rfc3339;
+use crate::topics::MARGIN_MS;
 
 pub use keeping::Keeping;
 pub use report::{Counts, Finding, Kind, PassedOver, Place, RecordCount, Report, TableCount};
-
-/// Clocks of database and brokers, and transactions that take long, may be this far apart.
-const MARGIN_MS: i64 = 3_600_000;
 
 /// What to look at.
 #[derive(Debug, Clone)]

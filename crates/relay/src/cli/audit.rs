@@ -36,10 +36,10 @@ pub(super) struct AuditArgs {
     /// Others publish to the topics as well: events without a row are counted, and are no findings.
     #[arg(long)]
     others_publish: bool,
-    /// How long the relay may take to come past what is committed now, in seconds. What it has not come
+    /// How long the relay may take to come past what is committed now, such as 30s or 5m. What it has not come
     /// to counts as waiting.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    timeout: u64,
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30s")]
+    timeout: Duration,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
@@ -81,7 +81,7 @@ async fn run(args: &AuditArgs, pipeline: &Pipeline) -> Result<Report, Problem> {
             false => Publishers::Ours,
         },
         keeping,
-        patience: Duration::from_secs(args.timeout),
+        patience: args.timeout,
     };
     let mut report = audit::run(pipeline, &ways, |step| show(&progress, step)).await?;
     drop(progress);

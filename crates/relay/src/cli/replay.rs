@@ -3,15 +3,14 @@
 //! The rows and the request are written down in one transaction. The request reaches the relay
 //! through the WAL, in its place among the events, and is carried out exactly once.
 
-use std::time::Duration;
-
 use clap::Args;
 use pgoutput::Lsn;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
 use super::repair::timestamp;
-use super::{Exit, Settings, one_pipeline, requests};
+use super::requests::{self, Waiting};
+use super::{Exit, Settings, one_pipeline};
 use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::feed::gather::{Filter, Gathering};
@@ -46,12 +45,8 @@ pub(super) struct ReplayArgs {
     /// Do it, rather than say how many events there are.
     #[arg(long)]
     yes: bool,
-    /// Do not wait until the relay has carried it out.
-    #[arg(long)]
-    no_wait: bool,
-    /// How long to wait, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    timeout: u64,
+    #[command(flatten)]
+    waiting: Waiting,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
@@ -125,13 +120,12 @@ async fn run(args: &ReplayArgs, pipeline: &Pipeline) -> Result<(), Problem> {
         committed,
     } = &asked;
     let mut document = json!({ "request": request, "rows": rows, "done": false });
-    if args.no_wait {
+    if args.waiting.no_wait {
         let text = format!("asked for {rows} events again, request {request}");
         tell(args.json, &document, &text);
         return Ok(());
     }
-    let patience = Duration::from_secs(args.timeout);
-    requests::await_confirmed(&connection, pipeline, *committed, patience).await?;
+    requests::await_confirmed(&connection, pipeline, *committed, args.waiting.timeout).await?;
     document["done"] = Value::Bool(true);
     let text = format!("published {rows} events again, request {request}");
     tell(args.json, &document, &text);

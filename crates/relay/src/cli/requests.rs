@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use clap::Args;
 use pgoutput::Lsn;
 use serde_json::Value;
 
 use super::problem::Problem;
 use super::progress::Progress;
-use crate::config::Pipeline;
+use crate::config::{Pipeline, parse_duration};
 use crate::failure::Failure;
 use crate::feed::{self, Connection};
 
@@ -20,6 +21,17 @@ const OPERATOR: &str = "Give the command as an operator, with --postgres postgre
      and the password in OUTBOXD_POSTGRES_PASSWORD, which goes before one of the configuration. \
      `outboxd init --apply --operator-role OPERATOR`, run by an administrator, gives an existing role \
      what it needs.";
+
+/// Whether a command returns only when its request is carried out.
+#[derive(Args)]
+pub(super) struct Waiting {
+    /// Do not wait until the relay has carried it out.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// How long to wait, such as 60s or 5m.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "5m")]
+    pub timeout: Duration,
+}
 
 /// Connects to where requests are written down; refused where no relay would hear of them.
 pub(super) async fn open(pipeline: &Pipeline, what: &str) -> Result<Connection, Failure> {

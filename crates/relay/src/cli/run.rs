@@ -91,8 +91,10 @@ fn contexts(
     spans: Option<&Spans>,
     metrics: &Metrics,
 ) -> Vec<Context> {
+    let pipelines = u32::try_from(config.pipelines.len()).unwrap_or(u32::MAX);
     let contexts = config.pipelines.iter().map(|pipeline| Context {
         consent,
+        pipelines,
         log_events: config.log.events,
         spans: spans.cloned(),
         shutdown_timeout: config.shutdown_timeout,

@@ -12,6 +12,10 @@ use crate::telemetry::now_ms;
 
 /// For one answer of the brokers.
 const REQUEST: Duration = Duration::from_secs(5);
+/// For the offsets of all groups of a round: one whose coordinator is away must not hold up the others.
+const ANSWERS: Duration = Duration::from_secs(8);
+/// Each group is asked for that long at least.
+const ANSWER_MIN: Duration = Duration::from_millis(500);
 /// For all looks of a round: a leader that is away must not hold up what is known of the others.
 const LOOKS: Duration = Duration::from_secs(2);
 /// Topics are made, and get partitions, rarely.
@@ -57,9 +61,9 @@ impl Inquiry {
         fetches_max: usize,
     ) -> Result<Vec<Result<(), Failure>>, Failure> {
         self.know_partitions()?;
-        let mut committed = Vec::new();
-        for group in groups.iter() {
-            committed.push(self.committed(&group.spec.group)?);
+        let committed = self.committed(groups);
+        if let Some(failure) = nobody_answers(&committed) {
+            return Err(failure);
         }
         let reads: Vec<_> = groups
             .iter()
@@ -91,15 +95,17 @@ impl Inquiry {
         Ok(())
     }
 
-    /// What a group has committed. What is wrong with one alone must not keep the others from being asked.
-    fn committed(&self, group: &str) -> Result<Result<Committed, Failure>, Failure> {
-        match self.reader.committed(group, REQUEST) {
-            Ok(committed) => Ok(Ok(committed)),
-            Err(error) => match group_failure(group, &error) {
-                failure if failure.is_transient() => Err(failure),
-                failure => Ok(Err(failure)),
-            },
-        }
+    /// What each group has committed.
+    fn committed(&self, groups: &[Group]) -> Vec<Result<Committed, Failure>> {
+        let deadline = Instant::now() + ANSWERS;
+        let ask = |group: &Group| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let patience = left.clamp(ANSWER_MIN, REQUEST);
+            let name = &group.spec.group;
+            let said = self.reader.committed(name, patience);
+            said.map_err(|error| group_failure(name, &error))
+        };
+        groups.iter().map(ask).collect()
     }
 
     fn extents(
@@ -185,6 +191,18 @@ impl Inquiry {
     }
 }
 
+/// A group's coordinator may be away by itself; if all are, it is the brokers.
+fn nobody_answers(committed: &[Result<Committed, Failure>]) -> Option<Failure> {
+    let mut failures = committed.iter().map(|said| match said {
+        Err(failure) if failure.is_transient() => Some(failure),
+        _ => None,
+    });
+    let first = failures.next()??;
+    failures
+        .all(|failure| failure.is_some())
+        .then(|| first.clone())
+}
+
 /// Takes in what was said of a group.
 fn take_in(
     group: &mut Group,
@@ -248,5 +266,22 @@ fn topic_failure(topic: &str, error: &ClientError) -> Failure {
         TOPIC_AUTHORIZATION_FAILED => Failure::new("consumer-topic-denied", said),
         // Its leader is elsewhere, or it has just been removed: the next round knows.
         _ => Failure::new("kafka-unreachable", said),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_group_without_coordinator_hides_no_other() {
+        let away = || Err(Failure::new("kafka-unreachable", "no coordinator"));
+        let known = || Ok(Committed::new());
+        let denied = || Err(Failure::new("consumer-group-denied", "not allowed"));
+        for answered in [known(), denied()] {
+            assert!(nobody_answers(&[away(), answered, away()]).is_none());
+        }
+        let failure = nobody_answers(&[away(), away()]).expect("a failure of all");
+        assert_eq!(failure.code.name, "kafka-unreachable");
     }
 }

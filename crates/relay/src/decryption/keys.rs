@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use delivery::Opener;
 use event::encryption::{Key, Keyring};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Decryption;
@@ -42,6 +43,8 @@ pub struct Keys {
     source: KeyringSource,
     current: Decryption,
     looks: Interval,
+    /// A look that has begun. Its file may be on a network: the pipeline does not wait for it.
+    reading: Option<JoinHandle<Result<Keyring, Failure>>>,
     /// What was wrong with the file at the last look.
     complaint: Option<String>,
 }
@@ -61,6 +64,7 @@ impl Keys {
             source: decrypt.keyring.clone(),
             current,
             looks,
+            reading: None,
             complaint: None,
         }))
     }
@@ -73,17 +77,32 @@ impl Keys {
     /// The same, once the keyring has changed; cancel-safe.
     pub async fn changed(&mut self) -> Arc<dyn Opener> {
         loop {
-            self.looks.tick().await;
-            if self.look() {
+            let found = self.found().await;
+            if self.take(found) {
                 return self.opener();
             }
         }
     }
 
+    /// What the next look finds; cancel-safe.
+    async fn found(&mut self) -> Result<Keyring, Failure> {
+        let reading = match &mut self.reading {
+            Some(reading) => reading,
+            none => {
+                self.looks.tick().await;
+                let source = self.source.clone();
+                none.insert(spawn_blocking(move || keyring(&source)))
+            }
+        };
+        let found = reading.await;
+        self.reading = None;
+        found.unwrap_or_else(|e| Err(Failure::caused("internal", "looking at the keyring", &e)))
+    }
+
     /// Whether it has changed. A file that is being replaced must not stop events that are encrypted with
     /// keys from before.
-    fn look(&mut self) -> bool {
-        match keyring(&self.source) {
+    fn take(&mut self, found: Result<Keyring, Failure>) -> bool {
+        match found {
             Ok(found) => {
                 self.complaint = None;
                 let is_new = found.to_json() != self.current.keys.to_json();
@@ -137,9 +156,11 @@ mod tests {
         write(&keyring("old").to_json());
         let pipeline = pipeline(KeyringSource::File(path.clone()));
         let mut keys = Keys::open(&pipeline).unwrap().unwrap();
-        assert!(!keys.look(), "nothing has changed");
+        let found = keys.found().await;
+        assert!(!keys.take(found), "nothing has changed");
         write("{");
-        assert!(!keys.look());
+        let found = keys.found().await;
+        assert!(!keys.take(found));
         assert!(keys.complaint.is_some());
         assert_eq!(keys.current.keys.current().kid(), "old");
         write(&keyring("new").to_json());

@@ -34,6 +34,10 @@ const SHUTDOWN_COURTESY: Duration = Duration::from_millis(1500);
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// The loop shows a sign of life at least this often.
 const HEARTBEAT: Duration = Duration::from_millis(250);
+/// Each commit of a cluster wakes the walsenders of all its slots, and each of them sends a keepalive. Pipelines
+/// that share a process take in a few of those together, rather than wake up for each.
+const REST_PER_OTHER: Duration = Duration::from_micros(200);
+const REST_MAX: Duration = Duration::from_millis(10);
 
 /// One session. `Ok` when it was ended by `shutdown`.
 pub(super) async fn session(
@@ -74,6 +78,7 @@ pub(super) async fn session(
         heard: Instant::now(),
         probed: Instant::now(),
         reached: Lsn::INVALID,
+        took_all: false,
     };
     let ended = driver.run(&mut watcher, shutdown).await;
     context.metrics.flight(0);
@@ -116,6 +121,8 @@ struct Driver<'a> {
     probed: Instant,
     /// Everything taken in lies below.
     reached: Lsn,
+    /// Nothing more was at hand when the last frames were taken in.
+    took_all: bool,
 }
 
 /// Why a session ends.
@@ -151,6 +158,7 @@ impl Driver<'_> {
                 break End::Source(failure);
             }
             self.show_vitals();
+            self.rest();
             let turn = self.turn(watcher, shutdown).await;
             if let Err(end) = self.handle(turn).await {
                 break end;
@@ -180,6 +188,14 @@ impl Driver<'_> {
                 self.drain(SHUTDOWN_COURTESY, Delivery::is_recorded).await;
                 Err(failure)
             }
+        }
+    }
+
+    /// Blocks the reader of the stream, too, on purpose: it would wake up for each frame.
+    fn rest(&mut self) {
+        let rest = rest_among(self.context.pipelines);
+        if std::mem::take(&mut self.took_all) && !rest.is_zero() {
+            std::thread::sleep(rest);
         }
     }
 
@@ -331,6 +347,12 @@ impl Driver<'_> {
     }
 }
 
+/// How long one of so many pipelines rests once it has taken in all there was.
+fn rest_among(pipelines: u32) -> Duration {
+    let others = pipelines.saturating_sub(1);
+    REST_PER_OTHER.saturating_mul(others).min(REST_MAX)
+}
+
 /// What the service has next; nothing while there is none.
 async fn next_of(service: &mut Option<Service>) -> Result<Served, Failure> {
     match service {
@@ -344,5 +366,24 @@ async fn changed(keys: &mut Option<Keys>) -> Arc<dyn Opener> {
     match keys {
         Some(keys) => keys.changed().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipeline_alone_never_rests() {
+        let ms = Duration::from_millis;
+        for (pipelines, rest) in [
+            (0, ms(0)),
+            (1, ms(0)),
+            (6, ms(1)),
+            (50, 49 * REST_PER_OTHER),
+        ] {
+            assert_eq!(rest_among(pipelines), rest);
+        }
+        assert_eq!(rest_among(u32::MAX), REST_MAX);
     }
 }

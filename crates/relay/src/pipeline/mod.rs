@@ -30,7 +30,6 @@ use memory::Memory;
 
 /// How often a stopped pipeline looks whether its cause has been repaired.
 const RECHECK: Duration = Duration::from_secs(5);
-
 /// What a pipeline works with, over all its sessions.
 pub struct Context {
     /// Its configuration.
@@ -41,6 +40,8 @@ pub struct Context {
     pub log_events: bool,
     /// A span per event.
     pub spans: Option<Spans>,
+    /// Pipelines of this process: the more, the less often each does what can wait.
+    pub pipelines: u32,
     /// Time for draining at shutdown.
     pub shutdown_timeout: Duration,
     /// What /ready, /live and /status read.

@@ -15,11 +15,9 @@ use crate::config::{Pipeline, WriteBack};
 use crate::failure::Failure;
 use crate::feed::gather::Gathering;
 use crate::feed::{self, Connection};
-use crate::topics::{Open, Scope, Topics};
+use crate::topics::{MARGIN_MS, Open, Scope, Topics};
 use crate::writeback::{Correction, Server};
 
-/// Transactions that take long may commit so much later than their rows were written.
-const MARGIN_MS: i64 = 3_600_000;
 /// Rows and events that are named at most.
 const NAMED: usize = 10_000;
 /// Requests that are named at most.

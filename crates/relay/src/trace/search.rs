@@ -12,10 +12,8 @@ use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::feed::Connection;
 use crate::requests;
-use crate::topics::{self, Open, Scope, Topics};
+use crate::topics::{self, MARGIN_MS, Open, Scope, Topics};
 
-/// Transactions that take long, and clocks, may be this far apart.
-const MARGIN_MS: i64 = 3_600_000;
 /// Around a request: only clocks count.
 const REQUEST_MARGIN_MS: i64 = 60_000;
 /// Without a row or a time nothing tells when to look: so far back.

@@ -67,6 +67,7 @@ impl WriteBack {
             pipeline: context.pipeline.clone(),
             server,
             modes: modes(&context.pipeline),
+            pace: worker::pace_among(context.pipelines),
             vitals: Arc::clone(&context.vitals),
             metrics: metrics.clone(),
             session: None,

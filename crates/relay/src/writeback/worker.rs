@@ -7,7 +7,7 @@ use std::time::Duration;
 use delivery::{Backoff, RetryPolicy};
 use envelope::TableId;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::Done;
 use super::batch::{TableRows, gather};
@@ -18,13 +18,11 @@ use crate::telemetry::{Vitals, WriteBackMetrics};
 
 /// Rows that are taken together, if they are at hand. What was submitted at once may be more.
 const BATCH_ROWS: usize = 5_000;
-/// From the beginning of one batch to that of the next, at least: under load rows gather meanwhile,
-/// and a hundred small windows a second do not become as many commits.
+/// From the beginning of one batch with room left to that of the next, for each pipeline of the process: under
+/// load rows gather meanwhile, and a hundred small windows a second do not become as many commits, each of which
+/// wakes the walsenders of all slots.
 const PACE: Duration = Duration::from_millis(20);
-/// A batch that had room left is followed by a rest of so many times as long as it took: where many pipelines
-/// share a server that has enough to do, each commit wakes the walsenders of all of them.
-const REST_SHARE: u32 = 3;
-const REST_MAX: Duration = Duration::from_millis(500);
+const PACE_MAX: Duration = Duration::from_secs(1);
 const RETRY: RetryPolicy = RetryPolicy {
     initial: Duration::from_millis(50),
     max: Duration::from_secs(3),
@@ -35,6 +33,7 @@ pub(super) struct Worker {
     pub pipeline: Pipeline,
     pub server: Server,
     pub modes: BTreeMap<TableId, WriteBack>,
+    pub pace: Duration,
     pub vitals: Arc<Vitals>,
     pub metrics: WriteBackMetrics,
     /// Opened when there is something to write.
@@ -50,18 +49,16 @@ impl Worker {
     ) {
         let mut due = Instant::now();
         while let Some(first) = submitted.recv().await {
-            tokio::time::sleep_until(due).await;
-            let began = Instant::now();
             let mut rows = first.marks.len();
             let mut taken = vec![first];
             while rows < BATCH_ROWS
-                && let Ok(next) = submitted.try_recv()
+                && let Ok(Some(next)) = timeout_at(due, submitted.recv()).await
             {
                 rows += next.marks.len();
                 taken.push(next);
             }
+            due = Instant::now() + self.pace;
             self.write(&taken).await;
-            due = (began + PACE).max(Instant::now() + rest(rows, began.elapsed()));
             for one in taken {
                 if done.send(one).is_err() {
                     return;
@@ -130,12 +127,9 @@ impl Worker {
     }
 }
 
-/// What follows a batch of so many rows that took so long. Where more may wait, nothing.
-fn rest(rows: usize, took: Duration) -> Duration {
-    match rows < BATCH_ROWS {
-        true => (took * REST_SHARE).min(REST_MAX),
-        false => Duration::ZERO,
-    }
+/// The pace of one of so many pipelines.
+pub(super) fn pace_among(pipelines: u32) -> Duration {
+    PACE.saturating_mul(pipelines).min(PACE_MAX)
 }
 
 #[cfg(test)]
@@ -143,10 +137,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_busy_server_is_given_rest_unless_rows_wait() {
+    fn many_pipelines_write_back_as_often_as_one() {
         let ms = Duration::from_millis;
-        assert_eq!(rest(1, ms(50)), ms(150));
-        assert_eq!(rest(1, ms(10_000)), REST_MAX);
-        assert_eq!(rest(BATCH_ROWS, ms(10_000)), ms(0));
+        for (pipelines, pace) in [(1, ms(20)), (7, ms(140)), (50, ms(1000)), (500, PACE_MAX)] {
+            assert_eq!(pace_among(pipelines), pace);
+        }
     }
 }

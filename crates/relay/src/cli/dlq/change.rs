@@ -1,7 +1,5 @@
 //! `outboxd dlq replay`, `release` and `drop`: requests to the relay.
 
-use std::time::Duration;
-
 use clap::Args;
 use delivery::{Command, Filter, RecordKey};
 use serde_json::{Value, json};
@@ -11,7 +9,7 @@ use super::confirm::confirmed;
 use super::preview::{Outcome, Parked, Preview, Target};
 use super::{Scope, show};
 use crate::cli::problem::Problem;
-use crate::cli::requests;
+use crate::cli::requests::{self, Waiting};
 use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::feed::{self, Connection};
@@ -99,12 +97,8 @@ struct RequestArgs {
     /// Id of the request: a command that is given again with the same one is one command.
     #[arg(long, value_name = "UUID", value_parser = uuid)]
     request_id: Option<String>,
-    /// Do not wait until the relay has carried it out.
-    #[arg(long)]
-    no_wait: bool,
-    /// How long to wait, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    timeout: u64,
+    #[command(flatten)]
+    waiting: Waiting,
 }
 
 pub(super) async fn replay(args: &LettersArgs, pipeline: &Pipeline) -> Result<(), Problem> {
@@ -164,13 +158,12 @@ async fn request(
     // The commit was flushed, so the flushed WAL ends behind it.
     let committed = connection.wal_end().await?;
     let mut document = json!({ "request": id, "repeated": !is_new, "done": false });
-    if args.no_wait {
+    if args.waiting.no_wait {
         let text = format!("request {id} is written down");
         tell(scope.json, &document, &[text]);
         return Ok(());
     }
-    let patience = Duration::from_secs(args.timeout);
-    requests::await_confirmed(&connection, pipeline, committed, patience).await?;
+    requests::await_confirmed(&connection, pipeline, committed, args.waiting.timeout).await?;
     drop(connection);
     let parked = Parked::read(pipeline).await?;
     let outcome = Outcome::of(target, &id, pipeline, &parked)?;

@@ -189,6 +189,8 @@ pub(super) struct Outcome {
     pub published: u64,
     /// Dead-lettered again.
     pub again: u64,
+    /// Those of them that are open still.
+    pub open_again: u64,
     pub dropped: u64,
     pub left: Left,
 }
@@ -215,6 +217,7 @@ impl Outcome {
             let key = letter.key.as_deref();
             if entry.request == request {
                 outcome.again += 1;
+                outcome.open_again += u64::from(resolution.is_none());
             } else if resolution.is_none() && filter.matches(entry, key, &letter.place()) {
                 outcome.left.add(target.stays(entry, key, parked));
             }
@@ -225,10 +228,10 @@ impl Outcome {
 
     /// What was asked for and has not come about, so that the exit code tells it too.
     pub fn shortfall(&self, target: &Target, parked: &Parked) -> Option<Problem> {
-        let failed_again = (self.again > 0).then(|| {
+        let failed_again = (self.open_again > 0).then(|| {
             format!(
                 "{} events failed again, and are new dead letters",
-                self.again
+                self.open_again
             )
         });
         let still_parked = match &target.command {
@@ -273,10 +276,11 @@ mod tests {
     fn what_failed_again_is_told_by_the_exit_code() {
         let parked = Parked([("bank".to_owned(), "k".into())].into());
         let none = Parked(HashSet::new());
-        let told = |target: &Target, again, parked: &Parked| {
+        let told = |target: &Target, open_again, parked: &Parked| {
             let outcome = Outcome {
                 published: 1,
-                again,
+                again: 3,
+                open_again,
                 ..Outcome::default()
             };
             outcome.shortfall(target, parked).map(|p| p.message)

@@ -54,6 +54,7 @@ impl Driver<'_> {
                 Tries::Rested if self.stream.is_behind() => return Ok(()),
                 Tries::Yielded | Tries::Rested => {
                     self.delivery.handle_source_idle(Instant::now());
+                    self.took_all = true;
                     return Ok(());
                 }
             };
