@@ -89,7 +89,7 @@ chaos-night: ## chaos for a night: every version of Postgres, one broker and thr
 .PHONY: audit-deps
 audit-deps: ## asks the advisory database about the dependencies; needs the internet, installs cargo-deny
 	@cargo deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
-	$(CARGO) deny --locked check --config .ci/deny.toml
+	$(CARGO) deny --locked --config .ci/deny.toml check
 
 .PHONY: sbom
 sbom: deps ## writes target/outboxd.cdx.json, a bill of materials (CycloneDX)

@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use crate::reader::{Reader, Seen};
 use crate::stage::{Stage, TOPICS};
+
+const KAFKA_WITHIN: Duration = Duration::from_secs(30);
 
 /// Writers that insert at a fixed rate until they are stopped.
 pub struct Load {
@@ -44,6 +49,88 @@ impl Load {
         }
         Ok(())
     }
+}
+
+/// The same load without a database: what is written goes into transactions of a bare producer, one after the
+/// other, each as soon as the one before is committed. Nothing that publishes exactly once could be faster.
+pub struct Bare {
+    stop: Arc<AtomicBool>,
+    writers: Vec<JoinHandle<Result<()>>>,
+    publisher: JoinHandle<Result<()>>,
+}
+
+impl Bare {
+    /// Each of `writers` hands over an event every `period`.
+    pub fn start(stage: &Stage, writers: u32, period: Duration) -> Result<Self> {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", stage.bootstrap())
+            .set("transactional.id", "bare")
+            .set("linger.ms", "0")
+            .create()?;
+        let (written, to_publish) = mpsc::channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let publisher = tokio::task::spawn_blocking(move || publish(&producer, &to_publish));
+        let writers = (0..writers).map(|_| {
+            let (stop, written) = (Arc::clone(&stop), written.clone());
+            tokio::spawn(async move { hand_over(&written, period, &stop).await })
+        });
+        Ok(Self {
+            writers: writers.collect(),
+            stop,
+            publisher,
+        })
+    }
+
+    /// Stops them; everything is committed then.
+    pub async fn stop(self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        for writer in self.writers {
+            writer.await??;
+        }
+        self.publisher.await?
+    }
+}
+
+struct Written {
+    topic: &'static str,
+    key: String,
+    value: String,
+}
+
+async fn hand_over(written: &Sender<Written>, period: Duration, stop: &AtomicBool) -> Result<()> {
+    let mut ticks = tokio::time::interval(period);
+    let mut number = 0_usize;
+    while !stop.load(Ordering::Relaxed) {
+        ticks.tick().await;
+        let began = now_us()?;
+        written.send(Written {
+            topic: TOPICS[number % TOPICS.len()],
+            key: format!("t-{}", number % 1000),
+            value: format!("{{\"payload\": {{\"began_us\": {began}}}}}"),
+        })?;
+        number += 1;
+    }
+    Ok(())
+}
+
+fn publish(producer: &BaseProducer, written: &Receiver<Written>) -> Result<()> {
+    producer.init_transactions(KAFKA_WITHIN)?;
+    while let Ok(first) = written.recv() {
+        producer.begin_transaction()?;
+        for event in std::iter::once(first).chain(written.try_iter()) {
+            let record = BaseRecord::to(event.topic)
+                .key(&event.key)
+                .payload(&event.value);
+            producer.send(record).map_err(|(error, _)| error)?;
+        }
+        producer.commit_transaction(KAFKA_WITHIN)?;
+    }
+    Ok(())
+}
+
+/// Microseconds, none yet.
+pub fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 60_000_000, 3)?)
 }
 
 /// Microseconds from insert to reading, in the time from `warm_up` on.
@@ -86,7 +173,7 @@ async fn write(client: &Client, rows: u32, period: Duration, stop: &AtomicBool) 
 fn read(bootstrap: &str, warm_up: Duration, measured: Duration) -> Result<Histogram<u64>> {
     // What earlier loads have left would look late.
     let reader = Reader::open_at_end(bootstrap, &TOPICS)?;
-    let mut latencies = Histogram::new_with_bounds(1, 60_000_000, 3)?;
+    let mut latencies = histogram()?;
     let from = SystemTime::now() + warm_up;
     let until = from + measured;
     while SystemTime::now() < until {

@@ -127,20 +127,6 @@ impl StageBuilder {
 }
 
 impl Stage {
-    /// Waits until the first broker has compiled what it runs often, under the load that is there.
-    pub async fn compiled(&self, within: Duration) -> Result<Duration> {
-        let pid = self.kafka.pid().context("no broker runs")?;
-        wait::until("the broker's compiler rests", within, async || {
-            let used = || testbed::threads_cpu_seconds(pid, "C2 CompilerThre");
-            let before = used()?;
-            tokio::time::sleep(COMPILED_FOR).await;
-            // Threads of the compiler come and go.
-            let share = (used()? - before).abs() / COMPILED_FOR.as_secs_f64();
-            Ok(share < COMPILING_SHARE)
-        })
-        .await
-    }
-
     /// Postgres 18 and Kafka with defaults.
     pub fn builder() -> StageBuilder {
         StageBuilder {
@@ -150,6 +136,21 @@ impl Stage {
             proxied: false,
             init: true,
         }
+    }
+
+    /// Waits until the first broker has compiled what it runs often, under the load that is there.
+    pub async fn compiled(&self, within: Duration) -> Result<Duration> {
+        let pid = self.kafka.pid().context("no broker runs")?;
+        wait::until("the broker's compiler rests", within, async || {
+            let used = || testbed::threads_cpu_seconds(pid, "C2 CompilerThre");
+            let before = used()?;
+            ensure!(before > 0.0, "the broker has no optimizing compiler");
+            tokio::time::sleep(COMPILED_FOR).await;
+            // Threads of the compiler come and go.
+            let share = (used()? - before).abs() / COMPILED_FOR.as_secs_f64();
+            Ok(share < COMPILING_SHARE)
+        })
+        .await
     }
 
     /// The defaults, started.

@@ -131,6 +131,13 @@ fn what_make_test_leaves_out_is_known() {
         "ledger",
     ];
     assert_eq!(left_out, known);
+    // The page says so, too.
+    let row = PAGE
+        .lines()
+        .find(|line| line.starts_with("| `scenario:NAME`"));
+    let said = row.and_then(|row| row.split_once("but for")).unwrap().1;
+    let said: HashSet<_> = said.split('`').skip(1).step_by(2).collect();
+    assert_eq!(said, HashSet::from(known));
 }
 
 #[test]

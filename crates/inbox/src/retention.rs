@@ -3,15 +3,18 @@
 //! A row may go only when its event can't be delivered again. So rows are kept for as long as the
 //! topics keep events, unless the replay horizon is said; never shorter.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use deadpool_postgres::Pool;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResourceResult, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, KafkaResult};
+use tokio::runtime::Handle;
 
 use crate::error::Error;
 use crate::failure::Failure;
+use crate::kafka::apart;
 use crate::order::Retry;
 
 const REMOVE: &str = "DELETE FROM inbox WHERE ctid = ANY (ARRAY( \
@@ -64,10 +67,25 @@ pub(crate) struct Removal {
     asked: Retention,
     /// What is kept in the end: no shorter than events can be replayed.
     keep: Duration,
-    horizon_read: Instant,
+    known: Known,
     topics: Topics,
     pool: Pool,
     consumer: String,
+}
+
+/// Since when something is known, by both clocks: one stands while the machine sleeps, the other may be put back.
+#[derive(Clone, Copy)]
+struct Known(Instant, SystemTime);
+
+impl Known {
+    fn now() -> Self {
+        Self(Instant::now(), SystemTime::now())
+    }
+
+    fn is_old(self) -> bool {
+        let by_date = self.1.elapsed().unwrap_or_default();
+        self.0.elapsed().max(by_date) > HORIZON_KEPT
+    }
 }
 
 /// Which topics say how far back events can be replayed.
@@ -87,7 +105,7 @@ impl Removal {
     ) -> Result<Self, Error> {
         let mut removal = Self {
             keep: asked.keep,
-            horizon_read: Instant::now(),
+            known: Known::now(),
             asked,
             topics,
             pool,
@@ -97,35 +115,30 @@ impl Removal {
         Ok(removal)
     }
 
-    /// The retention of a topic may be raised while the consumer runs.
+    /// The retention of a topic may be raised while the consumer runs. If it is lowered, events go later than
+    /// that, or never, if it is raised again soon: rows are kept as before.
     async fn read_horizon(&mut self) -> Result<(), Error> {
-        let read = Instant::now();
+        let known = Known::now();
         let horizon = match self.asked.replay_horizon {
             Some(horizon) => horizon,
             None => horizon_of(&self.topics).await?,
         };
-        self.keep = self.asked.keep.max(horizon);
-        self.horizon_read = read;
+        self.keep = self.keep.max(horizon);
+        self.known = known;
         Ok(())
     }
 
     /// Removes old rows for ever.
     pub async fn run(mut self) {
         loop {
-            if self.horizon_read.elapsed() > HORIZON_KEPT
-                && let Err(error) = self.read_horizon().await
-            {
-                tracing::warn!(%error, consumer = self.consumer, "old rows of the inbox are kept");
-                tokio::time::sleep(self.asked.every).await;
-                continue;
-            }
             match self.remove().await {
                 Ok(removed) if removed >= u64::from(self.asked.batch) => {
                     tokio::time::sleep(PAUSE).await;
                 }
                 Ok(_) => tokio::time::sleep(self.asked.every).await,
-                Err(failure) => {
-                    tracing::warn!(error = %failure, consumer = self.consumer, "old rows of the inbox were not removed");
+                Err(error) => {
+                    let consumer = self.consumer.as_str();
+                    tracing::warn!(%error, consumer, "old rows of the inbox were not removed");
                     tokio::time::sleep(self.asked.every).await;
                 }
             }
@@ -133,8 +146,14 @@ impl Removal {
     }
 
     /// Removes one batch.
-    async fn remove(&self) -> Result<u64, Failure> {
-        let client = self.pool.get().await?;
+    async fn remove(&mut self) -> Result<u64, Failure> {
+        // Others may have all connections for long.
+        let mut client = self.pool.get().await?;
+        while self.known.is_old() {
+            drop(client);
+            self.read_horizon().await?;
+            client = self.pool.get().await?;
+        }
         let (seconds, batch) = (self.keep.as_secs_f64(), i64::from(self.asked.batch));
         Ok(client
             .execute(REMOVE, &[&self.consumer, &seconds, &batch])
@@ -154,14 +173,8 @@ async fn horizon_of(topics: &Topics) -> Result<Duration, Error> {
     if let Some(pattern) = topics.iter().find(|topic| topic.starts_with('^')) {
         return Err(unknown(format!("the topics of {pattern} can change")));
     }
-    let admin: AdminClient<DefaultClientContext> = config
-        .create()
-        .map_err(Error::kafka("making a Kafka admin client"))?;
-    let specifiers = topics.iter().map(|topic| ResourceSpecifier::Topic(topic));
-    let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
-    let specifiers: Vec<_> = specifiers.collect();
     let described = loop {
-        match admin.describe_configs(&specifiers, &options).await {
+        match describe(config.clone(), topics.clone()).await {
             Ok(described) => break described,
             Err(error) => {
                 tracing::warn!(%error, "reading the retention of topics failed; trying again");
@@ -177,6 +190,22 @@ async fn horizon_of(topics: &Topics) -> Result<Duration, Error> {
         horizon = horizon.max(kept);
     }
     Ok(horizon)
+}
+
+/// In a thread of its own: the client's end blocks while Kafka is away.
+async fn describe(
+    config: ClientConfig,
+    topics: Vec<String>,
+) -> KafkaResult<Vec<ConfigResourceResult>> {
+    let runtime = Handle::current();
+    let answer = apart(move || {
+        let admin: AdminClient<DefaultClientContext> = config.create()?;
+        let specifiers = topics.iter().map(|topic| ResourceSpecifier::Topic(topic));
+        let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
+        let specifiers: Vec<_> = specifiers.collect();
+        runtime.block_on(admin.describe_configs(&specifiers, &options))
+    });
+    answer.await.unwrap_or(Err(KafkaError::Canceled))
 }
 
 /// Brokers look for segments that are too old at times (`log.retention.check.interval.ms`, 5 minutes by
@@ -265,38 +294,49 @@ mod tests {
             assert!(tool.args(args).status().unwrap().success());
         };
         let keep_for = |time: Duration| {
-            let retention = format!("retention.ms={}", time.as_millis());
-            let alter = ["--alter", "--topic", TOPIC, "--add-config", &retention];
+            let settings = format!("segment.ms=3600000,retention.ms={}", time.as_millis());
+            let alter = ["--alter", "--topic", TOPIC, "--add-config", &settings];
             run("kafka.admin.ConfigCommand", &alter);
         };
-        run(
-            "org.apache.kafka.tools.TopicCommand",
-            &["--create", "--topic", TOPIC],
-        );
+        let create = ["--create", "--topic", TOPIC];
+        run("org.apache.kafka.tools.TopicCommand", &create);
         keep_for(DAY);
+        let server = inbox_with("(VALUES (3), (20), (40)) AS days (n)", "day");
         let asked = Retention::keep(Duration::ZERO);
-        let mut removal = removal(asked, &kafka.bootstrap(), "host=localhost").await;
-        let before = removal.keep;
-        assert!(before > DAY, "{before:?}");
+        let url = server.superuser_url("postgres");
+        let mut removal = removal(asked, &kafka.bootstrap(), &url).await;
+        let later = |removal: &mut Removal| removal.known.1 -= 2 * HORIZON_KEPT;
         keep_for(30 * DAY);
-        removal.read_horizon().await.unwrap();
-        assert_eq!(removal.keep, before + 29 * DAY);
+        later(&mut removal);
+        assert_eq!(removal.remove().await.unwrap(), 1, "of 40 days");
+        // Events are there still.
+        keep_for(DAY);
+        later(&mut removal);
+        assert_eq!(removal.remove().await.unwrap(), 0);
+    }
+
+    /// With a row of consumer `a` for each of these numbers, that many units old.
+    fn inbox_with(numbers: &str, unit: &str) -> testbed::Postgres {
+        let server = testbed::Postgres::builder().start().unwrap();
+        let table = include_str!("../../../sql/inbox.sql");
+        server.sql("postgres", table).unwrap();
+        let rows = format!(
+            "INSERT INTO inbox SELECT n, 'a', now() - n * interval '1 {unit}' FROM {numbers}"
+        );
+        server.sql("postgres", &rows).unwrap();
+        server
     }
 
     #[tokio::test]
     async fn only_old_rows_of_the_consumer_are_removed() {
-        let server = testbed::Postgres::builder().start().unwrap();
-        server
-            .sql("postgres", include_str!("../../../sql/inbox.sql"))
-            .unwrap();
-        let rows = "INSERT INTO inbox SELECT n, c, now() - n * interval '1 hour' \
-            FROM generate_series(1, 20) n, (VALUES ('a'), ('b')) AS consumers (c)";
-        server.sql("postgres", rows).unwrap();
+        let server = inbox_with("generate_series(1, 20) AS hours (n)", "hour");
+        let another = "INSERT INTO inbox SELECT event_id, 'b', processed_at FROM inbox";
+        server.sql("postgres", another).unwrap();
         let keep = Duration::from_secs(10 * 3600 + 1);
         let mut asked = Retention::keep(keep).replay_horizon(keep);
         asked.batch = 8;
         let url = server.superuser_url("postgres");
-        let removal = removal(asked, "localhost:1", &url).await;
+        let mut removal = removal(asked, "localhost:1", &url).await;
         assert_eq!(removal.remove().await.unwrap(), 8, "the oldest first");
         assert_eq!(removal.remove().await.unwrap(), 2);
         assert_eq!(removal.remove().await.unwrap(), 0);

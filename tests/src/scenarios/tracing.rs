@@ -109,7 +109,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
     figures.add("log lines", log_lines(&collector, &dead, &log)?);
     // Nobody listens there.
     let log = without_a_collector(&stage, "http://127.0.0.1:9").await?;
-    for signal in ["metrics", "logs"] {
+    for signal in ["traces", "metrics", "logs"] {
         let signal = format!("\"signal\":\"{signal}\"");
         let complaints = log.lines().filter(|line| line.contains(COMPLAINT));
         let complaints = complaints.filter(|line| line.contains(&signal));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use delivery::{Consent, Identity, Mark, Marks, Outcome};
 use envelope::TableId;
 use outboxd::config::{self, HostAddr, Overrides, Pipeline};
-use outboxd::pipeline::Context;
+use outboxd::pipeline::{Context, Sharing};
 use outboxd::telemetry::{Metrics, Vitals};
 use outboxd::writeback::{Server, WriteBack};
 use testbed::Postgres;
@@ -61,7 +61,7 @@ pub fn context(pipeline: Pipeline) -> Context {
         consent: Consent::default(),
         log_events: false,
         spans: None,
-        pipelines: 1,
+        sharing: Sharing(1),
         shutdown_timeout: WITHIN,
         vitals: Arc::new(Vitals::new(&pipeline)),
         metrics: Metrics::new().pipeline(&pipeline),

@@ -1,6 +1,10 @@
 //! What the write-back writes.
 
+use std::time::Instant;
+
 use delivery::Outcome;
+use outboxd::pipeline::Sharing;
+use outboxd::writeback::WriteBack;
 use tokio::test;
 
 use super::bench::{
@@ -66,6 +70,35 @@ async fn many_rows_go_in_bounded_statements_and_stay_on_their_pages() {
     )
     .await
     .unwrap();
+}
+
+#[test]
+async fn pipelines_that_share_a_process_write_back_less_often_until_the_session_ends() {
+    let postgres = server(OUTBOX);
+    let mut context = context(pipeline(&postgres, ""));
+    context.sharing = Sharing(50);
+    let pace = context.sharing.write_back_pace();
+    let mut write_back = write_back(&context);
+    let (ids, xid) = insert(&client(&postgres).await, 22).await;
+    let mut rows = (0..).zip(&ids);
+    let mut submit = |write_back: &mut WriteBack| {
+        let (id, row) = rows.next().unwrap();
+        write_back.submit(id, marks([(&**row, Outcome::Sent)], xid));
+    };
+    let began = Instant::now();
+    for _ in 0..2 {
+        submit(&mut write_back);
+        done(&mut write_back).await;
+    }
+    assert!(began.elapsed() >= pace);
+    write_back.hurry();
+    let began = Instant::now();
+    for _ in 0..20 {
+        submit(&mut write_back);
+        done(&mut write_back).await;
+    }
+    assert!(began.elapsed() < pace * 10, "{:?}", began.elapsed());
+    assert_eq!(states(&postgres), "SENT=22");
 }
 
 #[test]

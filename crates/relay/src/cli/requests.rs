@@ -113,17 +113,16 @@ pub(super) async fn await_confirmed(
 }
 
 fn not_yet(is_read: bool, patience: Duration) -> Problem {
-    let seconds = patience.as_secs();
     if is_read {
         return Problem::new(
-            format!("the request is written down, but was not carried out in {seconds} s"),
+            format!("the request is written down, but was not carried out in {patience:?}"),
             "Nothing, if the relay is getting on: it carries the request out. Look at `outboxd \
              status`; do not give the command again.",
         );
     }
     Problem::new(
         format!(
-            "the request is written down, but was not carried out in {seconds} s: no relay reads \
+            "the request is written down, but was not carried out in {patience:?}: no relay reads \
              from the slot"
         ),
         "Start `outboxd run`, which carries the request out; do not give the command again.",

@@ -14,7 +14,7 @@ use super::{Exit, Settings};
 use crate::admin::{self, Shown, Tls};
 use crate::config::{Admin, Config, Otlp, SinkKind};
 use crate::failure;
-use crate::pipeline::{self, Context};
+use crate::pipeline::{self, Context, Sharing};
 use crate::telemetry::{Collector, LogExport, Metrics, MetricsExport, Spans, Vitals, init_logging};
 
 /// What may be left to do once every pipeline has had its time to drain.
@@ -43,27 +43,36 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Exit> {
     let collector = Collector::of(&config.otlp).map_err(|e| unloggable(&e))?;
     let logs = export_logs(&config.otlp, collector.as_ref())?;
     let repeats = init_logging(&config.log, logs.as_ref()).map_err(|e| unloggable(&e))?;
+    let outcome = relay(args, &config, collector.as_ref());
+    if let Some(repeats) = repeats {
+        repeats.end();
+    }
+    // Last, so that it gets what the others log.
+    if let Some(logs) = logs {
+        logs.end();
+    }
+    outcome
+}
+
+fn relay(args: &RunArgs, config: &Config, collector: Option<&Collector>) -> Result<(), Exit> {
     let runtime = start_runtime()?;
     let consent = Consent {
         adopt_slot: args.adopt_slot,
         publication: args.accept_publication,
         exceptions: args.accept_exceptions,
     };
-    let spans = export_spans(&config.otlp, collector.as_ref())?;
+    let spans = export_spans(&config.otlp, collector)?;
     let metrics = Metrics::new();
-    let contexts = contexts(&config, consent, spans.as_ref(), &metrics);
+    let contexts = contexts(config, consent, spans.as_ref(), &metrics);
     let shown = contexts
         .iter()
         .map(|c| (Arc::clone(&c.vitals), c.metrics.clone()))
         .collect();
     let shown = Shown::new(metrics, shown);
-    let export = export_metrics(&config.otlp, collector.as_ref(), &shown)?;
-    let outcome = runtime.block_on(serve(&config, contexts, shown));
+    let export = export_metrics(&config.otlp, collector, &shown)?;
+    let outcome = runtime.block_on(serve(config, contexts, shown));
     runtime.shutdown_background();
-    if let Some(repeats) = repeats {
-        repeats.end();
-    }
-    end_exports(spans, export, logs);
+    end_exports(spans, export);
     outcome
 }
 
@@ -92,9 +101,10 @@ fn contexts(
     metrics: &Metrics,
 ) -> Vec<Context> {
     let pipelines = u32::try_from(config.pipelines.len()).unwrap_or(u32::MAX);
+    let sharing = Sharing(pipelines);
     let contexts = config.pipelines.iter().map(|pipeline| Context {
         consent,
-        pipelines,
+        sharing,
         log_events: config.log.events,
         spans: spans.cloned(),
         shutdown_timeout: config.shutdown_timeout,
@@ -137,16 +147,13 @@ fn export_metrics(
 }
 
 /// Side by side, for each waits for a collector that may be silent.
-fn end_exports(spans: Option<Spans>, metrics: Option<MetricsExport>, logs: Option<LogExport>) {
+fn end_exports(spans: Option<Spans>, metrics: Option<MetricsExport>) {
     thread::scope(|scope| {
         if let Some(spans) = spans {
             scope.spawn(move || spans.end());
         }
         if let Some(metrics) = metrics {
             scope.spawn(move || metrics.end());
-        }
-        if let Some(logs) = logs {
-            scope.spawn(move || logs.end());
         }
     });
 }

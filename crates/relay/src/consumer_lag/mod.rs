@@ -99,7 +99,10 @@ impl<'a> Watch<'a> {
     fn ask(&mut self) -> Result<Vec<Result<(), Failure>>, Failure> {
         let inquiry = match &mut self.inquiry {
             Some(inquiry) => inquiry,
-            none => none.insert(Inquiry::new(kafka::group_reader(self.pipeline)?)),
+            none => {
+                let reader = kafka::group_reader(self.pipeline)?;
+                none.insert(Inquiry::new(reader, self.groups.len()))
+            }
         };
         let fetches_max = self.pipeline.consumer_lag.max_fetches;
         inquiry.round(&mut self.groups, fetches_max)

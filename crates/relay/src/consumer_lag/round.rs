@@ -12,10 +12,10 @@ use crate::telemetry::now_ms;
 
 /// For one answer of the brokers.
 const REQUEST: Duration = Duration::from_secs(5);
-/// For the offsets of all groups of a round: one whose coordinator is away must not hold up the others.
-const ANSWERS: Duration = Duration::from_secs(8);
-/// Each group is asked for that long at least.
-const ANSWER_MIN: Duration = Duration::from_millis(500);
+/// For the offsets of one group.
+const ANSWER: Duration = Duration::from_secs(2);
+/// For those of all groups: one whose coordinator is away must not make what is known of the others old.
+const ANSWERS: Duration = Duration::from_secs(3);
 /// For all looks of a round: a leader that is away must not hold up what is known of the others.
 const LOOKS: Duration = Duration::from_secs(2);
 /// Topics are made, and get partitions, rarely.
@@ -34,6 +34,8 @@ pub(super) struct Inquiry {
     asked: Option<Instant>,
     /// Which group is looked at first.
     turn: usize,
+    /// In which order groups are asked: last those that did not answer.
+    order: Vec<usize>,
 }
 
 type Committed = HashMap<TopicPartition, i64>;
@@ -41,12 +43,13 @@ type Committed = HashMap<TopicPartition, i64>;
 type Extents = HashMap<TopicPartition, Result<Extent, Failure>>;
 
 impl Inquiry {
-    pub fn new(reader: GroupReader) -> Self {
+    pub fn new(reader: GroupReader, groups: usize) -> Self {
         Self {
             reader,
             partitions: HashMap::new(),
             asked: None,
             turn: 0,
+            order: (0..groups).collect(),
         }
     }
 
@@ -96,16 +99,13 @@ impl Inquiry {
     }
 
     /// What each group has committed.
-    fn committed(&self, groups: &[Group]) -> Vec<Result<Committed, Failure>> {
-        let deadline = Instant::now() + ANSWERS;
-        let ask = |group: &Group| {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let patience = left.clamp(ANSWER_MIN, REQUEST);
-            let name = &group.spec.group;
+    fn committed(&mut self, groups: &[Group]) -> Vec<Result<Committed, Failure>> {
+        let names: Vec<_> = groups.iter().map(|g| g.spec.group.as_str()).collect();
+        let ask = |name: &str, patience| {
             let said = self.reader.committed(name, patience);
             said.map_err(|error| group_failure(name, &error))
         };
-        groups.iter().map(ask).collect()
+        ask_in(&mut self.order, &names, ANSWERS, ask)
     }
 
     fn extents(
@@ -191,6 +191,36 @@ impl Inquiry {
     }
 }
 
+/// Asks groups in this order while there is time, and puts those that do not answer behind the others.
+fn ask_in<T>(
+    order: &mut [usize],
+    names: &[&str],
+    patience: Duration,
+    ask: impl Fn(&str, Duration) -> Result<T, Failure>,
+) -> Vec<Result<T, Failure>> {
+    let deadline = Instant::now() + patience;
+    let mut said: Vec<_> = names.iter().map(|name| Err(unasked(name))).collect();
+    let mut silent = BTreeSet::new();
+    for &at in &*order {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        said[at] = ask(names[at], left.min(ANSWER));
+        if said[at].as_ref().is_err_and(Failure::is_transient) {
+            silent.insert(at);
+        }
+    }
+    order.sort_by_key(|at| silent.contains(at));
+    said
+}
+
+fn unasked(group: &str) -> Failure {
+    let message =
+        format!("no time was left to ask for the offsets of group {group}: others did not answer");
+    Failure::new("kafka-unreachable", message)
+}
+
 /// A group's coordinator may be away by itself; if all are, it is the brokers.
 fn nobody_answers(committed: &[Result<Committed, Failure>]) -> Option<Failure> {
     let mut failures = committed.iter().map(|said| match said {
@@ -272,6 +302,42 @@ fn topic_failure(topic: &str, error: &ClientError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_that_do_not_answer_come_last() {
+        let mut order = [0, 1, 2, 3];
+        let names = ["away", "away too", "well", "denied"];
+        let ms = Duration::from_millis;
+        let ask = |name: &str, patience: Duration| match name {
+            "well" => Ok(()),
+            "denied" => Err(Failure::new("consumer-group-denied", "not allowed")),
+            _ => {
+                std::thread::sleep(patience);
+                Err(Failure::new("kafka-unreachable", "no coordinator"))
+            }
+        };
+        let said = ask_in(&mut order, &names, ms(20), ask);
+        assert!(
+            said[2]
+                .as_ref()
+                .is_err_and(|f| f.message.contains("no time was left"))
+        );
+        assert_eq!(order, [1, 2, 3, 0]);
+        ask_in(&mut order, &names, ms(20), ask);
+        assert_eq!(order, [2, 3, 0, 1]);
+        let said = ask_in(&mut order, &names, ms(20), ask);
+        assert!(said[2].is_ok());
+        assert_eq!(
+            said[3].as_ref().unwrap_err().code.name,
+            "consumer-group-denied"
+        );
+        assert_eq!(order, [2, 3, 1, 0]);
+    }
+
+    #[test]
+    fn a_round_takes_no_longer_than_its_answers_count() {
+        assert!(ANSWERS + LOOKS <= crate::telemetry::PROOF_LASTS);
+    }
 
     #[test]
     fn one_group_without_coordinator_hides_no_other() {

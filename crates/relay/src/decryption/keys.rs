@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use delivery::Opener;
 use event::encryption::{Key, Keyring};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Decryption;
@@ -38,12 +38,22 @@ fn keyring(source: &KeyringSource) -> Result<Keyring, Failure> {
     }
 }
 
+/// The file may be on a network, for which the pipeline is not to wait.
+fn look(source: &KeyringSource) -> JoinHandle<Result<Keyring, Failure>> {
+    let source = source.clone();
+    spawn_blocking(move || keyring(&source))
+}
+
+fn looked(found: Result<Result<Keyring, Failure>, JoinError>) -> Result<Keyring, Failure> {
+    found.unwrap_or_else(|e| Err(Failure::caused("internal", "looking at the keyring", &e)))
+}
+
 /// Looks whether the keyring changes.
 pub struct Keys {
     source: KeyringSource,
     current: Decryption,
     looks: Interval,
-    /// A look that has begun. Its file may be on a network: the pipeline does not wait for it.
+    /// A look that has begun.
     reading: Option<JoinHandle<Result<Keyring, Failure>>>,
     /// What was wrong with the file at the last look.
     complaint: Option<String>,
@@ -54,10 +64,12 @@ impl Keys {
     ///
     /// # Errors
     /// As [`read`].
-    pub fn open(pipeline: &Pipeline) -> Result<Option<Self>, Failure> {
-        let (Some(decrypt), Some(current)) = (&pipeline.decrypt, read(pipeline)?) else {
+    pub async fn open(pipeline: &Pipeline) -> Result<Option<Self>, Failure> {
+        let Some(decrypt) = &pipeline.decrypt else {
             return Ok(None);
         };
+        let keys = looked(look(&decrypt.keyring).await)?;
+        let current = Decryption::new(pipeline, decrypt, keys);
         let mut looks = tokio::time::interval(INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Some(Self {
@@ -90,13 +102,12 @@ impl Keys {
             Some(reading) => reading,
             none => {
                 self.looks.tick().await;
-                let source = self.source.clone();
-                none.insert(spawn_blocking(move || keyring(&source)))
+                none.insert(look(&self.source))
             }
         };
         let found = reading.await;
         self.reading = None;
-        found.unwrap_or_else(|e| Err(Failure::caused("internal", "looking at the keyring", &e)))
+        looked(found)
     }
 
     /// Whether it has changed. A file that is being replaced must not stop events that are encrypted with
@@ -155,7 +166,7 @@ mod tests {
         let write = |text: &str| std::fs::write(&path, text).unwrap();
         write(&keyring("old").to_json());
         let pipeline = pipeline(KeyringSource::File(path.clone()));
-        let mut keys = Keys::open(&pipeline).unwrap().unwrap();
+        let mut keys = Keys::open(&pipeline).await.unwrap().unwrap();
         let found = keys.found().await;
         assert!(!keys.take(found), "nothing has changed");
         write("{");

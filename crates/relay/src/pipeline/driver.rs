@@ -34,10 +34,6 @@ const SHUTDOWN_COURTESY: Duration = Duration::from_millis(1500);
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// The loop shows a sign of life at least this often.
 const HEARTBEAT: Duration = Duration::from_millis(250);
-/// Each commit of a cluster wakes the walsenders of all its slots, and each of them sends a keepalive. Pipelines
-/// that share a process take in a few of those together, rather than wake up for each.
-const REST_PER_OTHER: Duration = Duration::from_micros(200);
-const REST_MAX: Duration = Duration::from_millis(10);
 
 /// One session. `Ok` when it was ended by `shutdown`.
 pub(super) async fn session(
@@ -158,7 +154,7 @@ impl Driver<'_> {
                 break End::Source(failure);
             }
             self.show_vitals();
-            self.rest();
+            self.gather_keepalives();
             let turn = self.turn(watcher, shutdown).await;
             if let Err(end) = self.handle(turn).await {
                 break end;
@@ -175,9 +171,11 @@ impl Driver<'_> {
             // What came before is not to wait until the cause is repaired. If the server is
             // shutting down, it is not to be held up.
             End::Source(failure) => {
-                // A server that is going down takes no states any more.
+                // A server that is going down, or does not answer, takes no states any more.
                 let done = match failure.code.name {
-                    "postgres-shutdown" => Delivery::is_published,
+                    "postgres-shutdown" | "postgres-silent" | "postgres-unreachable" => {
+                        Delivery::is_published
+                    }
                     _ => Delivery::is_drained,
                 };
                 self.drain(SHUTDOWN_COURTESY, done).await;
@@ -191,9 +189,10 @@ impl Driver<'_> {
         }
     }
 
-    /// Blocks the reader of the stream, too, on purpose: it would wake up for each frame.
-    fn rest(&mut self) {
-        let rest = rest_among(self.context.pipelines);
+    /// Lets keepalives gather where pipelines share a process. Blocks all that runs on this thread, on purpose:
+    /// the reader would wake up for each of them.
+    fn gather_keepalives(&mut self) {
+        let rest = self.context.sharing.rest();
         if std::mem::take(&mut self.took_all) && !rest.is_zero() {
             std::thread::sleep(rest);
         }
@@ -347,12 +346,6 @@ impl Driver<'_> {
     }
 }
 
-/// How long one of so many pipelines rests once it has taken in all there was.
-fn rest_among(pipelines: u32) -> Duration {
-    let others = pipelines.saturating_sub(1);
-    REST_PER_OTHER.saturating_mul(others).min(REST_MAX)
-}
-
 /// What the service has next; nothing while there is none.
 async fn next_of(service: &mut Option<Service>) -> Result<Served, Failure> {
     match service {
@@ -366,24 +359,5 @@ async fn changed(keys: &mut Option<Keys>) -> Arc<dyn Opener> {
     match keys {
         Some(keys) => keys.changed().await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pipeline_alone_never_rests() {
-        let ms = Duration::from_millis;
-        for (pipelines, rest) in [
-            (0, ms(0)),
-            (1, ms(0)),
-            (6, ms(1)),
-            (50, 49 * REST_PER_OTHER),
-        ] {
-            assert_eq!(rest_among(pipelines), rest);
-        }
-        assert_eq!(rest_among(u32::MAX), REST_MAX);
     }
 }

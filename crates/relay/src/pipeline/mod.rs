@@ -6,6 +6,7 @@ mod driver;
 mod memory;
 mod open;
 mod service;
+mod sharing;
 mod standby;
 mod watch;
 mod yielding;
@@ -25,11 +26,13 @@ use crate::telemetry::{News, PipelineMetrics, Spans, State, Vitals};
 pub use backlog::Backlog;
 pub use create::{drop_slot, feed_of};
 pub use open::bootstrap;
+pub use sharing::Sharing;
 
 use memory::Memory;
 
 /// How often a stopped pipeline looks whether its cause has been repaired.
 const RECHECK: Duration = Duration::from_secs(5);
+
 /// What a pipeline works with, over all its sessions.
 pub struct Context {
     /// Its configuration.
@@ -40,8 +43,8 @@ pub struct Context {
     pub log_events: bool,
     /// A span per event.
     pub spans: Option<Spans>,
-    /// Pipelines of this process: the more, the less often each does what can wait.
-    pub pipelines: u32,
+    /// With how many it shares the process.
+    pub sharing: Sharing,
     /// Time for draining at shutdown.
     pub shutdown_timeout: Duration,
     /// What /ready, /live and /status read.

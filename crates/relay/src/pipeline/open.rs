@@ -43,7 +43,7 @@ pub(super) async fn open(
 ) -> Result<Opened, Failure> {
     let pipeline = &context.pipeline;
     // Before the slot is held: another relay may have the keys.
-    let keys = Keys::open(pipeline)?;
+    let keys = Keys::open(pipeline).await?;
     let mut session = source::connect(pipeline).await?;
     feed::held(&session.catalog, &pipeline.slot_name()).await?;
     writeback::check(&session.catalog, pipeline).await?;

@@ -16,7 +16,7 @@ use crate::config::{ConsumerSpec, Pipeline};
 use crate::failure::Failure;
 
 /// How long an answer counts, beside the time between two rounds: as in the consumer library.
-const PROOF_LASTS: Duration = Duration::from_secs(5);
+pub const PROOF_LASTS: Duration = Duration::from_secs(5);
 
 /// What is known of one topic, over the partitions that a group reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

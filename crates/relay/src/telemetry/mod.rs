@@ -22,6 +22,8 @@ mod vitals;
 mod write_back;
 
 pub use activity::{Activity, Figures, Published, STEP, Step};
+#[cfg(test)]
+pub(crate) use consumer_lag::PROOF_LASTS;
 pub(crate) use consumer_lag::now_ms;
 pub use consumer_lag::{ConsumerLags, ConsumerShown, GroupLag, TopicLag};
 pub use dead_letters::log_dead_letters;

@@ -25,8 +25,10 @@ use std::sync::Arc;
 
 use delivery::Marks;
 use envelope::TableId;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use self::worker::Worker;
 use crate::config::{self, Pipeline};
@@ -51,6 +53,7 @@ pub struct WriteBack {
     submitted: UnboundedSender<Done>,
     done: UnboundedReceiver<Done>,
     task: JoinHandle<()>,
+    hurry: Arc<Notify>,
     vitals: Arc<Vitals>,
     metrics: WriteBackMetrics,
     pending: usize,
@@ -63,11 +66,15 @@ impl WriteBack {
         let (submitted, to_worker) = unbounded_channel();
         let (from_worker, done) = unbounded_channel();
         let metrics = context.metrics.write_back();
+        let hurry = Arc::new(Notify::new());
         let worker = Worker {
             pipeline: context.pipeline.clone(),
             server,
             modes: modes(&context.pipeline),
-            pace: worker::pace_among(context.pipelines),
+            pace: context.sharing.write_back_pace(),
+            due: Instant::now(),
+            hurry: Arc::clone(&hurry),
+            hurries: false,
             vitals: Arc::clone(&context.vitals),
             metrics: metrics.clone(),
             session: None,
@@ -76,6 +83,7 @@ impl WriteBack {
             submitted,
             done,
             task: tokio::spawn(worker.run(to_worker, from_worker)),
+            hurry,
             vitals: Arc::clone(&context.vitals),
             metrics,
             pending: 0,
@@ -88,6 +96,11 @@ impl WriteBack {
         self.metrics.pending(self.pending);
         // The task ends by a panic only, and `done` passes that on.
         let _ = self.submitted.send(Done { id, marks });
+    }
+
+    /// From now on nothing waits so that more may gather.
+    pub fn hurry(&self) {
+        self.hurry.notify_one();
     }
 
     /// What has been written next, in the order in which it was submitted; cancel-safe. Waits for

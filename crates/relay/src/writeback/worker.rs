@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use delivery::{Backoff, RetryPolicy};
 use envelope::TableId;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, timeout_at};
 
@@ -16,13 +17,11 @@ use crate::config::{Pipeline, WriteBack};
 use crate::failure::Failure;
 use crate::telemetry::{Vitals, WriteBackMetrics};
 
-/// Rows that are taken together, if they are at hand. What was submitted at once may be more.
+/// With so many rows a batch does not wait for more. What was submitted at once may be more.
 const BATCH_ROWS: usize = 5_000;
-/// From the beginning of one batch with room left to that of the next, for each pipeline of the process: under
-/// load rows gather meanwhile, and a hundred small windows a second do not become as many commits, each of which
-/// wakes the walsenders of all slots.
-const PACE: Duration = Duration::from_millis(20);
-const PACE_MAX: Duration = Duration::from_secs(1);
+/// A server that is busy, whoever keeps it so, is left alone for so many times as long as a batch took.
+const REST_SHARE: u32 = 3;
+const REST_MAX: Duration = Duration::from_millis(500);
 const RETRY: RetryPolicy = RetryPolicy {
     initial: Duration::from_millis(50),
     max: Duration::from_secs(3),
@@ -33,7 +32,12 @@ pub(super) struct Worker {
     pub pipeline: Pipeline,
     pub server: Server,
     pub modes: BTreeMap<TableId, WriteBack>,
+    /// From the beginning of one batch to that of the next.
     pub pace: Duration,
+    pub due: Instant,
+    /// The session ends: no batch waits for more any more.
+    pub hurry: Arc<Notify>,
+    pub hurries: bool,
     pub vitals: Arc<Vitals>,
     pub metrics: WriteBackMetrics,
     /// Opened when there is something to write.
@@ -47,24 +51,50 @@ impl Worker {
         mut submitted: UnboundedReceiver<Done>,
         done: UnboundedSender<Done>,
     ) {
-        let mut due = Instant::now();
         while let Some(first) = submitted.recv().await {
-            let mut rows = first.marks.len();
-            let mut taken = vec![first];
-            while rows < BATCH_ROWS
-                && let Ok(Some(next)) = timeout_at(due, submitted.recv()).await
-            {
-                rows += next.marks.len();
-                taken.push(next);
-            }
-            due = Instant::now() + self.pace;
+            let taken = self.gather(first, &mut submitted).await;
+            let began = Instant::now();
             self.write(&taken).await;
+            self.due = self.due_after(began);
             for one in taken {
                 if done.send(one).is_err() {
                     return;
                 }
             }
         }
+    }
+
+    /// What is submitted until the batch is due, or full.
+    async fn gather(&mut self, first: Done, submitted: &mut UnboundedReceiver<Done>) -> Vec<Done> {
+        let mut rows = first.marks.len();
+        let mut taken = vec![first];
+        while rows < BATCH_ROWS {
+            let next = tokio::select! {
+                biased;
+                next = timeout_at(self.due, submitted.recv()) => next,
+                () = self.hurry.notified() => {
+                    self.hurries = true;
+                    self.due = Instant::now();
+                    continue;
+                }
+            };
+            let Ok(Some(next)) = next else {
+                break;
+            };
+            rows += next.marks.len();
+            taken.push(next);
+        }
+        taken
+    }
+
+    /// When a batch is due after one that began then.
+    fn due_after(&self, began: Instant) -> Instant {
+        let now = Instant::now();
+        if self.hurries {
+            return now;
+        }
+        let rest = (now - began).saturating_mul(REST_SHARE).min(REST_MAX);
+        (began + self.pace).max(now + rest)
     }
 
     /// Tries until it succeeds. What was written by an earlier try is not pending any more.
@@ -123,24 +153,6 @@ impl Worker {
         match written_at {
             Some(end) => session.await_standbys(end).await,
             None => Ok(()),
-        }
-    }
-}
-
-/// The pace of one of so many pipelines.
-pub(super) fn pace_among(pipelines: u32) -> Duration {
-    PACE.saturating_mul(pipelines).min(PACE_MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_pipelines_write_back_as_often_as_one() {
-        let ms = Duration::from_millis;
-        for (pipelines, pace) in [(1, ms(20)), (7, ms(140)), (50, ms(1000)), (500, PACE_MAX)] {
-            assert_eq!(pace_among(pipelines), pace);
         }
     }
 }

@@ -266,7 +266,7 @@ fn tell_outcome(
 ) {
     document["done"] = true.into();
     document["published"] = outcome.published.into();
-    document["failed_again"] = outcome.again.into();
+    document["failed_again"] = outcome.open_again.into();
     document["dropped"] = outcome.dropped.into();
     document["left"] = outcome.left.document();
     let mut lines = vec![match target.command {

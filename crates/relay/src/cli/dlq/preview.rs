@@ -188,7 +188,7 @@ impl Preview {
 pub(super) struct Outcome {
     pub published: u64,
     /// Dead-lettered again.
-    pub again: u64,
+    again: u64,
     /// Those of them that are open still.
     pub open_again: u64,
     pub dropped: u64,

@@ -12,6 +12,7 @@ impl Driver<'_> {
     /// `patience`.
     pub(super) async fn drain(&mut self, patience: Duration, done: fn(&Delivery) -> bool) {
         self.delivery.handle_drain(Instant::now());
+        self.write_back.hurry();
         let draining = async {
             self.carry_out();
             while !done(&self.delivery) {
@@ -42,7 +43,11 @@ impl Driver<'_> {
             }
         };
         if tokio::time::timeout(patience, draining).await.is_err() {
-            tracing::warn!("not everything was published before the end: the slot holds it");
+            let what = match self.delivery.is_published() {
+                true => "not all states were written back",
+                false => "not everything was published",
+            };
+            tracing::warn!("{what} before the end: the slot holds it");
         }
     }
 

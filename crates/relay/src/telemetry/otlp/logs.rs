@@ -1,19 +1,16 @@
 //! Log lines to a collector: those that are written to standard error, and no others.
 
 use std::thread;
-use std::time::Duration;
 
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_otlp::{LogExporter, WithExportConfig, WithHttpConfig};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::logs::{LogBatch, LogExporter as Export, SdkLoggerProvider};
+use opentelemetry_sdk::logs::SdkLoggerProvider;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::outage::Outage;
+use super::outage::Watched;
 use super::{Collector, LAST_EXPORT};
 
 /// The thread of the HTTP client. Those that export silence themselves.
@@ -37,9 +34,8 @@ impl LogExport {
             .with_endpoint(collector.url("logs"))
             .build()
             .map_err(|e| format!("otlp.endpoint: {e}"))?;
-        let outage = Outage::of("logs");
         let provider = SdkLoggerProvider::builder()
-            .with_batch_exporter(Watched { exporter, outage })
+            .with_batch_exporter(Watched::new("logs", exporter))
             .with_resource(collector.resource.clone())
             .build();
         Ok(Self { provider })
@@ -69,28 +65,5 @@ impl<S: Subscriber, L: Layer<S>> Layer<S> for NotItsOwn<L> {
         if thread::current().name() != Some(CLIENT_THREAD) {
             self.0.on_event(event, context);
         }
-    }
-}
-
-/// An exporter whose failures are said.
-#[derive(Debug)]
-struct Watched {
-    exporter: LogExporter,
-    outage: Outage,
-}
-
-impl Export for Watched {
-    async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
-        let outcome = self.exporter.export(batch).await;
-        self.outage.note(&outcome);
-        outcome
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.exporter.set_resource(resource);
     }
 }

@@ -21,6 +21,7 @@ use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 
+use super::outage::Watched;
 use super::{Collector, LAST_EXPORT};
 use crate::config::Pipeline;
 use crate::telemetry::is_streamed;
@@ -51,7 +52,7 @@ impl Spans {
             .map_err(|e| format!("otlp.endpoint: {e}"))?;
         let sampler = Sampler::TraceIdRatioBased(sample_ratio);
         let provider = SdkTracerProvider::builder()
-            .with_batch_exporter(exporter)
+            .with_batch_exporter(Watched::new("traces", exporter))
             .with_sampler(Sampler::ParentBased(Box::new(sampler)))
             .with_resource(collector.resource.clone())
             .build();
