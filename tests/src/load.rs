@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
-use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use producer::{Producer, Record};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
@@ -62,14 +61,15 @@ pub struct Bare {
 impl Bare {
     /// Each of `writers` hands over an event every `period`.
     pub fn start(stage: &Stage, writers: u32, period: Duration) -> Result<Self> {
-        let producer: BaseProducer = ClientConfig::new()
-            .set("bootstrap.servers", stage.bootstrap())
-            .set("transactional.id", "bare")
-            .set("linger.ms", "0")
-            .create()?;
+        let bootstrap = stage.bootstrap();
+        let producer = Producer::new([
+            ("bootstrap.servers", &*bootstrap),
+            ("transactional.id", "bare"),
+            ("linger.ms", "0"),
+        ])?;
         let (written, to_publish) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
-        let publisher = tokio::task::spawn_blocking(move || publish(&producer, &to_publish));
+        let publisher = tokio::task::spawn_blocking(move || publish(producer, &to_publish));
         let writers = (0..writers).map(|_| {
             let (stop, written) = (Arc::clone(&stop), written.clone());
             tokio::spawn(async move { hand_over(&written, period, &stop).await })
@@ -113,15 +113,26 @@ async fn hand_over(written: &Sender<Written>, period: Duration, stop: &AtomicBoo
     Ok(())
 }
 
-fn publish(producer: &BaseProducer, written: &Receiver<Written>) -> Result<()> {
+fn publish(mut producer: Producer, written: &Receiver<Written>) -> Result<()> {
     producer.init_transactions(KAFKA_WITHIN)?;
     while let Ok(first) = written.recv() {
         producer.begin_transaction()?;
         for event in std::iter::once(first).chain(written.try_iter()) {
-            let record = BaseRecord::to(event.topic)
-                .key(&event.key)
-                .payload(&event.value);
-            producer.send(record).map_err(|(error, _)| error)?;
+            let key = Some(event.key.as_bytes());
+            let record = Record {
+                topic: event.topic,
+                partition: None,
+                key,
+                value: Some(event.value.as_bytes()),
+                timestamp_ms: i64::try_from(now_us()? / 1000)?,
+                tag: 0,
+            };
+            // The reader knows events by them.
+            producer.produce(&record, [("eventId", key), ("position", key)])?;
+        }
+        while producer.poll(KAFKA_WITHIN) > 0 {}
+        if let Some(failure) = producer.take_failure() {
+            bail!("{failure:?}");
         }
         producer.commit_transaction(KAFKA_WITHIN)?;
     }

@@ -9,7 +9,7 @@ use super::feeds;
 use super::stopped::{flowing, records};
 use crate::reader::Reader;
 use crate::scenario::{Figures, Group, Scenario};
-use crate::stage::{DATABASE, Stage, TOPICS};
+use crate::stage::{DATABASE, Stage, TOPICS, UNROUTABLE};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "replay",
@@ -29,6 +29,10 @@ async fn run(figures: &mut Figures) -> Result<()> {
                  VALUES ('ledger.posted', 'x', '{}')";
     stage.postgres.sql(DATABASE, other)?;
     stage.caught_up(&relay).await?;
+    let unroutable =
+        format!("INSERT INTO outbox (event_type, payload) VALUES ('{UNROUTABLE}', '{{}}')");
+    stage.postgres.sql(DATABASE, &unroutable)?;
+    stage.caught_up(&relay).await?;
     let before = records(&stage)?;
     let dry = feeds::json(
         &stage,
@@ -41,6 +45,7 @@ async fn run(figures: &mut Figures) -> Result<()> {
     let one = ["replay", "--id", &id, "--reason", "asked for", "--yes"];
     let one = feeds::json(&stage, &one)?;
     ensure!(one["rows"] == 1 && one["done"] == true, "{one}");
+    fails_again(&stage)?;
     let of_type = [
         "replay",
         "--type",
@@ -83,7 +88,26 @@ async fn run(figures: &mut Figures) -> Result<()> {
     figures.add("replayed", found.values().map(HashSet::len).sum::<usize>());
     let asked =
         "SELECT count(*) FROM outboxd.control WHERE requested_by = session_user AND reason <> ''";
-    ensure!(stage.value(asked)? == "2", "the record is not complete");
+    ensure!(stage.value(asked)? == "3", "the record is not complete");
+    Ok(())
+}
+
+/// What can't be published is no success.
+fn fails_again(stage: &Stage) -> Result<()> {
+    let id = format!("SELECT id::text FROM outbox WHERE event_type = '{UNROUTABLE}'");
+    let replay = [
+        "replay",
+        "--id",
+        &stage.value(&id)?,
+        "--reason",
+        "a try",
+        "--yes",
+    ];
+    let done = feeds::json_of_failed(stage, &replay)?;
+    ensure!(
+        done["published"] == 0 && done["failed_again"] == 1,
+        "{done}"
+    );
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use super::progress::Progress;
 use super::repair::timestamp;
 use super::{Exit, Settings, one_pipeline};
 use crate::audit::{self, Finding, Keeping, Publishers, Report, Step, Ways};
+use crate::cli::out::say;
 use crate::config::{Pipeline, SinkKind, parse_duration};
 use crate::failure::Failure;
 use crate::requests::Request;
@@ -54,7 +55,7 @@ pub(super) fn audit(args: &AuditArgs) -> Result<(), Exit> {
         Exit::CouldNotLook
     })?;
     match args.json {
-        true => println!("{}", serde_json::json!(report)),
+        true => say!("{}", serde_json::json!(report)),
         false => print!("{}", shown(&report)),
     }
     match report.found.total() {

@@ -10,6 +10,7 @@ mod doctor;
 mod exit;
 mod init;
 mod keys;
+mod out;
 mod problem;
 mod progress;
 mod prune;
@@ -28,6 +29,7 @@ mod wait;
 use clap::{Args, Parser, Subcommand};
 
 use self::problem::Problem;
+use crate::cli::out::say;
 use crate::config::{self, Config, ConfigErrors, Overrides, Pipeline};
 use crate::decryption;
 use crate::failure::CODES;
@@ -189,9 +191,13 @@ fn one_pipeline<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a Pipeli
         return Ok(pipeline);
     }
     let names: Vec<_> = config.pipelines.iter().map(|p| p.name.as_str()).collect();
+    let message = match name {
+        Some(name) => format!("there is no pipeline {name:?}"),
+        None => "the command is for one pipeline".to_owned(),
+    };
     let problem = Problem::new(
-        "the command is for one pipeline",
-        format!("Name it with --pipeline: {}.", names.join(", ")),
+        message,
+        format!("Name one with --pipeline: {}.", names.join(", ")),
     );
     problem.report();
     Err(Exit::Usage)
@@ -247,7 +253,7 @@ pub fn main() -> Exit {
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
         Command::Version => {
-            println!("outboxd {}", env!("CARGO_PKG_VERSION"));
+            say!("outboxd {}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
     };
@@ -262,7 +268,7 @@ fn check(settings: &Settings) -> Result<(), Exit> {
             Exit::Config
         })?;
     }
-    println!(
+    say!(
         "the configuration is valid: {} pipeline(s)",
         config.pipelines.len()
     );
@@ -281,15 +287,17 @@ fn print(settings: &Settings) -> Result<(), Exit> {
 fn explain(code: Option<&str>) -> Result<(), Exit> {
     let Some(name) = code else {
         for code in CODES {
-            println!("{:<24} {}", code.name, code.cause);
+            say!("{:<24} {}", code.name, code.cause);
         }
         return Ok(());
     };
     match crate::failure::find(name) {
         Some(code) => {
-            println!(
+            say!(
                 "{}\n\nCause:  {}\nRemedy: {}",
-                code.name, code.cause, code.remedy
+                code.name,
+                code.cause,
+                code.remedy
             );
             Ok(())
         }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::problem::Problem;
 use super::progress::Progress;
 use super::{Exit, Settings};
+use crate::cli::out::say;
 use crate::config::{Config, Pipeline, parse_duration};
 use crate::failure::Failure;
 use crate::retention::{self, Extent, Order, Progress as Reached, TableReport};
@@ -93,7 +94,7 @@ async fn run(pipelines: &[(&Pipeline, Duration)], args: &PruneArgs) -> Result<()
         }
     }
     match args.json {
-        true => println!("{}", serde_json::json!({ "pipelines": reports })),
+        true => say!("{}", serde_json::json!({ "pipelines": reports })),
         false => reports.iter().for_each(print),
     }
     outcome
@@ -144,15 +145,16 @@ fn print(report: &PipelineReport) {
     for table in &report.tables {
         let name = &table.table;
         if table.partitions.is_empty() && table.kept.is_empty() {
-            println!("{name}: {verb} {} rows", table.rows);
+            say!("{name}: {verb} {} rows", table.rows);
         }
         for partition in &table.partitions {
-            println!("{name}: {verb} partition {partition}");
+            say!("{name}: {verb} partition {partition}");
         }
         for kept in &table.kept {
-            println!(
+            say!(
                 "{name}: kept partition {}: {} rows in it are not known to be published",
-                kept.partition, kept.rows
+                kept.partition,
+                kept.rows
             );
         }
     }

@@ -8,6 +8,7 @@ use pgoutput::Lsn;
 use super::problem::Problem;
 use super::progress::Progress;
 use super::{Exit, Settings, one_pipeline};
+use crate::cli::out::say;
 use crate::config::{Pipeline, is_timestamp};
 use crate::failure::Failure;
 use crate::repair::{self, Done, Phantoms, Plan, Step, TableReport, Ways};
@@ -92,7 +93,7 @@ async fn plan(pipeline: &Pipeline, ways: &Ways, json: bool) -> Result<(), Failur
     match shown_at_work(async |tell| repair::plan(pipeline, ways, tell).await).await? {
         None => nothing(json),
         Some(plan) if json => print_json(&plan),
-        Some(plan) => println!(
+        Some(plan) => say!(
             "{}nothing was changed: --apply does it",
             shown(&plan, "would be published")
         ),
@@ -123,8 +124,8 @@ async fn shown_at_work<T>(work: impl AsyncFnOnce(&dyn Fn(Step)) -> T) -> T {
 
 fn nothing(json: bool) {
     match json {
-        true => println!("null"),
-        false => println!(
+        true => say!("null"),
+        false => say!(
             "nothing to repair: slot and checkpoint agree. After feed-lost, transaction-missing or \
              transaction-foreign, which they do not show, give --anyway"
         ),
@@ -133,7 +134,7 @@ fn nothing(json: bool) {
 
 fn print_json(document: &impl serde::Serialize) {
     match serde_json::to_string(document) {
-        Ok(text) => println!("{text}"),
+        Ok(text) => say!("{text}"),
         Err(error) => eprintln!("outboxd: the answer can't be written as JSON: {error}"),
     }
 }
@@ -179,7 +180,8 @@ fn shown(plan: &Plan, what: &str) -> String {
     if let Some(holder) = &plan.holder {
         let _ = writeln!(
             text,
-            "The slot is held by {holder}: stop it before --apply."
+            "The slot is held by {holder}: stop it before --apply, unless it is a relay that is stopped, which only looks \
+             now and then."
         );
     }
     if !plan.has_schema {

@@ -11,7 +11,9 @@ use super::problem::Problem;
 use super::repair::timestamp;
 use super::requests::{self, Waiting};
 use super::{Exit, Settings, one_pipeline};
+use crate::cli::out::say;
 use crate::config::Pipeline;
+use crate::dead_letters::{Reader, Survey};
 use crate::failure::Failure;
 use crate::feed::gather::{Filter, Gathering};
 use crate::feed::shape::Shape;
@@ -126,16 +128,32 @@ async fn run(args: &ReplayArgs, pipeline: &Pipeline) -> Result<(), Problem> {
         return Ok(());
     }
     requests::await_confirmed(&connection, pipeline, *committed, args.waiting.timeout).await?;
+    let failed = failed_again(pipeline, request)?;
+    let published = rows.saturating_sub(failed);
     document["done"] = Value::Bool(true);
-    let text = format!("published {rows} events again, request {request}");
+    document["published"] = published.into();
+    document["failed_again"] = failed.into();
+    let text = format!("published {published} events again, request {request}");
     tell(args.json, &document, &text);
-    Ok(())
+    requests::shortfall(failed).map_or(Ok(()), Err)
+}
+
+/// How many events of a request are dead letters.
+fn failed_again(pipeline: &Pipeline, request: &str) -> Result<u64, Failure> {
+    let topics = pipeline.dead_letter_topics(None).into_iter();
+    let survey = Survey::of(Reader::open(pipeline)?, topics.map(str::to_owned).collect())?;
+    let mut failed = 0;
+    survey.each(|_, entry, _| {
+        let (_, of) = envelope::published_again(&entry.headers, entry.position);
+        failed += u64::from(of == Some(request));
+    })?;
+    Ok(failed)
 }
 
 fn tell(json: bool, document: &Value, text: &str) {
     match json {
-        true => println!("{document}"),
-        false => println!("{text}"),
+        true => say!("{document}"),
+        false => say!("{text}"),
     }
 }
 
@@ -196,11 +214,11 @@ fn tell_counts(counts: &[Count], json: bool) {
                     "first": count.first, "last": count.last })
         };
         let tables: Vec<_> = counts.iter().map(table).collect();
-        return println!("{}", json!({ "dry_run": true, "tables": tables }));
+        return say!("{}", json!({ "dry_run": true, "tables": tables }));
     }
     for count in counts {
         let end = |at: &Option<String>| at.clone().unwrap_or_else(|| "-".to_owned());
-        println!(
+        say!(
             "{}: {} events, of {} to {}",
             count.table,
             count.rows,
@@ -208,7 +226,7 @@ fn tell_counts(counts: &[Count], json: bool) {
             end(&count.last)
         );
     }
-    println!("nothing was done: --yes publishes them again");
+    say!("nothing was done: --yes publishes them again");
 }
 
 /// A request that is written down.

@@ -22,6 +22,10 @@ const OPERATOR: &str = "Give the command as an operator, with --postgres postgre
      `outboxd init --apply --operator-role OPERATOR`, run by an administrator, gives an existing role \
      what it needs.";
 
+/// What there is to do where a request has not brought about what was asked for.
+pub(super) const AGAIN: &str = "Look at the reasons with `outboxd dlq list`, repair what they name, and give the command \
+     again, with another --request-id or none.";
+
 /// Whether a command returns only when its request is carried out.
 #[derive(Args)]
 pub(super) struct Waiting {
@@ -110,6 +114,12 @@ pub(super) async fn await_confirmed(
     }
     let holder = connection.holder(&slot).await?;
     Err(not_yet(holder.is_some(), patience))
+}
+
+/// What is wrong where events of a request could not be published.
+pub(super) fn shortfall(failed: u64) -> Option<Problem> {
+    let message = format!("{failed} events failed again, and are new dead letters");
+    (failed > 0).then(|| Problem::new(message, AGAIN))
 }
 
 fn not_yet(is_read: bool, patience: Duration) -> Problem {

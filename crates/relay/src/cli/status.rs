@@ -110,15 +110,20 @@ fn row(pipeline: &Value) -> [String; 8] {
         Some(true) => "yes",
         Some(false) | None => "no",
     };
+    // Old figures would look like those of now.
+    let known = |shown: String| match pipeline["stale"].as_bool() {
+        Some(true) => "-".to_owned(),
+        Some(false) | None => shown,
+    };
     let slot = &pipeline["slot"];
     [
         text(&pipeline["pipeline"]),
         text(&pipeline["state"]),
         ready.to_owned(),
         text(&pipeline["confirmed_lsn"]),
-        bytes(&slot["lag_bytes"]),
-        bytes(&slot["retained_bytes"]),
-        count(&pipeline["activity"]["backlog"]),
+        known(bytes(&slot["lag_bytes"])),
+        known(bytes(&slot["retained_bytes"])),
+        known(count(&pipeline["activity"]["backlog"])),
         seconds(&pipeline["publish_lag_seconds"]),
     ]
 }
@@ -258,6 +263,17 @@ mod tests {
             c: not ready: the catalog has not been readable: locked [catalog-blocked]\n\
             c: remedy: End the lock.\n";
         assert_eq!(table(&status), expected);
+    }
+
+    #[test]
+    fn old_figures_are_not_shown_as_those_of_now() {
+        let status = json!({ "pipelines": [{
+            "pipeline": "outbox", "state": "stopped", "ready": false, "stale": true,
+            "publish_lag_seconds": 8.6, "activity": { "backlog": 0 },
+            "slot": { "lag_bytes": 0, "retained_bytes": 328 },
+        }] });
+        let row = row(&status["pipelines"][0]);
+        assert_eq!(row[4..], ["-", "-", "-", "8.6 s"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::problem::Problem;
 use super::progress::Progress;
 use super::repair::timestamp;
 use super::{Exit, Settings, one_pipeline};
+use crate::cli::out::say;
 use crate::config::{Pipeline, Postgres, database_by_url};
 use crate::failure::Failure;
 use crate::trace::{
@@ -61,7 +62,7 @@ pub(super) fn trace(args: &TraceArgs) -> Result<(), Exit> {
         Exit::CouldNotLook
     })?;
     match args.json {
-        true => println!("{}", serde_json::json!(story)),
+        true => say!("{}", serde_json::json!(story)),
         false => print!("{}", shown(&story)),
     }
     match story.is_known() {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::Exit;
 use super::problem::Problem;
 use super::running::RunningRelay;
+use crate::cli::out::say;
 use crate::config::parse_duration;
 
 /// How often the relay is asked.
@@ -33,7 +34,7 @@ pub(super) fn wait(args: &WaitArgs) -> Result<(), Exit> {
             Err(problem) => Some(problem.message),
         };
         let Some(missing) = missing else {
-            println!("every event that was committed is durable in Kafka");
+            say!("every event that was committed is durable in Kafka");
             return Ok(());
         };
         if began.elapsed() > args.timeout {

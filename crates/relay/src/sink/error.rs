@@ -131,9 +131,17 @@ pub(super) fn produce(error: &ProduceError) -> Ended {
     Ended::at(topic, Failure::new(code, error.to_string()))
 }
 
+/// `RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN`.
+const ALL_BROKERS_DOWN: i32 = -187;
+
 pub(super) fn trouble(error: &ClientError) -> Failure {
     let code = by_code(error.code).unwrap_or("kafka-unreachable");
-    Failure::new(code, format!("{} ({})", error.message, error.name))
+    let said = match error.code {
+        // It counts those whose connection has just gone, so that all of them may be none.
+        ALL_BROKERS_DOWN => "no broker can be reached",
+        _ => &*error.message,
+    };
+    Failure::new(code, format!("{said} ({})", error.name))
 }
 
 /// An error of the safe client: metadata, admin, reader.

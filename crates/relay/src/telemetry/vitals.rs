@@ -28,6 +28,7 @@ const KEEPALIVE_GRACE: Duration = Duration::from_secs(5);
 const CATALOG_SILENCE: Duration = Duration::from_secs(10);
 /// A window that has been in Kafka's hands longer is a reason not to be ready.
 const WINDOW_AGE: Duration = Duration::from_secs(5);
+const WAITS_LONG: &str = "events have been waiting for an answer of Kafka for more than 5 s";
 /// The catalog is looked at about once a second; what it says is stale after this long.
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
 /// The pipeline's loop shows a sign of life four times a second.
@@ -88,6 +89,11 @@ pub struct Vitals {
     source_silence: Duration,
     consumers: ConsumerLags,
     inner: Mutex<Inner>,
+}
+
+/// Whether a window has been in Kafka's hands for too long.
+fn waits_long(since: Instant) -> bool {
+    since.elapsed() > WINDOW_AGE
 }
 
 impl Vitals {
@@ -420,6 +426,10 @@ impl Vitals {
 
     /// A sign of life of the loop.
     pub fn beat(&self, heard: Instant, oldest_window: Option<Instant>) {
+        // librdkafka says nothing of a broker that is silent, for as long as its requests may take.
+        if oldest_window.is_some_and(waits_long) && !self.in_trouble() {
+            self.trouble(&Failure::new("kafka-unreachable", WAITS_LONG));
+        }
         let mut inner = self.lock();
         inner.beat = Instant::now();
         inner.heard = Some(heard);

@@ -183,6 +183,19 @@ fn a_relay_is_cut_off_from_kafka_while_it_holds_the_slot_and_nothing_gets_throug
 }
 
 #[test]
+fn a_broker_that_is_silent_is_a_trouble_with_a_remedy() {
+    let vitals = vitals();
+    let now = Instant::now();
+    vitals.beat(now, Some(now));
+    assert!(!vitals.in_trouble());
+    let long_ago = now.checked_sub(WINDOW_AGE + Duration::from_secs(1));
+    vitals.beat(now, long_ago);
+    assert!(vitals.in_trouble());
+    vitals.committed();
+    assert!(!vitals.in_trouble());
+}
+
+#[test]
 fn a_standby_is_ready_and_says_so() {
     let vitals = vitals();
     vitals.failed(&Failure::new("slot-active", "held"));

@@ -14,6 +14,13 @@ mod show;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if std::env::args_os().len() > 1 {
+        eprintln!(
+            "demo: there are no arguments. DEMO_SECONDS ends it by itself, DEMO_RATE sets the transactions a \
+             second, PG the version of Postgres"
+        );
+        return ExitCode::FAILURE;
+    }
     match show::run() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -24,6 +24,7 @@ use self::plan::{Change, Ground, Repairs};
 use super::cluster::{self, Cluster};
 use super::problem::Problem;
 use super::{Exit, Settings};
+use crate::cli::out::say;
 use crate::config::{Config, Pipeline, SinkKind};
 use crate::failure::Failure;
 use crate::sink::kafka;
@@ -110,8 +111,8 @@ fn print(config: &Config, wanted: &Wanted) {
         .next()
         .map_or("", |pipeline| pipeline.kafka.bootstrap.as_str());
     for binding in &wanted.bindings {
-        println!("# {binding}");
-        println!("{}", plan::command(bootstrap, Change::Add, binding));
+        say!("# {binding}");
+        say!("{}", plan::command(bootstrap, Change::Add, binding));
     }
 }
 
@@ -167,7 +168,7 @@ impl Brokers {
         let missing = wanted.bindings.iter().filter(|b| !found.contains(b));
         let missing: Vec<AclBinding> = missing.cloned().collect();
         if missing.is_empty() {
-            println!("nothing to do");
+            say!("nothing to do");
             return Ok(());
         }
         let created = missing.clone();
@@ -176,7 +177,7 @@ impl Brokers {
         })
         .await?;
         for binding in missing {
-            println!("granted: {binding}");
+            say!("granted: {binding}");
         }
         Ok(())
     }
@@ -194,23 +195,23 @@ impl Brokers {
         let findings = audit::compare(wanted, &found);
         let bootstrap = &self.pipeline.kafka.bootstrap;
         for finding in &findings {
-            println!("{}", told(bootstrap, finding));
+            say!("{}", told(bootstrap, finding));
         }
         let is_open = self.is_open_by_default().await;
         match is_open {
-            Some(true) => println!(
+            Some(true) => say!(
                 "WIDER    {OPEN_BY_DEFAULT} is true: what no list names is open to everybody\n         \
                  fix: remove it from the brokers' configuration"
             ),
             Some(false) => {}
-            None => println!(
+            None => say!(
                 "NOTE     {OPEN_BY_DEFAULT} can't be read: that takes DescribeConfigs on the cluster"
             ),
         }
         let agrees = findings.is_empty() && is_open != Some(true);
         if agrees {
             let count = wanted.bindings.len();
-            println!("OK       {count} bindings as they should be, and nothing wider");
+            say!("OK       {count} bindings as they should be, and nothing wider");
         }
         Ok(agrees)
     }

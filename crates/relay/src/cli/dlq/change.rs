@@ -8,6 +8,7 @@ use super::choice::{FilterArgs, require_service};
 use super::confirm::confirmed;
 use super::preview::{Outcome, Parked, Preview, Target};
 use super::{Scope, show};
+use crate::cli::out::say;
 use crate::cli::problem::Problem;
 use crate::cli::requests::{self, Waiting};
 use crate::config::Pipeline;
@@ -247,7 +248,7 @@ async fn agreed(
     let verb = target.verb();
     if !scope.json {
         let lines = preview.lines(verb);
-        lines.iter().for_each(|line| println!("{line}"));
+        lines.iter().for_each(|line| say!("{line}"));
         if confirmed(&format!("{verb} them?")) {
             return Ok(Some(preview.newest));
         }
@@ -288,8 +289,8 @@ fn tell_outcome(
 
 fn tell(json: bool, document: &Value, lines: &[String]) {
     match json {
-        true => println!("{document}"),
-        false => lines.iter().for_each(|line| println!("{line}")),
+        true => say!("{document}"),
+        false => lines.iter().for_each(|line| say!("{line}")),
     }
 }
 

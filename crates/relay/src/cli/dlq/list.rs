@@ -9,6 +9,7 @@ use envelope::dead_letter::Entry;
 use super::choice::FilterArgs;
 use super::show::printable;
 use super::{Scope, survey};
+use crate::cli::out::say;
 use crate::cli::problem::Problem;
 use crate::config::Pipeline;
 use crate::dead_letters::{Letter, Resolution};
@@ -41,15 +42,15 @@ pub(super) fn run(args: &ListArgs, pipeline: &Pipeline) -> Result<(), Problem> {
         }
     })?;
     if args.scope.json {
-        println!("{}", json!({ "found": found, "letters": shown }));
+        say!("{}", json!({ "found": found, "letters": shown }));
         return Ok(());
     }
     for letter in &shown {
-        println!("{}", line(letter));
+        say!("{}", line(letter));
     }
     match found - shown.len() {
-        0 => println!("{found} dead letters"),
-        more => println!("{found} dead letters; --limit has left {more} out"),
+        0 => say!("{found} dead letters"),
+        more => say!("{found} dead letters; --limit has left {more} out"),
     }
     Ok(())
 }

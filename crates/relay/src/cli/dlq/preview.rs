@@ -8,13 +8,10 @@ use serde_json::{Value, json};
 
 use super::{survey, survey_again};
 use crate::cli::problem::Problem;
+use crate::cli::requests;
 use crate::config::Pipeline;
 use crate::failure::Failure;
 use crate::sink::read_latest;
-
-/// What there is to do where a request has not brought about what was asked for.
-const AGAIN: &str = "Look at the reasons with `outboxd dlq list`, repair what they name, and give the command \
-     again, with another --request-id or none.";
 
 /// A command, and the letters that it is about.
 pub(super) struct Target {
@@ -228,12 +225,7 @@ impl Outcome {
 
     /// What was asked for and has not come about, so that the exit code tells it too.
     pub fn shortfall(&self, target: &Target, parked: &Parked) -> Option<Problem> {
-        let failed_again = (self.open_again > 0).then(|| {
-            format!(
-                "{} events failed again, and are new dead letters",
-                self.open_again
-            )
-        });
+        let failed_again = requests::shortfall(self.open_again).map(|problem| problem.message);
         let still_parked = match &target.command {
             Command::DlqRelease { service, key } if parked.contains(service, key) => {
                 Some(format!("key {key} of service {service} is parked still"))
@@ -244,7 +236,7 @@ impl Outcome {
             | Command::Replay { .. } => None,
         };
         let told: Vec<_> = failed_again.into_iter().chain(still_parked).collect();
-        (!told.is_empty()).then(|| Problem::new(told.join("; "), AGAIN))
+        (!told.is_empty()).then(|| Problem::new(told.join("; "), requests::AGAIN))
     }
 }
 

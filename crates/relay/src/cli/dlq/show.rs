@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::list::summary;
 use super::{Scope, survey};
+use crate::cli::out::say;
 use crate::cli::problem::Problem;
 use crate::config::Pipeline;
 
@@ -44,7 +45,7 @@ pub(super) fn run(args: &ShowArgs, pipeline: &Pipeline) -> Result<(), Problem> {
         return Err(no_such(&[args.id.as_str()]));
     }
     if args.scope.json {
-        println!("{}", json!({ "letters": letters }));
+        say!("{}", json!({ "letters": letters }));
         return Ok(());
     }
     for letter in &letters {
@@ -70,25 +71,25 @@ fn print(letter: &Value) {
         match value {
             Value::Null => {}
             Value::String(text) if text.is_empty() => {}
-            Value::String(text) => println!("{name:<14} {}", printable(text)),
+            Value::String(text) => say!("{name:<14} {}", printable(text)),
             Value::Array(headers) => headers.iter().for_each(print_header),
             Value::Object(resolution) => {
                 let text = |name: &str| resolution.get(name).and_then(Value::as_str);
                 let (kind, request) = (text("kind"), text("request"));
                 let (kind, request) = (kind.unwrap_or_default(), request.unwrap_or_default());
-                println!("{name:<14} {kind} by request {request}");
+                say!("{name:<14} {kind} by request {request}");
             }
-            Value::Bool(_) | Value::Number(_) => println!("{name:<14} {value}"),
+            Value::Bool(_) | Value::Number(_) => say!("{name:<14} {value}"),
         }
     }
-    println!();
+    say!("");
 }
 
 fn print_header(header: &Value) {
     let name = printable(header[0].as_str().unwrap_or_default());
     match header[1].as_str() {
-        Some(value) => println!("header         {name}: {}", printable(value)),
-        None => println!("header         {name}"),
+        Some(value) => say!("header         {name}: {}", printable(value)),
+        None => say!("header         {name}"),
     }
 }
 

@@ -7,6 +7,7 @@ use delivery::RecordKey;
 use serde_json::json;
 
 use super::{Scope, survey};
+use crate::cli::out::say;
 use crate::cli::problem::Problem;
 use crate::config::Pipeline;
 use crate::sink::read_latest;
@@ -57,7 +58,7 @@ pub(super) async fn run(args: &StatsArgs, pipeline: &Pipeline) -> Result<(), Pro
     let keys = parked.into_iter();
     let keys: Vec<_> = keys.map(|parked| (parked.service, parked.key)).collect();
     match args.scope.json {
-        true => println!("{}", document(&open, &resolved, &keys)),
+        true => say!("{}", document(&open, &resolved, &keys)),
         false => print(&open, &resolved, &keys),
     }
     Ok(())
@@ -94,19 +95,19 @@ fn print(
             oldest,
             newest,
         } = open;
-        println!("{service}  {class}: {letters} open, of {oldest} to {newest}");
+        say!("{service}  {class}: {letters} open, of {oldest} to {newest}");
     }
     if open.is_empty() {
-        println!("no dead letter is open");
+        say!("no dead letter is open");
     }
     for (kind, letters) in resolved {
-        println!("{letters} {kind}");
+        say!("{letters} {kind}");
     }
-    println!("{} parked keys", keys.len());
+    say!("{} parked keys", keys.len());
     for (service, key) in keys.iter().take(KEYS_SHOWN) {
-        println!("  {service}  {key}");
+        say!("  {service}  {key}");
     }
     if keys.len() > KEYS_SHOWN {
-        println!("  and {} more: --json names all", keys.len() - KEYS_SHOWN);
+        say!("  and {} more: --json names all", keys.len() - KEYS_SHOWN);
     }
 }

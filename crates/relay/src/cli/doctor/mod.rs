@@ -19,6 +19,7 @@ use super::cluster::Cluster;
 use super::database::{self, Visit};
 use super::problem::Problem;
 use super::{Exit, Settings};
+use crate::cli::out::say;
 use crate::config::{Config, Pipeline, SinkKind};
 use crate::decryption;
 use crate::failure::Failure;
@@ -50,7 +51,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<(), Exit> {
         }
     };
     if args.json {
-        println!("{}", report.json());
+        say!("{}", report.json());
     } else {
         print!("{}", report.text());
     }

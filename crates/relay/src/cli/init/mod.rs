@@ -22,6 +22,7 @@ use self::plan::{Action, Plan, Step, Verb};
 use super::cluster::Cluster;
 use super::problem::Problem;
 use super::{Exit, Settings, database, routing};
+use crate::cli::out::say;
 use crate::config::{Config, Pipeline, SinkKind};
 use crate::failure::Failure;
 use crate::source::catalog::Catalog;
@@ -84,7 +85,7 @@ async fn run(config: &Config, args: &InitArgs) -> Result<(), Exit> {
     let mut steps = 0;
     for pipeline in &config.pipelines {
         if config.pipelines.len() > 1 {
-            println!("-- pipeline {}", pipeline.name);
+            say!("-- pipeline {}", pipeline.name);
         }
         let survey = look(pipeline, args).await;
         steps += survey.plan.steps.len();
@@ -104,7 +105,7 @@ async fn run(config: &Config, args: &InitArgs) -> Result<(), Exit> {
         return Err(Exit::Failure);
     }
     if steps == 0 {
-        println!("nothing to do");
+        say!("nothing to do");
     }
     Ok(())
 }
@@ -237,17 +238,17 @@ impl Survey {
     /// Prints what is to be done. What can't be looked at counts as missing.
     fn print(self, pipeline: &Pipeline) -> Result<(), Vec<Problem>> {
         for problem in &self.unreachable {
-            println!("-- {}: all that may be needed is shown", problem.message);
+            say!("-- {}: all that may be needed is shown", problem.message);
         }
         for step in &self.plan.steps {
             let heading = format!("{} {}", step.verb.imperative(), step.object);
             match &step.action {
-                Action::Sql(statement) => println!("-- {heading}\n{statement}"),
+                Action::Sql(statement) => say!("-- {heading}\n{statement}"),
                 Action::Topic(topic) => {
-                    println!("# {heading}\n{}", topic.command(&pipeline.kafka.bootstrap));
+                    say!("# {heading}\n{}", topic.command(&pipeline.kafka.bootstrap));
                 }
                 Action::Slot => {
-                    println!(
+                    say!(
                         "# {heading}\n#   `outboxd init --apply` or the first `outboxd run` does it"
                     );
                 }
@@ -279,7 +280,7 @@ impl Survey {
                 Action::Slot => apply::slot(pipeline).await,
             };
             taken.map_err(|problem| vec![problem])?;
-            println!("{} {}", step.verb.past(), step.object);
+            say!("{} {}", step.verb.past(), step.object);
         }
         Ok(())
     }
@@ -291,7 +292,7 @@ fn note_open_templates(pipeline: &Pipeline) {
         return;
     }
     for template in routing::open_templates(pipeline) {
-        println!(
+        say!(
             "# topics named by {template} are known only when events come: give those that are \
              needed with --topic NAME"
         );

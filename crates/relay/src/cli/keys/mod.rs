@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::Exit;
 use super::problem::Problem;
+use crate::cli::out::say;
 
 #[derive(Args)]
 pub(super) struct KeysArgs {
@@ -117,7 +118,7 @@ pub(super) fn keys(args: &KeysArgs) -> Result<(), Exit> {
 fn generate(path: &Path, key: &NewKey) -> Result<(), Problem> {
     let keyring = Keyring::new(key.make()?);
     file::create(path, &keyring.to_json())?;
-    println!(
+    say!(
         "created {} with key {:?}",
         path.display(),
         keyring.current().kid()
@@ -137,13 +138,13 @@ fn rotate(path: &Path, key: &NewKey, change: &Change) -> Result<(), Problem> {
         let key = key.make()?;
         let kid = key.kid().to_owned();
         keyring.add(key).map_err(|error| wrong(&error))?;
-        println!("added key {kid:?}");
+        say!("added key {kid:?}");
         if !change.add_only {
             keyring.make_current(&kid).map_err(|error| wrong(&error))?;
         }
     }
     file::replace(path, &keyring.to_json())?;
-    println!(
+    say!(
         "{} encrypts with key {:?}",
         path.display(),
         keyring.current().kid()
@@ -229,7 +230,7 @@ impl Report {
 fn check(path: &Path, json: bool) -> Result<(), Problem> {
     let report = Report::new(path, &read(path)?);
     if json {
-        println!("{}", serde_json::json!(report));
+        say!("{}", serde_json::json!(report));
         return Ok(());
     }
     for key in &report.keys {
@@ -237,10 +238,10 @@ fn check(path: &Path, json: bool) -> Result<(), Problem> {
             true => "encrypts and decrypts",
             false => "decrypts",
         };
-        println!("{} {} {does}", key.kid, key.alg);
+        say!("{} {} {does}", key.kid, key.alg);
     }
     for warning in &report.warnings {
-        println!("warning: {warning}");
+        say!("warning: {warning}");
     }
     Ok(())
 }

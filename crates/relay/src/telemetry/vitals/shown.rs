@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use pgoutput::Lsn;
 use serde::Serialize;
 
-use super::{CATALOG_SILENCE, Inner, Place, Vitals, WINDOW_AGE};
+use super::{CATALOG_SILENCE, Inner, Place, Vitals, WAITS_LONG, waits_long};
 use crate::failure::Failure;
 use crate::source::catalog::SlotUse;
 use crate::telemetry::consumer_lag::ConsumerShown;
@@ -210,11 +210,9 @@ impl Inner {
         if let Some(trouble) = &self.trouble {
             doubts.push(format!("nothing committed since: {trouble}"));
         }
-        if self
-            .oldest_window
-            .is_some_and(|at| at.elapsed() > WINDOW_AGE)
-        {
-            doubts.push("a window has been waiting for Kafka for more than 5 s".into());
+        // The driver makes a trouble of it, unless it hangs itself.
+        if self.trouble.is_none() && self.oldest_window.is_some_and(waits_long) {
+            doubts.push(WAITS_LONG.into());
         }
         doubts
     }
