@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::repair::timestamp;
 use super::{Exit, Settings, one_pipeline};
 use crate::audit::{self, Finding, Keeping, Publishers, Report, Step, Ways};
-use crate::cli::out::say;
+use crate::cli::out::{self, say};
 use crate::config::{Pipeline, SinkKind, parse_duration};
 use crate::failure::Failure;
 use crate::requests::Request;
@@ -56,7 +56,7 @@ pub(super) fn audit(args: &AuditArgs) -> Result<(), Exit> {
     })?;
     match args.json {
         true => say!("{}", serde_json::json!(report)),
-        false => print!("{}", shown(&report)),
+        false => out::write(format_args!("{}", shown(&report))),
     }
     match report.found.total() {
         0 => Ok(()),

@@ -280,7 +280,7 @@ fn print(settings: &Settings) -> Result<(), Exit> {
         eprintln!("{errors}");
         Exit::Config
     })?;
-    print!("{}", config::print(&config));
+    out::write(format_args!("{}", config::print(&config)));
     Ok(())
 }
 

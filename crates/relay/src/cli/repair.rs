@@ -8,7 +8,7 @@ use pgoutput::Lsn;
 use super::problem::Problem;
 use super::progress::Progress;
 use super::{Exit, Settings, one_pipeline};
-use crate::cli::out::say;
+use crate::cli::out::{self, say};
 use crate::config::{Pipeline, is_timestamp};
 use crate::failure::Failure;
 use crate::repair::{self, Done, Phantoms, Plan, Step, TableReport, Ways};
@@ -105,7 +105,7 @@ async fn apply(pipeline: &Pipeline, ways: &Ways, json: bool) -> Result<(), Failu
     match shown_at_work(async |tell| repair::apply(pipeline, ways, tell).await).await? {
         None => nothing(json),
         Some(done) if json => print_json(&done),
-        Some(done) => print!("{}", carried_out(&done)),
+        Some(done) => out::write(format_args!("{}", carried_out(&done))),
     }
     Ok(())
 }

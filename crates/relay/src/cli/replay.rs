@@ -128,7 +128,12 @@ async fn run(args: &ReplayArgs, pipeline: &Pipeline) -> Result<(), Problem> {
         return Ok(());
     }
     requests::await_confirmed(&connection, pipeline, *committed, args.waiting.timeout).await?;
-    let failed = failed_again(pipeline, request)?;
+    let failed = failed_again(pipeline, request).map_err(|failure| Failure {
+        message: format!(
+            "it is carried out, but which events failed again could not be read: {failure}"
+        ),
+        ..failure
+    })?;
     let published = rows.saturating_sub(failed);
     document["done"] = Value::Bool(true);
     document["published"] = published.into();

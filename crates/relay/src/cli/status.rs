@@ -11,6 +11,7 @@ use super::Exit;
 use super::admin_client::Endpoint;
 use super::problem::Problem;
 use super::running::RunningRelay;
+use crate::cli::out;
 
 #[derive(Args)]
 pub(super) struct StatusArgs {
@@ -33,7 +34,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Exit> {
     let endpoint = args.relay.endpoint()?;
     if !args.watch {
         return look(&endpoint, args)
-            .map(|text| print!("{text}"))
+            .map(|text| out::write(format_args!("{text}")))
             .map_err(|problem| {
                 problem.report();
                 Exit::Failure

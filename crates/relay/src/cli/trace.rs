@@ -9,7 +9,7 @@ use super::problem::Problem;
 use super::progress::Progress;
 use super::repair::timestamp;
 use super::{Exit, Settings, one_pipeline};
-use crate::cli::out::say;
+use crate::cli::out::{self, say};
 use crate::config::{Pipeline, Postgres, database_by_url};
 use crate::failure::Failure;
 use crate::trace::{
@@ -63,7 +63,7 @@ pub(super) fn trace(args: &TraceArgs) -> Result<(), Exit> {
     })?;
     match args.json {
         true => say!("{}", serde_json::json!(story)),
-        false => print!("{}", shown(&story)),
+        false => out::write(format_args!("{}", shown(&story))),
     }
     match story.is_known() {
         true => Ok(()),

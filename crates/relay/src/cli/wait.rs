@@ -14,6 +14,8 @@ use crate::config::parse_duration;
 
 /// How often the relay is asked.
 const STEP: Duration = Duration::from_millis(200);
+const BEHIND: &str =
+    "Ask the active relay, not a standby. `outboxd status` says what is in its way.";
 
 #[derive(Args)]
 pub(super) struct WaitArgs {
@@ -29,9 +31,9 @@ pub(super) fn wait(args: &WaitArgs) -> Result<(), Exit> {
     let began = Instant::now();
     loop {
         // A relay that is restarted answers again.
-        let missing = match endpoint.status() {
-            Ok((_, status)) => missing(&status, began.elapsed()),
-            Err(problem) => Some(problem.message),
+        let (missing, remedy) = match endpoint.status() {
+            Ok((_, status)) => (missing(&status, began.elapsed()), BEHIND.to_owned()),
+            Err(problem) => (Some(problem.message), problem.remedy),
         };
         let Some(missing) = missing else {
             say!("every event that was committed is durable in Kafka");
@@ -42,8 +44,6 @@ pub(super) fn wait(args: &WaitArgs) -> Result<(), Exit> {
                 "not everything is durable in Kafka after {:?}: {missing}",
                 args.timeout
             );
-            let remedy =
-                "Ask the active relay, not a standby. `outboxd status` says what is in its way.";
             Problem::new(message, remedy).report();
             return Err(Exit::Failure);
         }

@@ -19,7 +19,7 @@ use super::cluster::Cluster;
 use super::database::{self, Visit};
 use super::problem::Problem;
 use super::{Exit, Settings};
-use crate::cli::out::say;
+use crate::cli::out::{self, say};
 use crate::config::{Config, Pipeline, SinkKind};
 use crate::decryption;
 use crate::failure::Failure;
@@ -53,7 +53,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<(), Exit> {
     if args.json {
         say!("{}", report.json());
     } else {
-        print!("{}", report.text());
+        out::write(format_args!("{}", report.text()));
     }
     outcome?;
     match report.count().failures {
