@@ -53,8 +53,7 @@ impl Load {
 /// The same load without a database: what is written goes into transactions of a bare producer, one after the
 /// other, each as soon as the one before is committed. Nothing that publishes exactly once could be faster.
 pub struct Bare {
-    stop: Arc<AtomicBool>,
-    writers: Vec<JoinHandle<Result<()>>>,
+    writing: Load,
     publisher: JoinHandle<Result<()>>,
 }
 
@@ -74,19 +73,16 @@ impl Bare {
             let (stop, written) = (Arc::clone(&stop), written.clone());
             tokio::spawn(async move { hand_over(&written, period, &stop).await })
         });
-        Ok(Self {
+        let writing = Load {
             writers: writers.collect(),
             stop,
-            publisher,
-        })
+        };
+        Ok(Self { writing, publisher })
     }
 
     /// Stops them; everything is committed then.
     pub async fn stop(self) -> Result<()> {
-        self.stop.store(true, Ordering::Relaxed);
-        for writer in self.writers {
-            writer.await??;
-        }
+        self.writing.stop().await?;
         self.publisher.await?
     }
 }

@@ -10,11 +10,22 @@ macro_rules! say {
 }
 pub(super) use say;
 
-/// A reader that has seen enough, such as `head` or a pager that was quit, is no failure, and stops nothing: a
-/// command may be changing something.
+/// What [`say!`] writes, and text of several lines.
 pub(super) fn write(text: fmt::Arguments<'_>) {
     let mut out = io::stdout().lock();
-    match out.write_fmt(text).and_then(|()| out.flush()) {
+    check(out.write_fmt(text).and_then(|()| out.flush()));
+}
+
+/// Text that was made elsewhere.
+pub(super) fn bytes(text: &[u8]) {
+    let mut out = io::stdout().lock();
+    check(out.write_all(text).and_then(|()| out.flush()));
+}
+
+/// A reader that has seen enough, such as `head` or a pager that was quit, is no failure, and stops nothing: a
+/// command may be changing something.
+pub(super) fn check(written: io::Result<()>) {
+    match written {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {
             eprintln!("outboxd: standard output could not be written: {e}");
             exit(1);

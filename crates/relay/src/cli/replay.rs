@@ -7,13 +7,13 @@ use clap::Args;
 use pgoutput::Lsn;
 use serde_json::{Value, json};
 
+use super::dlq::survey_again;
 use super::problem::Problem;
 use super::repair::timestamp;
 use super::requests::{self, Waiting};
 use super::{Exit, Settings, one_pipeline};
 use crate::cli::out::say;
 use crate::config::Pipeline;
-use crate::dead_letters::{Reader, Survey};
 use crate::failure::Failure;
 use crate::feed::gather::{Filter, Gathering};
 use crate::feed::shape::Shape;
@@ -145,10 +145,8 @@ async fn run(args: &ReplayArgs, pipeline: &Pipeline) -> Result<(), Problem> {
 
 /// How many events of a request are dead letters.
 fn failed_again(pipeline: &Pipeline, request: &str) -> Result<u64, Failure> {
-    let topics = pipeline.dead_letter_topics(None).into_iter();
-    let survey = Survey::of(Reader::open(pipeline)?, topics.map(str::to_owned).collect())?;
     let mut failed = 0;
-    survey.each(|_, entry, _| {
+    survey_again(pipeline, None)?.each(|_, entry, _| {
         let (_, of) = envelope::published_again(&entry.headers, entry.position);
         failed += u64::from(of == Some(request));
     })?;

@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use super::problem::Problem;
-use super::{Cli, Exit};
+use super::{Cli, Exit, out};
 
 #[derive(Args)]
 pub(super) struct CompletionsArgs {
@@ -26,7 +26,8 @@ pub(super) struct ManArgs {
 pub(super) fn completions(args: &CompletionsArgs) -> Result<(), Exit> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "outboxd", &mut script);
-    print(&script)
+    out::bytes(&script);
+    Ok(())
 }
 
 /// Prints the manual page, or writes those of all commands.
@@ -43,27 +44,13 @@ pub(super) fn man(args: &ManArgs) -> Result<(), Exit> {
         }),
         None => {
             let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command())
-                .render(&mut page)
-                .map_err(|e| told(&e))?;
-            print(&page)
+            out::check(clap_mangen::Man::new(Cli::command()).render(&mut page));
+            out::bytes(&page);
+            Ok(())
         }
     }
 }
 
 fn write_pages(folder: &Path) -> io::Result<()> {
     clap_mangen::generate_to(Cli::command(), folder)
-}
-
-/// A reader that has seen enough, such as a pager that was quit, is no failure.
-fn print(text: &[u8]) -> Result<(), Exit> {
-    match io::Write::write_all(&mut io::stdout().lock(), text) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(told(&e)),
-        _ => Ok(()),
-    }
-}
-
-fn told(e: &io::Error) -> Exit {
-    eprintln!("outboxd: standard output could not be written: {e}");
-    Exit::Failure
 }

@@ -53,9 +53,10 @@ impl Worker {
     ) {
         while let Some(first) = submitted.recv().await {
             let taken = self.gather(first, &mut submitted).await;
+            let rows = taken.iter().map(|one| one.marks.len()).sum();
             let began = Instant::now();
             self.write(&taken).await;
-            self.due = self.due_after(began);
+            self.due = self.due_after(rows, began);
             for one in taken {
                 if done.send(one).is_err() {
                     return;
@@ -87,14 +88,13 @@ impl Worker {
         taken
     }
 
-    /// When a batch is due after one that began then.
-    fn due_after(&self, began: Instant) -> Instant {
+    /// When a batch is due after one of so many rows that began then.
+    fn due_after(&self, rows: usize, began: Instant) -> Instant {
         let now = Instant::now();
         if self.hurries {
             return now;
         }
-        let rest = (now - began).saturating_mul(REST_SHARE).min(REST_MAX);
-        (began + self.pace).max(now + rest)
+        (began + self.pace).max(now + rest(rows, now - began))
     }
 
     /// Tries until it succeeds. What was written by an earlier try is not pending any more.
@@ -154,5 +154,26 @@ impl Worker {
             Some(end) => session.await_standbys(end).await,
             None => Ok(()),
         }
+    }
+}
+
+/// What follows a batch of so many rows that took so long. Where more may wait, nothing.
+fn rest(rows: usize, took: Duration) -> Duration {
+    match rows < BATCH_ROWS {
+        true => took.saturating_mul(REST_SHARE).min(REST_MAX),
+        false => Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_server_is_given_rest_unless_rows_wait() {
+        let ms = Duration::from_millis;
+        assert_eq!(rest(1, ms(50)), ms(150));
+        assert_eq!(rest(1, ms(10_000)), REST_MAX);
+        assert_eq!(rest(BATCH_ROWS, ms(10_000)), ms(0));
     }
 }

@@ -96,7 +96,7 @@ fn survey(pipeline: &Pipeline, service: Option<&str>) -> Result<Survey, Failure>
 }
 
 /// As [`survey`], of topics that have been looked at.
-fn survey_again(pipeline: &Pipeline, service: Option<&str>) -> Result<Survey, Failure> {
+pub(super) fn survey_again(pipeline: &Pipeline, service: Option<&str>) -> Result<Survey, Failure> {
     Survey::of(Reader::open(pipeline)?, topics(pipeline, service))
 }
 
